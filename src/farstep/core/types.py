@@ -1,0 +1,158 @@
+"""Batches and the declarations that ask for them.
+
+An agent declares which goals, waypoints and successors it needs, and by which law, as a
+`BatchSpec`; the sampler builds exactly that. What is not asked for is absent, not ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+Params = Any
+"""A pytree of arrays: what an agent acts with."""
+
+Metrics = dict[str, Float[Array, ""]]
+"""Scalars named `term/quantity`, as they stand in `metrics.jsonl`."""
+
+
+@dataclass(frozen=True)
+class GoalSpec:
+    """A mixture of goal laws: the state itself, a future state of its episode, any state.
+
+    Attributes:
+        current: probability that the goal is the state itself.
+        future: probability of a later state of the same episode.
+        random: probability of a uniformly drawn valid step of the table.
+        law: `geometric`, offset `min(Geom(1 - discount), steps left)`, or `uniform`, index
+            `round(u·min(i+1, end) + (1-u)·end)`.
+        discount: γ of the geometric law.
+    """
+
+    current: float = 0.0
+    future: float = 1.0
+    random: float = 0.0
+    law: Literal["geometric", "uniform"] = "geometric"
+    discount: float = 0.99
+
+    def __post_init__(self) -> None:
+        if min(self.current, self.future, self.random) < 0 or not np.isclose(
+            self.current + self.future + self.random, 1.0
+        ):
+            raise ValueError(f"goal probabilities must be ≥ 0 and sum to 1: {self}")
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"discount must be in [0, 1): {self.discount}")
+
+
+WaypointLaw = Literal["mixture", "geometric", "uniform", "uniform-50", "constant-50", "constant-1"]
+"""The rows of Table 1b of MQE; `mixture` is its Eq. 8."""
+
+
+@dataclass(frozen=True)
+class WaypointSpec:
+    """A state between the current one and one of its goals (MQE, Eq. 8 and Table 1b).
+
+    Attributes:
+        goal: name of the goal that caps the offset; that goal must always lie in the future.
+        law: `mixture` takes offset 1 with probability `one_step`, else `geometric`, which is
+            `Geom(1 - lambda_)`; `uniform` on [1, k_g], `uniform-50` on [1, 50], or a constant.
+            All are capped by the goal's own offset k_g.
+        lambda_: λ of the geometric law.
+        one_step: p of the mixture.
+    """
+
+    goal: str = "value"
+    law: WaypointLaw = "mixture"
+    lambda_: float = 0.95
+    one_step: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lambda_ < 1:
+            raise ValueError(f"lambda_ must be in [0, 1): {self.lambda_}")
+        if not 0 <= self.one_step <= 1:
+            raise ValueError(f"one_step must be in [0, 1]: {self.one_step}")
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """What one update needs.
+
+    Attributes:
+        size: rows B of a batch.
+        goals: goal law by name.
+        waypoint: the waypoint law, if the agent uses waypoints.
+        successors: offsets h ≥ 1 by name; each gives the state `min(i + h, end)`.
+    """
+
+    size: int
+    goals: Mapping[str, GoalSpec] = field(default_factory=dict)
+    waypoint: WaypointSpec | None = None
+    successors: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"a batch needs at least one row: {self.size}")
+        if self.waypoint is not None:
+            goal = self.goals.get(self.waypoint.goal)
+            if goal is None or goal.future != 1.0:
+                raise ValueError(f"waypoints need a goal '{self.waypoint.goal}' with future = 1")
+
+
+class Sampled(eqx.Module):
+    """States drawn for each row, and how many steps ahead of it they lie.
+
+    `offsets` is −1 where the state is not known to lie in the row's future (a random goal).
+    """
+
+    observations: Array
+    offsets: Int[Array, "batch"]
+
+
+class Batch(eqx.Module):
+    """B valid steps of the table with what the `BatchSpec` asked for.
+
+    `observations` is (B, *observation shape) in the table's dtype, `actions` (B, A) floats or
+    (B,) integers.
+    """
+
+    observations: Array
+    actions: Array
+    goals: dict[str, Sampled] = eqx.field(default_factory=dict)
+    waypoint: Sampled | None = None
+    successors: dict[str, Sampled] = eqx.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The shapes and types that an agent's networks are built for.
+
+    Attributes:
+        observation_shape: (D,) for vectors, (H, W, C) for pixels.
+        observation_dtype: `float32` for vectors, `uint8` for pixels.
+        action_size: dimensions of a continuous action, or number of discrete actions.
+        discrete: whether actions are integers.
+    """
+
+    observation_shape: tuple[int, ...]
+    observation_dtype: str
+    action_size: int
+    discrete: bool = False
+
+
+class BatchPolicy(Protocol):
+    """What the evaluator drives: one call per step for all running episodes.
+
+    A slot is a row of the batch; `begin` says that new episodes start in `slots` (row indices),
+    so that a policy with memory (a plan) can forget the old ones.
+    """
+
+    def begin(
+        self, slots: Int[np.ndarray, "n"], observations: np.ndarray, goals: np.ndarray
+    ) -> None: ...
+
+    def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray: ...
