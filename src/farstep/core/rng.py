@@ -24,5 +24,5 @@ def stream_key(root: Key[Array, ""], stream: str, step: int | Int[Array, ""]) ->
 
 
 def stream_generator(seed: int, stream: str, *indices: int) -> np.random.Generator:
-    """A NumPy generator for host-side `stream`, told apart by integer `indices` (task, episode …)."""
+    """A NumPy generator for a host-side `stream`, told apart by `indices` (task, episode …)."""
     return np.random.default_rng([seed, zlib.crc32(stream.encode()), *indices])

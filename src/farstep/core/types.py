@@ -110,7 +110,7 @@ class Sampled(eqx.Module):
     """
 
     observations: Array
-    offsets: Int[Array, "batch"]
+    offsets: Int[Array, " batch"]
 
 
 class Batch(eqx.Module):
@@ -152,7 +152,7 @@ class BatchPolicy(Protocol):
     """
 
     def begin(
-        self, slots: Int[np.ndarray, "n"], observations: np.ndarray, goals: np.ndarray
+        self, slots: Int[np.ndarray, " n"], observations: np.ndarray, goals: np.ndarray
     ) -> None: ...
 
     def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray: ...
