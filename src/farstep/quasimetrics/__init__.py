@@ -1,0 +1,8 @@
+"""Distances that hold the triangle inequality without being symmetric."""
+
+from farstep.quasimetrics.axioms import AxiomViolations, axiom_violations
+from farstep.quasimetrics.iqe import iqe
+from farstep.quasimetrics.mrn import mrn
+from farstep.quasimetrics.pairwise import pairwise_mrn
+
+__all__ = ["AxiomViolations", "axiom_violations", "iqe", "mrn", "pairwise_mrn"]

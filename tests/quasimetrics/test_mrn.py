@@ -1,0 +1,73 @@
+"""MRN of pairs: values against the definition and the golden vectors, gradients at the corners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from distance_reference import all_pairs, mrn_reference
+
+from farstep.quasimetrics import mrn
+
+GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("mqe_golden_*.npz"))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize(("width", "tolerance"), [(32, 3e-6), (64, 1e-12)])
+def test_golden_diagonal(path, width, tolerance):
+    golden = np.load(path)
+    with jax.enable_x64(width == 64):
+        phi, psi = (jnp.asarray(golden[name], f"float{width}") for name in ("phi", "psi_g"))
+        distances = mrn(phi, psi, int(golden["groups"]))
+        reverse = mrn(psi, phi, int(golden["groups"]))
+    diagonal = {"axis1": 1, "axis2": 2}
+    np.testing.assert_allclose(distances, golden["pairwise"].diagonal(**diagonal), rtol=tolerance)
+    np.testing.assert_allclose(
+        reverse, golden["pairwise_reverse"].diagonal(**diagonal), rtol=tolerance
+    )
+
+
+def test_leading_axes_broadcast():
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 24)).astype(np.float32)
+    distances = mrn(x[:, None], y[None], groups=3)
+    np.testing.assert_allclose(distances, all_pairs(mrn_reference, x, y, 3), rtol=1e-5)
+
+
+def test_narrow_types_are_computed_in_float32():
+    x, y = jax.random.normal(jax.random.key(0), (2, 3, 16), jnp.bfloat16)
+    distances, gradient = jax.value_and_grad(lambda x: mrn(x, y, 2).sum())(x)
+    assert distances.dtype == jnp.float32
+    assert gradient.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-30, 1e-7])
+def test_gradient_is_finite_near_equality(offset):
+    x = jax.random.normal(jax.random.key(1), (4, 32))
+    gradients = jax.grad(lambda x, y: mrn(x, y, 4).sum(), argnums=(0, 1))(x, x + offset)
+    for gradient in gradients:
+        assert jnp.isfinite(gradient).all()
+        if offset == 0:
+            assert (gradient == 0).all()
+
+
+def test_gradient_at_the_origin_is_zero():
+    zeros = jnp.zeros((3, 16))
+    gradient = jax.grad(lambda x: mrn(x, zeros, 2).sum())(zeros)
+    assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "y_shape", "groups", "message"),
+    [
+        ((4, 24), (4, 24), 8, "multiple of 16"),
+        ((4, 16), (4, 16), 0, "0 groups"),
+        ((4, 16), (4, 32), 2, "one latent size"),
+        ((4, 16), (3, 16), 2, "do not broadcast"),
+    ],
+)
+def test_bad_shapes(x_shape, y_shape, groups, message):
+    with pytest.raises(ValueError, match=message):
+        mrn(jnp.zeros(x_shape), jnp.zeros(y_shape), groups)
