@@ -1,0 +1,108 @@
+"""What every agent is: a frozen set of hyperparameters with pure functions of arrays.
+
+An agent never sees a file, an environment, a logger or the command line.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
+
+
+class AgentState(eqx.Module):
+    """All that an update changes.
+
+    Attributes:
+        params: networks, as `init` built them.
+        optimizer: the optimizer's moments.
+        step: updates done so far.
+    """
+
+    params: Params
+    optimizer: optax.OptState
+    step: Int[Array, ""]
+
+
+class Distance(NamedTuple):
+    """A temporal distance in two units: nats (d) and environment steps (d / −log γ)."""
+
+    nats: Float[Array, " *batch"]
+    steps: Float[Array, " *batch"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent(abc.ABC):
+    """Hyperparameters shared by all agents; each agent adds its own as fields.
+
+    Attributes:
+        batch_size: rows B of one update.
+        learning_rate: of Adam.
+    """
+
+    batch_size: int = 256
+    learning_rate: float = 3e-4
+
+    has_distance: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def spec(self) -> BatchSpec:
+        """Which goals, waypoints and successors an update needs, and by which law."""
+
+    @abc.abstractmethod
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
+        """Freshly initialised networks for these spaces."""
+
+    @abc.abstractmethod
+    def loss(
+        self, params: Params, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The scalar that one Adam descends, and the terms it is made of."""
+
+    @abc.abstractmethod
+    def act(
+        self,
+        params: Params,
+        observations: Float[Array, "batch *obs"],
+        goals: Float[Array, "batch *obs"],
+        key: Key[Array, ""],
+        temperature: float = 0.0,
+    ) -> Array:
+        """Actions in [−1, 1], (B, A); `temperature` scales the policy's own noise."""
+
+    def distance(
+        self,
+        params: Params,
+        observations: Float[Array, "batch *obs"],
+        goals: Float[Array, "batch *obs"],
+        actions: Float[Array, "batch actions"] | None = None,
+    ) -> Distance:
+        """Temporal distance from each state (and action) to its goal, where the method has one."""
+        raise TypeError(f"{type(self).__name__} learns a policy only, it has no distance")
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """One Adam over all parameters."""
+        return optax.adam(self.learning_rate)
+
+    def init(self, spaces: Spaces, key: Key[Array, ""]) -> AgentState:
+        """The state before the first update."""
+        params = self.networks(spaces, key)
+        return AgentState(params, self.optimizer().init(params), jnp.zeros((), jnp.int32))
+
+    def update(
+        self, state: AgentState, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[AgentState, Metrics]:
+        """One gradient step: pure, jittable, vmappable over seeds."""
+        gradients, metrics = jax.grad(self.loss, has_aux=True)(state.params, batch, key)
+        updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics["gradient/norm"] = optax.global_norm(gradients)
+        return AgentState(params, optimizer, state.step + 1), metrics

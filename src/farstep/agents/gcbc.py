@@ -1,0 +1,47 @@
+"""Goal-conditioned behaviour cloning (Ghosh et al. 2019; Ding et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.losses.policy import behaviour_cloning
+from farstep.networks.actors import GaussianActor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GCBC(Agent):
+    """`−mean log π(a|s,g)` with goals drawn uniformly from the rest of the episode.
+
+    Attributes:
+        hidden: widths of the actor's hidden layers.
+    """
+
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(self.batch_size, goals={"policy": GoalSpec(law="uniform")})
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GaussianActor:
+        (observation,) = spaces.observation_shape
+        return GaussianActor(observation, spaces.action_size, self.hidden, key=key)
+
+    def loss(
+        self, params: GaussianActor, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        policy = params(batch.observations, batch.goals["policy"].observations)
+        return behaviour_cloning(policy.log_prob(batch.actions))
+
+    def act(
+        self,
+        params: Params,
+        observations: Float[Array, "batch *obs"],
+        goals: Float[Array, "batch *obs"],
+        key: Key[Array, ""],
+        temperature: float = 0.0,
+    ) -> Array:
+        return jnp.clip(params(observations, goals).sample(key, temperature), -1, 1)

@@ -1,0 +1,188 @@
+"""Multistep Quasimetric Estimation (MQE, arXiv 2511.07730, ICLR 2026).
+
+A quasimetric d over embeddings φ(s, a) and ψ(s) is fitted by multistep returns to sampled
+waypoints, φ is made to agree with ψ, and a policy descends d without leaving the data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance
+from farstep.core.types import (
+    Batch,
+    BatchSpec,
+    GoalSpec,
+    Metrics,
+    Params,
+    Spaces,
+    WaypointLaw,
+    WaypointSpec,
+)
+from farstep.losses.invariance import action_invariance
+from farstep.losses.linex import multistep_backup
+from farstep.losses.policy import ddpg_bc
+from farstep.networks.actors import GaussianActor
+from farstep.networks.critics import StateActionEmbedding
+from farstep.quasimetrics import mrn, pairwise_mrn
+
+
+class MQENetworks(eqx.Module):
+    """The ensemble of (φ, ψ) and the policy."""
+
+    critic: StateActionEmbedding
+    actor: GaussianActor
+
+
+@dataclass(frozen=True, kw_only=True)
+class MQE(Agent):
+    """Hyperparameters of MQE; the defaults are the paper's.
+
+    Attributes:
+        discount: γ, of the value goals and of the distance's unit, −log γ nats a step.
+        waypoint_law: the law of waypoints; `mixture` is Eq. 8, the others are Table 1b's.
+        waypoint_lambda: λ of the waypoints' geometric law.
+        waypoint_one_step: p, probability of a one-step waypoint.
+        diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
+        clip: t, residual in nats after which the backup's cost is linear.
+        invariance: pairs of the action-invariance loss: the `logged` action of each state (the
+            released code), every action of the batch (`cross`, Eq. 14), or none (`off`).
+        alpha: α, weight of behaviour cloning in the policy's loss.
+        policy_goals: goals of the policy's q term: those of other rows (`cross`, as Eq. 15 sums
+            over all pairs) or each row's own (`paired`, as the released code does).
+        members: critics in the ensemble.
+        groups: N, groups of the quasimetric.
+        latent: D, width of the embeddings.
+        hidden: widths of every network's hidden layers.
+    """
+
+    discount: float = 0.995
+    waypoint_law: WaypointLaw = "mixture"
+    waypoint_lambda: float = 0.95
+    waypoint_one_step: float = 0.2
+    diagonal_weight: float = 0.5
+    clip: float = 5.0
+    invariance: Literal["logged", "cross", "off"] = "logged"
+    alpha: float = 0.1
+    policy_goals: Literal["cross", "paired"] = "cross"
+    members: int = 2
+    groups: int = 8
+    latent: int = 512
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(law="geometric", discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+            waypoint=WaypointSpec(
+                goal="value",
+                law=self.waypoint_law,
+                lambda_=self.waypoint_lambda,
+                one_step=self.waypoint_one_step,
+            ),
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> MQENetworks:
+        (observation,) = spaces.observation_shape
+        critic_key, actor_key = jax.random.split(key)
+        return MQENetworks(
+            critic=StateActionEmbedding(
+                observation,
+                spaces.action_size,
+                self.hidden,
+                self.latent,
+                members=self.members,
+                key=critic_key,
+            ),
+            actor=GaussianActor(observation, spaces.action_size, self.hidden, key=actor_key),
+        )
+
+    def loss(
+        self, params: MQENetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_T + L_I + L_π (Section 4)."""
+        critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return critic_loss + actor_loss, critic_metrics | actor_metrics
+
+    def critic_loss(
+        self, critic: StateActionEmbedding, batch: Batch
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The multistep backup L_T (Eq. 10-12) and action invariance L_I (Eq. 14)."""
+        assert batch.waypoint is not None
+        phi = critic.phi(batch.observations, batch.actions)
+        goal = critic.psi(batch.goals["value"].observations)
+        waypoint = jax.lax.stop_gradient(critic).psi(batch.waypoint.observations)
+
+        backup_loss, metrics = multistep_backup(
+            pairwise_mrn(phi, goal, self.groups),
+            pairwise_mrn(waypoint, jax.lax.stop_gradient(goal), self.groups),
+            batch.waypoint.offsets.astype(goal.dtype),
+            discount=self.discount,
+            clip=self.clip,
+            diagonal_weight=self.diagonal_weight,
+        )
+        if self.invariance == "off":
+            return backup_loss, metrics
+        state = critic.psi(batch.observations)
+        invariance_loss, invariance_metrics = action_invariance(
+            mrn(state, phi, self.groups)
+            if self.invariance == "logged"
+            else pairwise_mrn(state, phi, self.groups)
+        )
+        return backup_loss + invariance_loss, metrics | invariance_metrics
+
+    def actor_loss(self, params: MQENetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """DDPG+BC on the learned distance, L_π (Eq. 15); the critic's parameters are fixed."""
+        critic = jax.lax.stop_gradient(params.critic)
+        own_goals = batch.goals["policy"].observations
+        behaviour = params.actor(batch.observations, own_goals)
+        if self.policy_goals == "paired":
+            q_goals, policy = own_goals, behaviour
+        else:
+            # Rows are independent draws, so their neighbour's goal is any other row's goal.
+            q_goals = jnp.roll(own_goals, 1, axis=0)
+            policy = params.actor(batch.observations, q_goals)
+
+        actions = jnp.clip(policy.mean, -1, 1)
+        distances = mrn(critic.phi(batch.observations, actions), critic.psi(q_goals), self.groups)
+        loss, metrics = ddpg_bc(
+            -jnp.max(distances, axis=0), behaviour.log_prob(batch.actions), alpha=self.alpha
+        )
+        metrics["actor/mse"] = jnp.mean(jnp.square(behaviour.mean - batch.actions))
+        return loss, metrics
+
+    def act(
+        self,
+        params: Params,
+        observations: Float[Array, "batch *obs"],
+        goals: Float[Array, "batch *obs"],
+        key: Key[Array, ""],
+        temperature: float = 0.0,
+    ) -> Array:
+        return jnp.clip(params.actor(observations, goals).sample(key, temperature), -1, 1)
+
+    def distance(
+        self,
+        params: Params,
+        observations: Float[Array, "batch *obs"],
+        goals: Float[Array, "batch *obs"],
+        actions: Float[Array, "batch actions"] | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
+        critic = params.critic
+        start = critic.psi(observations) if actions is None else critic.phi(observations, actions)
+        nats = jnp.mean(mrn(start, critic.psi(goals), self.groups), axis=0)
+        return Distance(nats, nats / -math.log(self.discount))

@@ -1,0 +1,21 @@
+"""Action invariance of MQE: acting costs nothing that the quasimetric does not know."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from farstep.core.types import Metrics
+
+
+def action_invariance(
+    distances: Float[Array, "members *pairs"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """`mean (exp(−d(ψ(s), φ(s, a))) − 1)²` (arXiv 2511.07730, Eq. 14).
+
+    Args:
+        distances: d(ψ(s_i), φ(s_i, a_j)) in nats. The paper's double sum pairs every state with
+            every action of the batch, (E, B, B); its released code only the logged one, (E, B).
+    """
+    loss = jnp.mean(jnp.square(jnp.expm1(-distances)))
+    return loss, {"invariance/loss": loss, "invariance/distance": jnp.mean(distances)}
