@@ -1,0 +1,95 @@
+"""One growing array file, with its checksum and moments."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from farstep.data.manifest import ArrayEntry, Statistics
+
+_BLOCK = 1 << 20
+
+
+class Column:
+    """One `.npy` file that grows by rows; its checksum and moments grow with it."""
+
+    def __init__(
+        self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, moments: bool
+    ) -> None:
+        self.dtype, self.shape = dtype, shape
+        self.moments = Moments(shape[-1] if shape else 1) if moments else None
+        self.num_bytes = 0
+        self._rows = 0
+        self._sha256 = hashlib.sha256()
+        self._file: BinaryIO = path.open("wb", buffering=1 << 20)
+        self._header_size = self._write_header()
+
+    def write(self, block: np.ndarray) -> None:
+        if block.size:
+            self._file.write(block.data)
+            self._sha256.update(block.data)
+            if self.moments is not None:
+                self.moments.update(block)
+        self._rows += len(block)
+        self.num_bytes += block.nbytes
+
+    def finish(self) -> ArrayEntry:
+        self._file.seek(0)
+        if self._write_header() != self._header_size:
+            raise RuntimeError("NumPy's padding of the header left no room for the final shape")
+        self._file.close()
+        return ArrayEntry((self._rows, *self.shape), self.dtype.name, self._sha256.hexdigest())
+
+    def abandon(self) -> None:
+        # Closing flushes, and on a full disk that fails again: the file is about to be removed.
+        with suppress(OSError):
+            self._file.close()
+
+    def _write_header(self) -> int:
+        np.lib.format.write_array_header_1_0(
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(self.dtype),
+                "fortran_order": False,
+                "shape": (self._rows, *self.shape),
+            },
+        )
+        return self._file.tell()
+
+
+class Moments:
+    """Running mean, variance and range over the last axis (Chan, Golub and LeVeque 1983)."""
+
+    def __init__(self, size: int) -> None:
+        self._count = 0
+        self._mean = np.zeros(size)
+        self._squares = np.zeros(size)
+        self._min = np.full(size, np.inf)
+        self._max = np.full(size, -np.inf)
+
+    def update(self, block: np.ndarray) -> None:
+        rows = block.reshape(-1, self._mean.size)
+        step = max(1, _BLOCK // self._mean.size)
+        for start in range(0, len(rows), step):
+            self._update(rows[start : start + step].astype(np.float64))
+
+    def _update(self, rows: np.ndarray) -> None:
+        mean = rows.mean(axis=0)
+        total = self._count + len(rows)
+        shift = mean - self._mean
+        self._squares += np.square(rows - mean).sum(axis=0)
+        self._squares += np.square(shift) * (self._count * len(rows) / total)
+        self._mean += shift * (len(rows) / total)
+        self._count = total
+        np.minimum(self._min, rows.min(axis=0), out=self._min)
+        np.maximum(self._max, rows.max(axis=0), out=self._max)
+
+    def statistics(self) -> Statistics:
+        std = np.sqrt(self._squares / self._count)
+        return Statistics(
+            *(tuple(map(float, values)) for values in (self._mean, std, self._min, self._max))
+        )

@@ -1,0 +1,133 @@
+"""What a table says about itself: `manifest.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from farstep.core.errors import FarstepError
+from farstep.core.types import Spaces
+
+FORMAT = "farstep-table"
+VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ArrayEntry:
+    """One `.npy` file: its shape, its dtype, and the SHA-256 of its elements in C order.
+
+    The checksum leaves out the file's header, so that it can be computed while rows are written,
+    before their number is known.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments and range per coordinate of the last axis, over all steps and all other axes.
+
+    For vectors that is per dimension, for pixels per channel, for discrete actions one number.
+    `std` is the population's (divided by the count).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    min: tuple[float, ...]
+    max: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The declaration of one table.
+
+    Attributes:
+        environment: name of the environment that the episodes come from, if known.
+        provenance: where the data come from, as the writer told; JSON values.
+        num_steps: N.
+        num_episodes: M.
+        action_size: dimensions of an action, or how many discrete actions there are.
+        discrete: whether actions are integers.
+        actions_out_of_range: how many actions have a coordinate outside [-1, 1]
+            (0 for discrete actions, which are refused instead).
+        arrays: the files, by name without `.npy`.
+        statistics: of `observations` and `actions`.
+    """
+
+    environment: str | None
+    provenance: Mapping[str, Any]
+    num_steps: int
+    num_episodes: int
+    action_size: int
+    discrete: bool
+    actions_out_of_range: int
+    arrays: Mapping[str, ArrayEntry]
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content: equal for equal data, whatever its path or provenance."""
+        content = {
+            "action_size": self.action_size,
+            "discrete": self.discrete,
+            "arrays": {name: asdict(entry) for name, entry in self.arrays.items()},
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def spaces(self) -> Spaces:
+        """The shapes and types that networks are built for."""
+        observations = self.arrays["observations"]
+        return Spaces(
+            observation_shape=tuple(observations.shape[1:]),
+            observation_dtype=observations.dtype,
+            action_size=self.action_size,
+            discrete=self.discrete,
+        )
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Read `to_json`'s text; `where` names the file in errors.
+
+        Raises:
+            FarstepError: not JSON, not a table, of another version, or lacking a field.
+        """
+        try:
+            content = json.loads(text)
+            if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+                raise FarstepError(f"{where} is not the manifest of a farstep table.")
+            version = content.pop("version")
+            if version != VERSION:
+                raise FarstepError(
+                    f"{where} has format version {version}; this farstep reads version"
+                    f" {VERSION}. Import the data again, or install the version that wrote it."
+                )
+            arrays = {
+                name: ArrayEntry(**(entry | {"shape": tuple(entry["shape"])}))
+                for name, entry in content.pop("arrays").items()
+            }
+            statistics = {
+                name: Statistics(**{key: tuple(values) for key, values in entry.items()})
+                for name, entry in content.pop("statistics").items()
+            }
+            manifest = cls(**content, arrays=arrays, statistics=statistics)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise FarstepError(
+                f"{where} is damaged ({type(error).__name__}: {error}). Import the data again."
+            ) from error
+        for name in ("observations", "actions", "episode_ends"):
+            if name not in manifest.arrays:
+                raise FarstepError(f"{where} lists no '{name}'. Import the data again.")
+        return manifest
