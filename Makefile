@@ -11,6 +11,10 @@ UV_STAMP := .tools/uv-$(UV_VERSION)
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 180
+# A company's own certificate authority is in the system's bundle, not in uv's.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
 # pyright asks the network for newer versions of itself otherwise.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -78,6 +82,7 @@ $(UV_STAMP):
 
 $(SYNCED): $(UV_STAMP) pyproject.toml uv.lock
 	@rm -f .venv/.synced-*
-	.tools/bin/uv sync --frozen --python "$$($(FIND_PYTHON))" $(addprefix --extra ,$(EXTRAS))
+	@echo "uv sync --frozen $(addprefix --extra ,$(EXTRAS))"
+	@.tools/bin/uv sync --frozen --python "$$($(FIND_PYTHON))" $(addprefix --extra ,$(EXTRAS))
 	@touch $@
 	@.venv/bin/python -c 'from farstep.cli.doctor import rendering_advice; print(rendering_advice(), end="")'
