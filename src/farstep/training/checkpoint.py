@@ -1,0 +1,127 @@
+"""Checkpoints by Orbax: atomic, without pickles, the latest few and the best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import jax
+
+from farstep.core.errors import FarstepError
+from farstep.core.trees import from_named, named_leaves
+
+SUCCESS = "success"
+"""The evaluation metric by which the best checkpoint is chosen."""
+
+Which = Literal["last", "best"] | int
+
+
+class Checkpoints:
+    """The checkpoints of one run. Orbax is imported when the first one is opened."""
+
+    def __init__(self, path: Path, *, keep: int = 1):
+        import orbax.checkpoint as ocp
+
+        # Orbax reports each save at INFO and each missing optional back end at WARNING.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        policies = ocp.checkpoint_managers
+        self._ocp = ocp
+        self._path = path
+        self._manager = ocp.CheckpointManager(
+            path.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=True,
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(keep),
+                        policies.BestN(
+                            get_metric_fn=lambda metrics: metrics[SUCCESS],
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any, *, success: float | None = None) -> None:
+        """Save `state`; `success` makes it a candidate for the best.
+
+        Raises:
+            FarstepError: the disk is full or not writable; earlier checkpoints are intact.
+        """
+        metrics = None if success is None else {SUCCESS: success}
+        named = named_leaves(state)
+        try:
+            self._manager.save(
+                step, args=self._ocp.args.StandardSave(named), metrics=metrics, force=True
+            )
+        except (OSError, ValueError) as error:
+            raise FarstepError(
+                f"Could not save a checkpoint of step {step} to {self._path}: {error}. "
+                "Free some space and continue with --resume."
+            ) from error
+
+    def find(self, which: Which) -> int:
+        """The step meant by `last`, `best` (`last` if none was evaluated) or a number.
+
+        Raises:
+            FarstepError: there is no such checkpoint; says which there are.
+        """
+        if not self.steps:
+            raise FarstepError(f"{self._path} holds no checkpoint yet.")
+        if which == "best":
+            evaluated = [
+                (metrics[SUCCESS], step)
+                for step in self.steps
+                if (metrics := self._metrics(step)) is not None
+            ]
+            return max(evaluated)[1] if evaluated else self.steps[-1]
+        if which == "last":
+            return self.steps[-1]
+        if which not in self.steps:
+            known = ", ".join(map(str, self.steps))
+            raise FarstepError(f"{self._path} has no checkpoint of step {which}; it has {known}.")
+        return which
+
+    def restore(self, step: int, skeleton: Any) -> Any:
+        """The state saved at `step`, shaped like `skeleton` (arrays or `ShapeDtypeStruct`s).
+
+        Raises:
+            FarstepError: the checkpoint is damaged or belongs to other networks.
+        """
+        where = str(self._path / str(step))
+        abstract: dict[str, jax.ShapeDtypeStruct] = {
+            name: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            )
+            for name, leaf in named_leaves(skeleton).items()
+        }
+        try:
+            named = dict(self._manager.restore(step, args=self._ocp.args.StandardRestore(abstract)))
+        except (OSError, ValueError, KeyError) as error:
+            raise FarstepError(f"Could not read the checkpoint {where}: {error}") from error
+        return from_named(skeleton, named, where=where)
+
+    def _metrics(self, step: int) -> Mapping[str, float] | None:
+        return self._manager.metrics(step)

@@ -1,0 +1,155 @@
+"""What defines a run, as it stands in `config.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from farstep.agents.base import Agent
+from farstep.agents.registry import agent_class, agent_name
+from farstep.core.errors import FarstepError, nearest
+from farstep.core.types import Spaces
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long to train and how often to look.
+
+    Attributes:
+        steps: gradient updates in all.
+        seed: root of every random draw of the run.
+        log_every: updates between lines of `metrics.jsonl`, each a mean over them.
+        checkpoint_every: updates between checkpoints.
+        keep_checkpoints: how many of the latest to keep, besides the best.
+        evaluate_every: updates between evaluations in the environment; 0 evaluates at the end only.
+        evaluation_episodes: episodes a task in each of those evaluations; 0 turns them off.
+        validation_batches: batches of held-out data behind each validation metric.
+        normalize: standardise vector observations by the training table's mean and deviation.
+    """
+
+    steps: int = 1_000_000
+    seed: int = 0
+    log_every: int = 1_000
+    checkpoint_every: int = 10_000
+    keep_checkpoints: int = 2
+    evaluate_every: int = 100_000
+    evaluation_episodes: int = 20
+    validation_batches: int = 16
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1),
+            ("seed", 0),
+            ("log_every", 1),
+            ("checkpoint_every", 1),
+            ("keep_checkpoints", 1),
+            ("evaluate_every", 0),
+            ("evaluation_episodes", 0),
+            ("validation_batches", 1),
+        ):
+            if getattr(self, name) < least:
+                raise FarstepError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetReference:
+    """Which data a run was trained on, precisely.
+
+    Attributes:
+        name: the dataset's name.
+        path: where it lay.
+        digest: of the training table's content.
+        environment: the environment it comes from, if known.
+    """
+
+    name: str
+    path: str
+    digest: str
+    environment: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run: an agent with its hyperparameters, trained on a table in a certain way."""
+
+    agent: Agent
+    training: TrainConfig
+    dataset: DatasetReference
+    spaces: Spaces
+
+    def to_json(self) -> str:
+        """The text of `config.json`."""
+        document = {
+            "format": FORMAT,
+            "agent": agent_to_dict(self.agent),
+            "training": asdict(self.training),
+            "dataset": asdict(self.dataset),
+            "spaces": asdict(self.spaces),
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str) -> RunConfig:
+        """Read `to_json` back.
+
+        Raises:
+            FarstepError: not such a document; says which key of `where` is wrong.
+        """
+        try:
+            document = json.loads(text)
+            if document["format"] != FORMAT:
+                raise FarstepError(
+                    f"{where} has format {document['format']}, this version reads {FORMAT}."
+                )
+            return cls(
+                agent=agent_from_dict(document["agent"], where=where),
+                training=build(TrainConfig, document["training"], where=where),
+                dataset=build(DatasetReference, document["dataset"], where=where),
+                spaces=build(Spaces, document["spaces"], where=where),
+            )
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise FarstepError(f"{where} is not a run's configuration: {error!r}.") from error
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """What keeps a run of `self` from being continued as `other`, one line each.
+
+        The number of steps may differ (a run can be extended), and so may the data's path.
+        """
+        mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
+        for document in (mine, theirs):
+            del document["training"]["steps"], document["dataset"]["path"]
+        return [
+            f"{section}.{key}: {mine[section].get(key)!r} before, {theirs[section].get(key)!r} now"
+            for section in ("agent", "training", "dataset", "spaces")
+            for key in {**mine[section], **theirs[section]}
+            if mine[section].get(key) != theirs[section].get(key)
+        ]
+
+
+def agent_to_dict(agent: Agent) -> dict[str, Any]:
+    """The agent's registered name and its hyperparameters, as JSON values."""
+    return {"name": agent_name(agent)} | asdict(agent)
+
+
+def agent_from_dict(values: Mapping[str, Any], *, where: str) -> Agent:
+    """The agent that `agent_to_dict` described.
+
+    Raises:
+        FarstepError: unknown agent or hyperparameter; suggests the nearest name.
+    """
+    hyperparameters = {key: value for key, value in values.items() if key != "name"}
+    return build(agent_class(values["name"]), hyperparameters, where=where)
+
+
+def build(kind: Any, values: Mapping[str, Any], *, where: str) -> Any:
+    """A dataclass from JSON values, lists becoming tuples; unknown keys are errors."""
+    known = [field.name for field in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise FarstepError(f"{where}: {kind.__name__} has no '{key}'.{nearest(key, known)}")
+    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})

@@ -1,0 +1,269 @@
+"""The training loop: the only owner of the step."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from farstep.agents.base import Agent
+from farstep.core.errors import FarstepError
+from farstep.core.rng import root_key
+from farstep.core.types import Params
+from farstep.sampling.batches import DeviceTable
+from farstep.training import program
+from farstep.training.checkpoint import SUCCESS, Checkpoints
+from farstep.training.loggers import Logger
+from farstep.training.program import Progress
+from farstep.training.run import Run
+
+DISPATCH_SECONDS = 0.5
+"""Aim for dispatches this long: rare enough to cost nothing, short enough to answer Ctrl-C."""
+
+
+class Evaluator(Protocol):
+    """Measures a run's policy; its `success` chooses the best checkpoint."""
+
+    def __call__(self, run: Run, params: Params, step: int) -> Mapping[str, float]: ...
+
+
+class Reporter(Protocol):
+    """Shows progress to whoever is watching."""
+
+    def advanced(self, step: int, updates_per_second: float) -> None: ...
+
+    def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None: ...
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, saved everything, and stopped."""
+
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} after {step} updates")
+        self.signal_number = signal_number
+        self.step = step
+
+
+@dataclass
+class Trainer:
+    """Trains runs that differ in nothing but their seed, in one program.
+
+    Attributes:
+        runs: the run directories; all share the first one's configuration but for the seed.
+        table: training data in device memory.
+        validation: held-out data, if there is any.
+        evaluator: measures the policy in its environment, if there is one.
+        reporter: shows progress.
+        loggers: for each run, where its numbers go besides its own journals.
+    """
+
+    runs: Sequence[Run]
+    table: DeviceTable
+    validation: DeviceTable | None
+    evaluator: Evaluator | None
+    reporter: Reporter
+    loggers: Sequence[Sequence[Logger]] = ()
+    _stop_signal: int | None = field(default=None, init=False)
+
+    def train(self, *, resume: bool = False) -> None:
+        """Train to the configured number of steps, from the start or from the last checkpoint.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; a checkpoint was saved first.
+            FarstepError: a metric became infinite or NaN (it is named), the disk is full, or
+                there is nothing to resume from.
+        """
+        config = self.runs[0].config.training
+        with ExitStack() as resources:
+            checkpoints = [
+                resources.enter_context(
+                    Checkpoints(run.path / "checkpoints", keep=config.keep_checkpoints)
+                )
+                for run in self.runs
+            ]
+            resources.enter_context(self._catching_signals())
+            step, progress = self._begin(checkpoints, resume)
+            advance = self._program()
+            clock = _Clock(step)
+            while step < config.steps:
+                boundary = self._next_boundary(step)
+                updates = min(boundary - step, clock.dispatch)
+                progress = jax.block_until_ready(advance(progress, updates))
+                step += updates
+                clock.tick(step, updates)
+                self.reporter.advanced(step, clock.rate)
+
+                if step % config.log_every == 0 or step == config.steps:
+                    progress = self._log(step, progress, clock)
+                success = None
+                if self._is_due(step, config.evaluate_every) and self._stop_signal is None:
+                    success = self._evaluate(step, progress)
+                if (
+                    success is not None
+                    or self._is_due(step, config.checkpoint_every)
+                    or self._stop_signal is not None
+                ):
+                    self._save(step, progress, checkpoints, success)
+                if self._stop_signal is not None and step < config.steps:
+                    raise Interrupted(self._stop_signal, step)
+
+    @property
+    def _agent(self) -> Agent:
+        return self.runs[0].config.agent
+
+    def _begin(self, checkpoints: Sequence[Checkpoints], resume: bool) -> tuple[int, Progress]:
+        """The state to go on from, and its step."""
+        spaces = self.runs[0].config.spaces
+        seeds = [run.config.training.seed for run in self.runs]
+        if not resume:
+            return 0, self._join(
+                [program.start(self._agent, spaces, self.table, seed) for seed in seeds]
+            )
+        skeleton = jax.eval_shape(lambda: program.start(self._agent, spaces, self.table, seeds[0]))
+        # Seeds saved together can be one checkpoint apart if the process died while saving.
+        common = set[int].intersection(*(set(saved.steps) for saved in checkpoints))
+        step = max(common, default=0)
+        for run in self.runs:
+            run.rewind(step)
+        if not common:
+            return self._begin(checkpoints, resume=False)
+        return step, self._join([saved.restore(step, skeleton) for saved in checkpoints])
+
+    def _join(self, seeds: Sequence[Progress]) -> Progress:
+        return seeds[0] if len(seeds) == 1 else program.stack(seeds)
+
+    def _split(self, progress: Progress) -> list[Progress]:
+        if len(self.runs) == 1:
+            return [progress]
+        return [program.member(progress, index) for index in range(len(self.runs))]
+
+    def _program(self) -> Callable[[Progress, int], Progress]:
+        roots = [root_key(run.config.training.seed) for run in self.runs]
+        if len(roots) == 1:
+            return lambda progress, updates: program.advance(
+                self._agent, progress, self.table, roots[0], jnp.asarray(updates)
+            )
+        stacked = jnp.stack(roots)
+        return lambda progress, updates: program.advance_seeds(
+            self._agent, progress, self.table, stacked, jnp.asarray(updates)
+        )
+
+    def _next_boundary(self, step: int) -> int:
+        config = self.runs[0].config.training
+        periods = (config.log_every, config.checkpoint_every, config.evaluate_every)
+        return min(
+            config.steps, *(step - step % period + period for period in periods if period > 0)
+        )
+
+    def _is_due(self, step: int, period: int) -> bool:
+        config = self.runs[0].config.training
+        return step == config.steps or (period > 0 and step % period == 0)
+
+    def _log(self, step: int, progress: Progress, clock: _Clock) -> Progress:
+        """Write the means since the last line and start new sums."""
+        for index, (run, one) in enumerate(zip(self.runs, self._split(progress), strict=True)):
+            self._check_finite(run, step, one)
+            metrics = {name: float(mean) for name, mean in one.means().items()}
+            if self.validation is not None:
+                held_out = program.validate(
+                    self._agent,
+                    one.state.params,
+                    self.validation,
+                    run.config.training.validation_batches,
+                )
+                metrics |= {f"validation/{name}": float(v) for name, v in held_out.items()}
+            timing = {"updates_per_second": clock.rate, "seconds": clock.seconds}
+            run.append("metrics", {"step": step} | timing | metrics)
+            self.reporter.logged(run, step, metrics)
+            for logger in self.loggers[index] if self.loggers else ():
+                logger.log(step, timing | metrics)
+        return progress.cleared()
+
+    def _evaluate(self, step: int, progress: Progress) -> list[float] | None:
+        """Measure every seed's policy; returns what the best checkpoint is chosen by."""
+        if self.evaluator is None:
+            return None
+        success = []
+        for index, (run, one) in enumerate(zip(self.runs, self._split(progress), strict=True)):
+            metrics = dict(self.evaluator(run, one.state.params, step))
+            run.append("eval", {"step": step} | metrics)
+            self.reporter.evaluated(run, step, metrics)
+            for logger in self.loggers[index] if self.loggers else ():
+                logger.log(step, {f"evaluation/{name}": v for name, v in metrics.items()})
+            success.append(metrics[SUCCESS])
+        return success
+
+    def _save(
+        self,
+        step: int,
+        progress: Progress,
+        checkpoints: Sequence[Checkpoints],
+        success: Sequence[float] | None,
+    ) -> None:
+        for index, one in enumerate(self._split(progress)):
+            self._check_finite(self.runs[index], step, one)
+            checkpoints[index].save(step, one, success=success[index] if success else None)
+
+    def _check_finite(self, run: Run, step: int, progress: Progress) -> None:
+        broken = [name for name, total in progress.sums.items() if not math.isfinite(total)]
+        if broken:
+            raise FarstepError(
+                f"{run.path}: {', '.join(broken)} became infinite or NaN by update {step}. "
+                "The last checkpoint is sound; lower --learning-rate, or look at the data with "
+                "'farstep data info'."
+            )
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        """Turn SIGINT and SIGTERM into a request to save and stop after the running dispatch."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def request(number: int, frame: FrameType | None) -> None:
+            if self._stop_signal is not None:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+
+        previous = {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+class _Clock:
+    """Rate of updates, and from it how many to dispatch at once."""
+
+    def __init__(self, step: int):
+        self._started = self._last = time.perf_counter()
+        self._first_step = step
+        self.rate = 0.0
+        self.dispatch = 1
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since training began or was resumed."""
+        return time.perf_counter() - self._started
+
+    def tick(self, step: int, updates: int) -> None:
+        """Note that `updates` have just been done."""
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        if step - updates == self._first_step:
+            return  # The first dispatch spends its time compiling.
+        recent = updates / elapsed
+        self.rate = recent if self.rate == 0 else 0.8 * self.rate + 0.2 * recent
+        self.dispatch = max(1, round(self.rate * DISPATCH_SECONDS))
