@@ -21,7 +21,8 @@ class Column:
         self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, moments: bool
     ) -> None:
         self.dtype, self.shape = dtype, shape
-        self.moments = Moments(shape[-1] if shape else 1) if moments else None
+        kind = Histogram if dtype == np.uint8 else Moments
+        self.moments = kind(shape[-1] if shape else 1) if moments else None
         self.num_bytes = 0
         self._rows = 0
         self._sha256 = hashlib.sha256()
@@ -92,4 +93,30 @@ class Moments:
         std = np.sqrt(self._squares / self._count)
         return Statistics(
             *(tuple(map(float, values)) for values in (self._mean, std, self._min, self._max))
+        )
+
+
+class Histogram:
+    """How often each byte occurs in each channel: the exact moments of pixels, and cheaper."""
+
+    def __init__(self, size: int) -> None:
+        self._counts = np.zeros((size, 256), np.int64)
+
+    def update(self, block: np.ndarray) -> None:
+        pixels = block.reshape(-1, len(self._counts))
+        for counts, channel in zip(self._counts, pixels.T, strict=True):
+            for start in range(0, len(channel), _BLOCK):
+                counts += np.bincount(channel[start : start + _BLOCK], minlength=256)
+
+    def statistics(self) -> Statistics:
+        values = np.arange(256.0)
+        total = self._counts.sum(axis=1)
+        mean = self._counts @ values / total
+        std = np.sqrt((self._counts * np.square(values - mean[:, None])).sum(axis=1) / total)
+        present = [np.flatnonzero(counts) for counts in self._counts]
+        return Statistics(
+            mean=tuple(map(float, mean)),
+            std=tuple(map(float, std)),
+            min=tuple(float(values[0]) for values in present),
+            max=tuple(float(values[-1]) for values in present),
         )
