@@ -84,7 +84,11 @@ def test_pixels_discrete_actions_and_extras(tmp_path):
     assert table.spaces.discrete
     assert table.spaces.action_size == 7
     statistics = table.manifest.statistics["observations"]
-    np.testing.assert_allclose(statistics.mean, frames.reshape(-1, 3).mean(axis=0))
+    pixels = frames.reshape(-1, 3)
+    np.testing.assert_allclose(statistics.mean, pixels.mean(axis=0))
+    np.testing.assert_allclose(statistics.std, pixels.std(axis=0))
+    np.testing.assert_array_equal(statistics.min, pixels.min(axis=0))
+    np.testing.assert_array_equal(statistics.max, pixels.max(axis=0))
 
 
 def test_an_episode_may_come_in_blocks(tmp_path):
