@@ -1,0 +1,44 @@
+"""What holds for every test: shapes checked at run time, JAX on the CPU, data in its own place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+
+# Before any test module imports them: every call into the rooms that compute is checked against
+# its annotated shapes and types.
+jaxtyping.install_import_hook(
+    [
+        "farstep.core",
+        "farstep.quasimetrics",
+        "farstep.networks",
+        "farstep.losses",
+        "farstep.sampling",
+        "farstep.agents",
+    ],
+    "beartype.beartype",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set what JAX and BLAS read when they are first imported, here and in child processes."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    cache = config.cache
+    if cache is not None:
+        # The workers of xdist compile many equal programs; each is compiled once.
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # The workers already fill the cores.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the datasets of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FARSTEP_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
