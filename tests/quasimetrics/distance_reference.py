@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -34,7 +35,7 @@ def _union_length(left: np.ndarray, right: np.ndarray) -> float:
     ends = np.sort(np.concatenate([left, right]))
     return sum(
         stop - start
-        for start, stop in zip(ends[:-1], ends[1:], strict=True)
+        for start, stop in itertools.pairwise(ends)
         if ((left <= start) & (stop <= right)).any()
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -28,7 +29,7 @@ def all_pairs(name: str, x64: bool):
     return jax.jit(DISTANCES[name])
 
 
-def points(width: int, repeats: bool):
+def points(width: Literal[32, 64], repeats: bool):
     """Latents on scales apart, or on a coarse grid, where rows and coordinates tie."""
     elements = (
         st.sampled_from([-1.0, 0.0, 1.0])

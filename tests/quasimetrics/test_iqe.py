@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+
 import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distance_reference import iqe_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
-from distance_reference import iqe_reference
 
 from farstep.quasimetrics import iqe
 
@@ -57,5 +59,6 @@ def test_gradient_is_finite_near_equality(offset):
     ],
 )
 def test_bad_shapes(x_shape, y_shape, groups, message):
+    # Unwrapped: as a user calls it, without the shape checks of the test suite.
     with pytest.raises(ValueError, match=message):
-        iqe(jnp.zeros(x_shape), jnp.zeros(y_shape), 0.0, groups)
+        inspect.unwrap(iqe)(jnp.zeros(x_shape), jnp.zeros(y_shape), 0.0, groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import jax
@@ -69,5 +70,6 @@ def test_gradient_at_the_origin_is_zero():
     ],
 )
 def test_bad_shapes(x_shape, y_shape, groups, message):
+    # Unwrapped: as a user calls it, without the shape checks of the test suite.
     with pytest.raises(ValueError, match=message):
-        mrn(jnp.zeros(x_shape), jnp.zeros(y_shape), groups)
+        inspect.unwrap(mrn)(jnp.zeros(x_shape), jnp.zeros(y_shape), groups)
