@@ -21,6 +21,14 @@ import numpy as np
 from farstep.core.errors import FarstepError
 
 
+class DamagedFileError(FarstepError):
+    """The file at `path` is not what was written."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 @dataclass(frozen=True)
 class ArrayHeader:
     """Shape and dtype of one array, as its header declares them."""
@@ -106,9 +114,10 @@ class NpzFile:
                 " turn. Save numpy.ascontiguousarray of it."
             )
         if header.num_bytes != member.file_size - begin:
-            raise FarstepError(
+            raise DamagedFileError(
+                self.path,
                 f"{self.path}: '{name}' declares {dtype} {shape}, which is {header.num_bytes}"
-                f" bytes, and has {member.file_size - begin}. The file is damaged; get it again."
+                f" bytes, and has {member.file_size - begin}. The file is damaged; get it again.",
             )
         return header
 
@@ -176,6 +185,6 @@ def damage_named(path: Path) -> Iterator[None]:
         RuntimeError,
     ) as error:
         reason = str(error).strip().rstrip(".") or "it ends early"
-        raise FarstepError(
-            f"{path} is not a whole .npz file ({reason}). If it was downloaded, get it again."
+        raise DamagedFileError(
+            path, f"{path} is not a whole .npz file ({reason}). If it was downloaded, get it again."
         ) from error
