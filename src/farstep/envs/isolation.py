@@ -1,0 +1,89 @@
+"""Keeps OGBench's environments away from NumPy's global generator, and their files off the disk.
+
+Some of OGBench's environments draw from the global generator (random tasks, antsoccer's placement,
+all of Powderworld's physics). Here that generator's state is swapped for a private one while they
+run, so an episode follows from its seed alone and nobody else's draws change.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from farstep.envs.seeds import stream
+
+
+class IsolatedEnv(gymnasium.Wrapper):
+    """Runs `env` with a private state in NumPy's global generator.
+
+    `reset(seed=...)` seeds that state, the environment's own generator and its action space.
+    """
+
+    def __init__(self, env: gymnasium.Env, state: Any):
+        super().__init__(env)
+        self._state = state
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self._state = _state(stream(seed, "global generator"))
+            # Environments sample their stabilising actions from it.
+            self.env.unwrapped.action_space.seed(
+                int(stream(seed, "stabilising actions").integers(2**31))
+            )
+        with self._isolated():
+            return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        with self._isolated():
+            return self.env.step(action)
+
+    @contextmanager
+    def _isolated(self) -> Iterator[None]:
+        with _global_state(self._state):
+            try:
+                yield
+            finally:
+                self._state = np.random.get_state()  # noqa: NPY002 (this is what is swapped)
+
+
+def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
+    """OGBench's environment `name`, isolated from the moment it is built."""
+    import ogbench  # noqa: F401 (registers its environments with Gymnasium)
+
+    state = _state(np.random.default_rng())
+    with _global_state(state), _discarded_temporary_files():
+        return IsolatedEnv(gymnasium.make(name, **kwargs), state)
+
+
+def _state(generator: np.random.Generator) -> Any:
+    seed = int(generator.integers(2**32))
+    return np.random.RandomState(seed).get_state()
+
+
+@contextmanager
+def _global_state(state: Any) -> Iterator[None]:
+    outside = np.random.get_state()  # noqa: NPY002 (put back below)
+    np.random.set_state(state)  # noqa: NPY002 (what the environment then draws from)
+    try:
+        yield
+    finally:
+        np.random.set_state(outside)  # noqa: NPY002 (as it was)
+
+
+@contextmanager
+def _discarded_temporary_files() -> Iterator[None]:
+    """OGBench writes a maze's XML to a temporary file, reads it at once and never deletes it."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as directory:
+        tempfile.tempdir = directory
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before

@@ -1,0 +1,213 @@
+"""Child Python processes that simulate, talking in frames over their standard streams.
+
+Plain `multiprocessing` does not fit here. A fork of a process that runs JAX's threads can deadlock,
+and `spawn` imports the caller's main module again in every child, which starts a second JAX and
+breaks scripts without a main guard. A child here imports the one module that it serves. It ends
+when its parent does, however that dies, because its standard input ends; and a parent notices a
+dead child, because the child's standard output ends.
+
+A frame is one byte for its kind, four for its length, and the content.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import farstep
+from farstep.core.errors import FarstepError
+
+_HEADER = struct.Struct("<cI")
+_ANSWER, _BAD_INPUT, _DEFECT = b"a", b"i", b"d"
+
+# A child simulates one environment after the other, and its numerical libraries gain nothing from
+# threads of their own but would take the cores of its siblings.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+_BOOT = "from farstep.envs.processes import run; run()"
+
+
+class Worker:
+    """A child process that serves requests.
+
+    Args:
+        service: `module:function`; the function takes the configuration and returns a handler of
+            requests, from bytes to bytes.
+        config: JSON values for it.
+
+    Use as a context manager, or call `close`.
+    """
+
+    def __init__(self, service: str, config: Mapping[str, Any]):
+        source = str(Path(farstep.__file__).parents[1])
+        inherited = os.environ.get("PYTHONPATH")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ
+            | _ONE_THREAD
+            | {"PYTHONPATH": os.pathsep.join([source, *([inherited] if inherited else [])])},
+        )
+        self.send(json.dumps({"service": service, "config": config}).encode())
+
+    @property
+    def pid(self) -> int:
+        """The child's process number."""
+        return self._process.pid
+
+    def send(self, request: bytes) -> None:
+        """Ask for something; `receive` waits for the answer.
+
+        Raises:
+            FarstepError: the process has died.
+        """
+        assert self._process.stdin is not None
+        try:
+            _write(self._process.stdin, _ANSWER, request)
+        except (BrokenPipeError, ValueError) as error:
+            raise self._died() from error
+
+    def receive(self) -> bytes:
+        """The next answer, in the order of the requests.
+
+        Raises:
+            FarstepError: the request was wrong, or the process has died.
+            RuntimeError: the service has failed; holds its traceback.
+        """
+        assert self._process.stdout is not None
+        try:
+            kind, content = _read(self._process.stdout)
+        except (EOFError, ValueError) as error:
+            raise self._died() from error
+        if kind == _BAD_INPUT:
+            raise FarstepError(content.decode())
+        if kind == _DEFECT:
+            raise RuntimeError(f"a worker process failed:\n{content.decode()}")
+        return content
+
+    def close(self) -> None:
+        """End the process. Does nothing the second time."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None and not stream.closed:
+                # What cannot be flushed went to a process that has died.
+                with suppress(BrokenPipeError):
+                    stream.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _died(self) -> FarstepError:
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return FarstepError(f"worker process {self.pid} closed its connection")
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return FarstepError(
+            f"worker process {self.pid} ended {how} before it had answered; its own messages are "
+            "above. SIGKILL is often the system's answer to too little memory: use fewer "
+            "processes or slots"
+        )
+
+
+def run() -> None:
+    """The child's side: serve until the parent closes the connection."""
+    # Ctrl-C reaches the whole process group; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests = os.fdopen(os.dup(0), "rb")
+    answers = os.fdopen(os.dup(1), "wb")
+    # What libraries print must not end up among the frames.
+    os.dup2(2, 1)
+    # Either means that the parent has closed the connection or died.
+    with suppress(EOFError, BrokenPipeError):
+        _serve(requests, answers)
+    # Skips the flush of `answers`, which fails if the parent has died.
+    os._exit(0)
+
+
+def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    _, start = _read(requests)
+    described = json.loads(start)
+    module, _, function = described["service"].partition(":")
+    handler: Callable[[bytes], bytes] | None = None
+    while True:
+        _, request = _read(requests)
+        try:
+            if handler is None:
+                handler = getattr(importlib.import_module(module), function)(described["config"])
+            answer = handler(request)
+        except FarstepError as error:
+            _write(answers, _BAD_INPUT, str(error).encode())
+        except Exception:
+            _write(answers, _DEFECT, traceback.format_exc().encode())
+        else:
+            _write(answers, _ANSWER, answer)
+
+
+def _write(stream: Any, kind: bytes, content: bytes) -> None:
+    stream.write(_HEADER.pack(kind, len(content)) + content)
+    stream.flush()
+
+
+def _read(stream: Any) -> tuple[bytes, bytes]:
+    kind, length = _HEADER.unpack(_exactly(stream, _HEADER.size))
+    return kind, _exactly(stream, length)
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
+
+
+def in_order(
+    service: str, configs: list[Mapping[str, Any]], requests: list[bytes]
+) -> Iterator[bytes]:
+    """The answers to `requests`, in their order, computed by one process for each of `configs`.
+
+    Request n goes to process n modulo their number. Each process has two requests outstanding, so
+    that it works while its last answer is used.
+
+    Raises:
+        FarstepError, RuntimeError: as `Worker.receive`.
+    """
+    workers: list[Worker] = []
+    try:
+        workers.extend(Worker(service, config) for config in configs)
+        ahead = 2 * len(workers)
+        for number, request in enumerate(requests[:ahead]):
+            workers[number % len(workers)].send(request)
+        for number in range(len(requests)):
+            worker = workers[number % len(workers)]
+            answer = worker.receive()
+            if number + ahead < len(requests):
+                worker.send(requests[number + ahead])
+            yield answer
+    finally:
+        for worker in workers:
+            worker.close()

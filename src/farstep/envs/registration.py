@@ -1,0 +1,41 @@
+"""Gymnasium names for the mazes that OGBench does not register."""
+
+from __future__ import annotations
+
+from farstep.core.errors import FarstepError
+from farstep.envs.catalog import ENVIRONMENTS, gymnasium_arguments, own_maze
+from farstep.envs.mazes import MazeMap
+
+
+def register() -> None:
+    """Register the colossal mazes with Gymnasium. Does nothing the second time."""
+    from gymnasium.envs import registration
+
+    for spec in ENVIRONMENTS.values():
+        if spec.maze == "colossal" and spec.name not in registration.registry:
+            registration.register(**gymnasium_arguments(spec, spec.maze_map))
+
+
+def register_maze(family: str, maze: MazeMap, max_episode_steps: int | None = None) -> str:
+    """Register a map of your own with Gymnasium and return the name to make it by.
+
+    Args:
+        family: `pointmaze`, `antmaze`, `humanoidmaze`, `visual-antmaze` or `visual-humanoidmaze`.
+        maze: the map; `antmaze` and a map called `rooms` make `antmaze-rooms-v0`.
+        max_episode_steps: when an episode is cut, if not after 4000 steps.
+
+    Raises:
+        FarstepError: unknown family, or the name is that of a published environment.
+    """
+    from gymnasium.envs import registration
+
+    arguments = gymnasium_arguments(own_maze(family, maze), maze)
+    if arguments["id"] in ENVIRONMENTS:
+        raise FarstepError(
+            f"'{arguments['id']}' is a published environment: give your map another name"
+        )
+    if max_episode_steps is not None:
+        arguments["max_episode_steps"] = max_episode_steps
+    registration.registry.pop(arguments["id"], None)  # a map that was edited replaces itself
+    registration.register(**arguments)
+    return arguments["id"]
