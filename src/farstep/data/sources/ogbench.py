@@ -392,7 +392,7 @@ def _unused_notes(shards: Sequence[_Shard]) -> list[str]:
     for key in sorted({key for shard in shards for key in shard.unused}):
         hint = nearest(key, known)
         notes.append(
-            f"'{key}' was left out; keep it with --extras {key}."
+            f"'{key}' was left out; keep it with --extra {key}."
             + (hint if "Did you mean" in hint else "")
         )
     return notes

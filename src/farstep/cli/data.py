@@ -1,0 +1,336 @@
+"""`farstep data import`, `info` and `get`: datasets on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table as Grid
+
+from farstep.core.errors import FarstepError
+from farstep.data.download import Patience, get, mirror_list
+from farstep.data.sources.ogbench import Imported, ImportOptions, import_npz
+from farstep.data.staging import format_bytes
+from farstep.data.table import Dataset, Table, canonical_name, open_dataset
+from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environment_of
+
+
+@dataclass(frozen=True)
+class DataImport:
+    """Import .npz files of your own or of OGBench as a dataset.
+
+    A file holds `observations` (N, …), `actions` (N, A) and `terminals` (N,), which is 1 on the
+    last observation of each episode. `my-val.npz` beside `my.npz` becomes the validation table; of
+    a directory, all files are read in name order.
+
+    `farstep data import my.npz --name my-robot`
+
+    Attributes:
+        source: an .npz file, or a directory of them.
+        name: the dataset's name; by default that of the file.
+        val: a validation file or directory that lies elsewhere.
+        environment: the environment to evaluate in; known for published names.
+        out_of_range: what to do with actions outside [-1, 1].
+        one_step_episodes: what to do with episodes of a single observation.
+        close_last_episode: the end of each file ends its last episode.
+        extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
+        num_actions: actions are integers from 0 up to this number, exclusive.
+        overwrite: replace a dataset of this name.
+    """
+
+    source: tyro.conf.Positional[Path]
+    name: str | None = None
+    val: Path | None = None
+    environment: str | None = None
+    out_of_range: Literal["keep", "clip", "error"] = "keep"
+    one_step_episodes: Literal["error", "drop"] = "error"
+    close_last_episode: bool = False
+    extra: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    num_actions: int | None = None
+    overwrite: bool = False
+
+    def run(self) -> None:
+        """Import with a progress bar, and say what was found.
+
+        Raises:
+            FarstepError: the files cannot be imported as asked; nothing is left behind.
+        """
+        if self.num_actions is not None and self.num_actions < 1:
+            raise FarstepError(f"--num-actions must be at least 1, not {self.num_actions}.")
+        name = self.name or self.source.resolve().name.removesuffix(".npz")
+        chosen = self.environment and environment(self.environment).name
+        with _Bars() as bars:
+            imported = import_npz(
+                self.source,
+                name,
+                val=self.val,
+                environment=chosen or _published_environment(name),
+                options=ImportOptions(
+                    out_of_range=self.out_of_range,
+                    one_step_episodes=self.one_step_episodes,
+                    close_last_episode=self.close_last_episode,
+                    extras=self.extra,
+                    num_actions=self.num_actions,
+                ),
+                overwrite=self.overwrite,
+                progress=bars.on_import,
+            )
+        _print_imported(imported)
+
+
+@dataclass(frozen=True)
+class DataGet:
+    """Download a published dataset of OGBench and import it.
+
+    An interrupted download resumes. Proxies are taken from the environment (https_proxy). Further
+    mirrors may be named in FARSTEP_MIRRORS, separated by commas.
+
+    `farstep data get pointmaze-medium-stitch`
+
+    Attributes:
+        name: a published dataset, such as pointmaze-medium-stitch.
+        mirror: a URL or directory to try first; may be given several times.
+        offline: request nothing; import a file that was put there by hand.
+        sha256: checksum that the training file must have.
+        val_sha256: checksum that the validation file must have.
+        keep_files: keep the downloaded files after the import.
+        timeout: seconds without a byte after which a connection is given up.
+        attempts: tries per mirror.
+        overwrite: import again where the dataset exists already.
+    """
+
+    name: tyro.conf.Positional[str]
+    mirror: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    offline: bool = False
+    sha256: str | None = None
+    val_sha256: str | None = None
+    keep_files: bool = True
+    timeout: float = 30.0
+    attempts: int = 5
+    overwrite: bool = False
+
+    def run(self) -> None:
+        """Download and import with progress bars.
+
+        Raises:
+            FarstepError: no such dataset, or no mirror gave its file whole.
+        """
+        if self.timeout <= 0 or self.attempts < 1:
+            raise FarstepError("--timeout must be positive, and --attempts at least 1.")
+        published = _published_environment(self.name)
+        if published is None and not self.mirror:
+            # Says which names are near.
+            environment_of(self.name)
+        with _Bars() as bars:
+            imported = get(
+                self.name,
+                mirrors=mirror_list(self.mirror),
+                offline=self.offline,
+                sha256=self.sha256,
+                val_sha256=self.val_sha256,
+                environment=published,
+                overwrite=self.overwrite,
+                keep_files=self.keep_files,
+                patience=Patience(timeout=self.timeout, attempts=self.attempts),
+                on_download=bars.on_download,
+                on_import=bars.on_import,
+            )
+        _print_imported(imported)
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """Show what a dataset holds: episodes, ranges, where it comes from.
+
+    `farstep data info pointmaze-medium-stitch --picture coverage.png`
+
+    Attributes:
+        name: a dataset's name or directory.
+        verify: compare every file with its checksum.
+        picture: draw where in the maze the training episodes have been.
+    """
+
+    name: tyro.conf.Positional[str]
+    verify: bool = False
+    picture: Path | None = None
+
+    def run(self) -> None:
+        """Print the tables, and draw the picture if asked.
+
+        Raises:
+            FarstepError: no such dataset, a damaged one, or a picture of something other than a
+                maze.
+        """
+        console = Console(highlight=False)
+        dataset = open_dataset(self.name, verify=self.verify)
+        console.print(info_grid(dataset))
+        if self.verify:
+            console.print("Every checksum matches.")
+        if self.picture is not None:
+            _draw(dataset, self.picture)
+            console.print(f"Coverage drawn to {escape(str(self.picture))}")
+
+
+def info_grid(dataset: Dataset) -> Grid:
+    """What `farstep data info` prints: a row a fact, a column a split."""
+    splits = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
+    grid = Grid(title=escape(f"{dataset.name}  ({dataset.path})"), title_justify="left")
+    grid.add_column("")
+    for split in splits:
+        grid.add_column(split, overflow="fold")
+    facts = [_facts(table) for table in splits.values()]
+    for name in facts[0]:
+        grid.add_row(name, *(escape(column[name]) for column in facts))
+    return grid
+
+
+def _facts(table: Table) -> dict[str, str]:
+    manifest, spaces = table.manifest, table.spaces
+    lengths = table.episode_lengths
+    size = sum(path.stat().st_size for path in table.path.iterdir() if path.is_file())
+    actions = f"{spaces.action_size} discrete" if spaces.discrete else f"({spaces.action_size},)"
+    outside = manifest.actions_out_of_range
+    facts = {
+        "episodes": f"{table.num_episodes:,}",
+        "steps": f"{table.num_steps:,}",
+        "transitions": f"{table.num_steps - table.num_episodes:,}",
+        "episode length": (
+            f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}"
+        ),
+        "observation": f"{spaces.observation_shape} {spaces.observation_dtype}",
+        "observation range": _range(table, "observations"),
+        "action": actions,
+        "action range": _range(table, "actions"),
+        "actions outside [-1, 1]": (
+            "–" if spaces.discrete else f"{outside:,} ({outside / table.num_steps:.2%})"
+        ),
+        "extras": ", ".join(
+            f"{name} {array.shape[1:]} {array.dtype}" for name, array in table.extras.items()
+        )
+        or "–",
+        "environment": manifest.environment or "unknown",
+        "provenance": _provenance(table),
+        "size on disk": format_bytes(size),
+        "digest": table.digest[:16],
+    }
+    return facts
+
+
+def _range(table: Table, name: str) -> str:
+    statistics = table.manifest.statistics[name]
+    return f"{min(statistics.min):.4g} to {max(statistics.max):.4g}"
+
+
+def _provenance(table: Table) -> str:
+    lines = []
+    for key, value in table.manifest.provenance.items():
+        if key == "files":
+            for file in value:
+                lines.append(f"{file['name']}, {format_bytes(file['bytes'])}")
+        else:
+            lines.append(f"{key}: {value}")
+    return "\n".join(lines) or "unknown"
+
+
+def _draw(dataset: Dataset, path: Path) -> None:
+    # matplotlib takes a while to import, and only the picture needs it.
+    from farstep.analysis.coverage import draw_coverage
+    from farstep.analysis.heatmap import save_figure
+
+    spec = _environment_spec(dataset)
+    maze = spec.maze_map
+    if maze is None:
+        raise FarstepError(f"{spec.name} is not a maze; there is no coverage to draw.")
+    figure = draw_coverage(maze, _positions(dataset.train, spec), dataset.name)
+    save_figure(figure, path)
+
+
+def _environment_spec(dataset: Dataset) -> EnvironmentSpec:
+    if dataset.environment is None:
+        raise FarstepError(
+            f"{dataset.name} does not say which environment it comes from. Import it again with"
+            " --environment."
+        )
+    return environment(dataset.environment)
+
+
+def _positions(table: Table, spec: EnvironmentSpec) -> np.ndarray:
+    """x and y of the body, (N, 2): the first numbers of its state and of qpos alike."""
+    if not spec.pixels:
+        return np.asarray(table.observations[:, :2])
+    if "qpos" not in table.extras:
+        raise FarstepError(f"{table.path} holds pictures and no qpos, so positions are unknown.")
+    return np.asarray(table.extras["qpos"][:, :2])
+
+
+def _published_environment(name: str) -> str | None:
+    """The environment's name, if `name` is that of a published dataset."""
+    return DATASETS.get(canonical_name(name))
+
+
+def _print_imported(imported: Imported) -> None:
+    notes = Console(stderr=True, highlight=False)
+    for note in imported.notes:
+        notes.print(f"[yellow]note:[/] {escape(note)}")
+    dataset = open_dataset(imported.path)
+    console = Console(highlight=False)
+    console.print(
+        f"{escape(dataset.name)}: {dataset.train.num_episodes:,} episodes,"
+        f" {dataset.train.num_steps:,} steps"
+        + (f", and {dataset.val.num_episodes:,} to validate" if dataset.val else "")
+    )
+    console.print(f"in {escape(str(imported.path))}", soft_wrap=True)
+
+
+class _Bars:
+    """A progress bar for each file that is fetched, and one for the import. A context manager."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def on_download(self, filename: str, received: int, total: int | None) -> None:
+        amount = format_bytes(received) + (f" of {format_bytes(total)}" if total else "")
+        self._show(filename, received, total, amount)
+
+    def on_import(self, steps: int, total: int) -> None:
+        self._show("import", steps, total, f"{steps:,} of {total:,} steps")
+
+    def _show(self, name: str, done: int, total: int | None, amount: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, amount="")
+        self._progress.update(self._tasks[name], completed=done, total=total, amount=amount)
