@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
 from farstep.agents.base import Agent
 from farstep.agents.gcbc import GCBC
 from farstep.agents.mqe import MQE
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.fields import dataclass_from_dict
 
 AGENTS: dict[str, type[Agent]] = {"gcbc": GCBC, "mqe": MQE}
 
@@ -24,3 +29,18 @@ def agent_class(name: str) -> type[Agent]:
 def agent_name(agent: Agent) -> str:
     """The name under which the agent's class is registered."""
     return next(name for name, kind in AGENTS.items() if kind is type(agent))
+
+
+def agent_to_dict(agent: Agent) -> dict[str, Any]:
+    """The agent's registered name and its hyperparameters, as JSON values."""
+    return {"name": agent_name(agent)} | asdict(agent)
+
+
+def agent_from_dict(values: Mapping[str, Any], *, where: str) -> Agent:
+    """The agent that `agent_to_dict` described.
+
+    Raises:
+        FarstepError: unknown agent or hyperparameter; suggests the nearest name.
+    """
+    hyperparameters = {key: value for key, value in values.items() if key != "name"}
+    return dataclass_from_dict(agent_class(values["name"]), hyperparameters, where=where)

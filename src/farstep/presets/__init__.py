@@ -1,0 +1,9 @@
+"""Published and tried hyperparameters, by name."""
+
+from farstep.presets.paper import PAPER
+from farstep.presets.presets import Entry, Preset, find_preset
+from farstep.presets.small import SMALL
+
+PRESETS = {preset.name: preset for preset in (PAPER, SMALL)}
+
+__all__ = ["PRESETS", "Entry", "Preset", "find_preset"]

@@ -64,17 +64,17 @@ class Checkpoints:
         """Steps that have a checkpoint, in order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: Any, *, success: float | None = None) -> None:
-        """Save `state`; `success` makes it a candidate for the best.
+    def save(self, step: int, items: Mapping[str, Any], *, success: float | None = None) -> None:
+        """Save trees by name; `success` makes this step a candidate for the best.
 
         Raises:
             FarstepError: the disk is full or not writable; earlier checkpoints are intact.
         """
         metrics = None if success is None else {SUCCESS: success}
-        named = named_leaves(state)
+        trees = {name: self._ocp.args.StandardSave(named_leaves(t)) for name, t in items.items()}
         try:
             self._manager.save(
-                step, args=self._ocp.args.StandardSave(named), metrics=metrics, force=True
+                step, args=self._ocp.args.Composite(**trees), metrics=metrics, force=True
             )
         except (OSError, ValueError) as error:
             raise FarstepError(
@@ -104,24 +104,34 @@ class Checkpoints:
             raise FarstepError(f"{self._path} has no checkpoint of step {which}; it has {known}.")
         return which
 
-    def restore(self, step: int, skeleton: Any) -> Any:
-        """The state saved at `step`, shaped like `skeleton` (arrays or `ShapeDtypeStruct`s).
+    def restore(self, step: int, skeletons: Mapping[str, Any]) -> dict[str, Any]:
+        """The trees saved at `step` under these names.
+
+        Args:
+            skeletons: by name, a tree of arrays or `ShapeDtypeStruct`s like the saved one.
 
         Raises:
             FarstepError: the checkpoint is damaged or belongs to other networks.
         """
         where = str(self._path / str(step))
-        abstract: dict[str, jax.ShapeDtypeStruct] = {
-            name: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = {
+            name: self._ocp.args.StandardRestore(
+                {
+                    leaf_name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+                    for leaf_name, leaf in named_leaves(skeleton).items()
+                }
             )
-            for name, leaf in named_leaves(skeleton).items()
+            for name, skeleton in skeletons.items()
         }
         try:
-            named = dict(self._manager.restore(step, args=self._ocp.args.StandardRestore(abstract)))
+            found = self._manager.restore(step, args=self._ocp.args.Composite(**wanted))
         except (OSError, ValueError, KeyError) as error:
             raise FarstepError(f"Could not read the checkpoint {where}: {error}") from error
-        return from_named(skeleton, named, where=where)
+        return {
+            name: from_named(skeleton, found[name], where=f"{where}/{name}")
+            for name, skeleton in skeletons.items()
+        }
 
     def _metrics(self, step: int) -> Mapping[str, float] | None:
         return self._manager.metrics(step)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from farstep.agents.base import Agent
-from farstep.agents.registry import agent_class, agent_name
-from farstep.core.errors import FarstepError, nearest
+from farstep.agents.registry import agent_from_dict, agent_to_dict
+from farstep.core.errors import FarstepError
+from farstep.core.fields import dataclass_from_dict
 from farstep.core.types import Spaces
+from farstep.data.normalize import Normalization
 
 FORMAT = 1
 
@@ -81,6 +83,7 @@ class RunConfig:
     training: TrainConfig
     dataset: DatasetReference
     spaces: Spaces
+    normalization: Normalization
 
     def to_json(self) -> str:
         """The text of `config.json`."""
@@ -90,6 +93,10 @@ class RunConfig:
             "training": asdict(self.training),
             "dataset": asdict(self.dataset),
             "spaces": asdict(self.spaces),
+            "normalization": {
+                "mean": self.normalization.mean.tolist(),
+                "std": self.normalization.std.tolist(),
+            },
         }
         return json.dumps(document, indent=2) + "\n"
 
@@ -108,9 +115,15 @@ class RunConfig:
                 )
             return cls(
                 agent=agent_from_dict(document["agent"], where=where),
-                training=build(TrainConfig, document["training"], where=where),
-                dataset=build(DatasetReference, document["dataset"], where=where),
-                spaces=build(Spaces, document["spaces"], where=where),
+                training=dataclass_from_dict(TrainConfig, document["training"], where=where),
+                dataset=dataclass_from_dict(DatasetReference, document["dataset"], where=where),
+                spaces=dataclass_from_dict(Spaces, document["spaces"], where=where),
+                normalization=Normalization(
+                    *(
+                        np.asarray(document["normalization"][name], np.float32)
+                        for name in ("mean", "std")
+                    )
+                ),
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise FarstepError(f"{where} is not a run's configuration: {error!r}.") from error
@@ -125,31 +138,7 @@ class RunConfig:
             del document["training"]["steps"], document["dataset"]["path"]
         return [
             f"{section}.{key}: {mine[section].get(key)!r} before, {theirs[section].get(key)!r} now"
-            for section in ("agent", "training", "dataset", "spaces")
+            for section in ("agent", "training", "dataset", "spaces", "normalization")
             for key in {**mine[section], **theirs[section]}
             if mine[section].get(key) != theirs[section].get(key)
         ]
-
-
-def agent_to_dict(agent: Agent) -> dict[str, Any]:
-    """The agent's registered name and its hyperparameters, as JSON values."""
-    return {"name": agent_name(agent)} | asdict(agent)
-
-
-def agent_from_dict(values: Mapping[str, Any], *, where: str) -> Agent:
-    """The agent that `agent_to_dict` described.
-
-    Raises:
-        FarstepError: unknown agent or hyperparameter; suggests the nearest name.
-    """
-    hyperparameters = {key: value for key, value in values.items() if key != "name"}
-    return build(agent_class(values["name"]), hyperparameters, where=where)
-
-
-def build(kind: Any, values: Mapping[str, Any], *, where: str) -> Any:
-    """A dataclass from JSON values, lists becoming tuples; unknown keys are errors."""
-    known = [field.name for field in fields(kind)]
-    for key in values:
-        if key not in known:
-            raise FarstepError(f"{where}: {kind.__name__} has no '{key}'.{nearest(key, known)}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})

@@ -138,7 +138,9 @@ class Trainer:
             run.rewind(step)
         if not common:
             return self._begin(checkpoints, resume=False)
-        return step, self._join([saved.restore(step, skeleton) for saved in checkpoints])
+        return step, self._join(
+            [Progress.from_items(saved.restore(step, skeleton)) for saved in checkpoints]
+        )
 
     def _join(self, seeds: Sequence[Progress]) -> Progress:
         return seeds[0] if len(seeds) == 1 else program.stack(seeds)
@@ -213,7 +215,7 @@ class Trainer:
     ) -> None:
         for index, one in enumerate(self._split(progress)):
             self._check_finite(self.runs[index], step, one)
-            checkpoints[index].save(step, one, success=success[index] if success else None)
+            checkpoints[index].save(step, one.items(), success=success[index] if success else None)
 
     def _check_finite(self, run: Run, step: int, progress: Progress) -> None:
         broken = [name for name, total in progress.sums.items() if not math.isfinite(total)]

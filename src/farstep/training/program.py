@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,6 +15,9 @@ from farstep.agents.base import Agent, AgentState
 from farstep.core.rng import root_key, stream_key
 from farstep.core.types import Metrics, Params, Spaces
 from farstep.sampling.batches import DeviceTable
+
+PARAMS = "params"
+"""Name of a checkpoint's networks."""
 
 
 class Progress(eqx.Module):
@@ -32,6 +36,26 @@ class Progress(eqx.Module):
     def means(self) -> Metrics:
         """Each metric's mean since the last line of the journal."""
         return {name: total / self.count for name, total in self.sums.items()}
+
+    def items(self) -> dict[str, Any]:
+        """The parts of a checkpoint: networks apart, so that a policy reads nothing else."""
+        state = self.state
+        return {
+            PARAMS: state.params,
+            "learner": {
+                "optimizer": state.optimizer,
+                "step": state.step,
+                "sums": self.sums,
+                "count": self.count,
+            },
+        }
+
+    @classmethod
+    def from_items(cls, items: Mapping[str, Any]) -> Progress:
+        """`items` back to where training stood."""
+        learner = items["learner"]
+        state = AgentState(items[PARAMS], learner["optimizer"], learner["step"])
+        return cls(state, learner["sums"], learner["count"])
 
     def cleared(self) -> Progress:
         """The same state with empty sums."""

@@ -46,12 +46,9 @@ class Run:
         Raises:
             FarstepError: the directory exists and is not to be overwritten, or is not a run.
         """
+        if not overwrite:
+            cls.check_absent(path)
         if path.exists():
-            if not overwrite:
-                raise FarstepError(
-                    f"{path} exists already. Continue it with --resume, replace it with "
-                    "--overwrite, or choose another place with --out."
-                )
             if any(path.iterdir()) and not (path / CONFIG).exists():
                 raise FarstepError(f"{path} is not a run directory; it is left untouched.")
             shutil.rmtree(path)
@@ -59,6 +56,15 @@ class Run:
         write_text(path / "env.json", json.dumps(_environment(), indent=2) + "\n")
         write_text(path / CONFIG, config.to_json())
         return cls(path, config)
+
+    @staticmethod
+    def check_absent(path: Path) -> None:
+        """Raises FarstepError if something stands at `path` already."""
+        if path.exists():
+            raise FarstepError(
+                f"{path} exists already. Continue it with --resume, replace it with "
+                "--overwrite, or choose another place with --out."
+            )
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -73,6 +79,11 @@ class Run:
         except OSError as error:
             raise FarstepError(f"{path} is not a run directory: it has no {CONFIG}.") from error
         return cls(path, RunConfig.from_json(text, where=str(source)))
+
+    def with_config(self, config: RunConfig) -> Run:
+        """The same directory continued under `config`, which is written to it."""
+        write_text(self.path / CONFIG, config.to_json())
+        return Run(self.path, config)
 
     @property
     def plots(self) -> Path:

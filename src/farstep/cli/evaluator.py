@@ -1,0 +1,40 @@
+"""Evaluation in the environment while training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from farstep.core.types import Params
+from farstep.serving.runs import assemble
+from farstep.training.checkpoint import SUCCESS
+from farstep.training.config import RunConfig
+from farstep.training.loop import Evaluator
+from farstep.training.run import Run
+
+
+def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | None:
+    """Measures success in the dataset's environment; None, said aloud, where it has none."""
+    environment = config.dataset.environment
+    episodes = config.training.evaluation_episodes
+    if episodes == 0:
+        return None
+    if environment is None:
+        console.print("The data name no environment: training without evaluation.")
+        return None
+
+    # Training on data alone must work where no simulator is installed.
+    from farstep.evaluation.rollout import evaluate
+
+    def evaluator(run: Run, params: Params, step: int) -> Mapping[str, float]:
+        result = evaluate(
+            assemble(run, params, step),
+            environment,
+            episodes_per_task=episodes,
+            seed=config.training.seed,
+        )
+        per_task = {f"task{task.task}/success": task.success_rate for task in result.tasks}
+        return {SUCCESS: result.success_rate, "seconds": result.seconds} | per_task
+
+    return evaluator

@@ -1,0 +1,130 @@
+"""The `farstep` command: finds the subcommand, runs it, and turns bad input into one line.
+
+Subcommands are named here and imported only when asked for, so that `farstep --help` and a
+misspelled word answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Union
+
+from farstep.core.errors import FarstepError, nearest
+
+EXIT_BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a subcommand lives: a dataclass whose fields are its options, with a `run` method."""
+
+    module: str
+    name: str
+    summary: str
+
+    def load(self) -> Any:
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
+    "quickstart": Command(
+        "farstep.cli.quickstart", "Quickstart", "Data, training, evaluation and a picture, at once."
+    ),
+    "doctor": Command(
+        "farstep.cli.doctor", "Doctor", "Check this machine and say what to install."
+    ),
+    "data": {
+        "make": Command("farstep.cli.make", "DataMake", "Generate a published dataset anew."),
+        "get": Command("farstep.cli.data", "DataGet", "Download a published dataset."),
+        "import": Command("farstep.cli.data", "DataImport", "Turn .npz files into a dataset."),
+        "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
+    },
+    "train": Command("farstep.cli.train", "Train", "Train an agent on a dataset."),
+    "eval": Command("farstep.cli.evaluate", "Evaluate", "Measure a policy's success rates."),
+    "plot": {
+        "distance": Command(
+            "farstep.cli.plot", "PlotDistance", "Draw the learned distance over the maze."
+        ),
+    },
+    "export": Command("farstep.cli.export", "Export", "Write a policy that stands alone."),
+    "presets": Command("farstep.cli.presets", "Presets", "List presets and explain their values."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line; exits with 2 where the input is at fault."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(words)
+    except FarstepError as error:
+        print(f"farstep: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT) from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _dispatch(words: list[str]) -> None:
+    if any(word.startswith("--tyro-") for word in words):
+        _completion(words)
+    commands, prefix = COMMANDS, "farstep"
+    while True:
+        word = words[0] if words else "--help"
+        if word in ("-h", "--help"):
+            print(_overview(prefix, commands))
+            return
+        if word == "--version" and prefix == "farstep":
+            from importlib.metadata import version
+
+            print(f"farstep {version('farstep')}")
+            return
+        if word not in commands:
+            raise FarstepError(f"'{prefix}' has no command '{word}'.{nearest(word, commands)}")
+        chosen, prefix, words = commands[word], f"{prefix} {word}", words[1:]
+        if isinstance(chosen, Command):
+            break
+        commands = chosen
+    command = chosen.load()
+    parse = getattr(command, "parse", None)
+    if parse is not None:
+        parse(prefix, words).run()
+        return
+    import tyro
+
+    tyro.cli(command, prog=prefix, args=words).run()
+
+
+def _overview(prefix: str, commands: Mapping[str, Command | Mapping[str, Command]]) -> str:
+    lines = [f"usage: {prefix} COMMAND [options]", ""]
+    if prefix == "farstep":
+        lines[1:] = [
+            "",
+            "Reach goals far beyond any logged episode: offline goal-conditioned RL.",
+            "",
+        ]
+    for name, command in commands.items():
+        if isinstance(command, Command):
+            lines.append(f"  {name:<12}{command.summary}")
+        else:
+            lines.append(f"  {name:<12}{', '.join(command)}: see '{prefix} {name} --help'.")
+    lines += ["", f"'{prefix} COMMAND --help' explains a command's options."]
+    if prefix == "farstep":
+        lines.append("'farstep --tyro-print-completion bash' prints a completion script (or zsh).")
+    return "\n".join(lines)
+
+
+def _completion(words: list[str]) -> None:
+    """Let tyro print a completion script over all commands."""
+    import tyro
+
+    def union(commands: Mapping[str, Command | Mapping[str, Command]]) -> Any:
+        members = []
+        for name, command in commands.items():
+            kind = command.load() if isinstance(command, Command) else union(command)
+            members.append(Annotated[kind, tyro.conf.subcommand(name)])
+        return Union[tuple(members)]  # noqa: UP007 - built at run time
+
+    tyro.cli(union(COMMANDS), prog="farstep", args=words)

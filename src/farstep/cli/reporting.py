@@ -1,0 +1,75 @@
+"""What a person sees while a run trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from farstep.training.checkpoint import SUCCESS
+from farstep.training.run import Run
+
+
+class TrainingReporter:
+    """A progress line with rate and time left on a terminal; a line a log interval in a file."""
+
+    def __init__(self, console: Console, steps: int):
+        self._console = console
+        self._steps = steps
+        self._rate = 0.0
+        self._bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.1f} updates/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps, rate=0.0, note="compiling")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advanced(self, step: int, updates_per_second: float) -> None:
+        self._rate = updates_per_second
+        self._bar.update(self._task, completed=step, rate=updates_per_second)
+
+    def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        shown = [name for name in ("backup/excess", "actor/bc_loss") if name in metrics]
+        note = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown)
+        self._bar.update(self._task, note=note)
+        if not self._console.is_terminal:
+            left = (self._steps - step) / self._rate if self._rate else float("nan")
+            self._console.print(
+                f"{run.path.name}: update {step:,} of {self._steps:,}, {self._rate:.1f}/s, "
+                f"{left:.0f} s left  {note}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        self._console.print(
+            f"{run.path.name}: success {100 * metrics[SUCCESS]:.1f} % after {step:,} updates",
+            highlight=False,
+        )

@@ -1,0 +1,190 @@
+"""`farstep train`: an agent on a dataset, into a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+import jax.numpy as jnp
+import tyro
+from rich.console import Console
+
+from farstep.agents.base import Agent
+from farstep.agents.registry import agent_class
+from farstep.cli.evaluator import environment_evaluator
+from farstep.cli.reporting import TrainingReporter
+from farstep.core.errors import FarstepError
+from farstep.core.fields import dataclass_from_dict
+from farstep.data.normalize import Normalization
+from farstep.data.table import Dataset, Table, open_dataset
+from farstep.presets import PRESETS, find_preset
+from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.training.config import DatasetReference, RunConfig, TrainConfig
+from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger
+from farstep.training.loop import Interrupted, Trainer
+from farstep.training.run import Run
+
+Kind = TypeVar("Kind", bound=Agent)
+
+DEFAULT_AGENT = "mqe"
+DEFAULT_PRESET = "paper"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Generic[Kind]):
+    """Train an agent on a dataset. A run directory holds everything; --resume continues it.
+
+    The agent's hyperparameters are options too; their defaults come from the preset. Another
+    agent's are shown by `farstep train DATASET --agent NAME --help`.
+    """
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(name="DATASET")]
+    """Name of a dataset (see `farstep data`), or its directory."""
+    agent: str = DEFAULT_AGENT
+    """The method."""
+    preset: str = DEFAULT_PRESET
+    """Where hyperparameters that are not given come from; see `farstep presets`."""
+    hyperparameters: tyro.conf.OmitArgPrefixes[Kind]
+    training: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    seeds: int = 1
+    """Train this many seeds, from --seed on, in one program."""
+    out: Path | None = None
+    """Run directory; runs/DATASET-AGENT-sSEED by default. With --seeds, one a seed inside it."""
+    resume: bool = False
+    """Continue the run from its last checkpoint; its configuration must be the same."""
+    overwrite: bool = False
+    """Replace an existing run."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files."""
+    wandb: str | None = None
+    """Also log to this Weights & Biases project."""
+
+    @classmethod
+    def parse(cls, program: str, words: Sequence[str]) -> Train[Agent]:
+        """Read the command line in two passes: the agent decides which options there are."""
+        kind = agent_class(_option(words, "--agent") or DEFAULT_AGENT)
+        name = _option(words, "--agent") or DEFAULT_AGENT
+        preset = find_preset(_option(words, "--preset") or DEFAULT_PRESET, PRESETS)
+        dataset = next((word for word in words[:1] if not word.startswith("-")), "")
+        values = preset.values(name, Path(dataset).name)
+        defaults = dataclass_from_dict(kind, values, where=f"preset '{preset.name}'")
+        return tyro.cli(
+            Train[kind],
+            prog=program,
+            args=list(words),
+            default=Train[kind](dataset=tyro.MISSING, hyperparameters=defaults),
+        )
+
+    def run(self) -> None:
+        console = Console()
+        dataset = open_dataset(self.dataset)
+        config = self._config(dataset)
+        runs = self._runs(config)
+        reporter = TrainingReporter(console, config.training.steps)
+        trainer = Trainer(
+            runs=runs,
+            table=_on_device(dataset.train, config.normalization),
+            validation=dataset.val and _on_device(dataset.val, config.normalization),
+            evaluator=environment_evaluator(config, console),
+            reporter=reporter,
+            loggers=[self._loggers(run) for run in runs],
+        )
+        for run in runs:
+            console.print(f"Run directory: [bold]{run.path}[/]")
+        with ExitStack() as resources:
+            resources.enter_context(reporter)
+            for logger in (logger for loggers in trainer.loggers for logger in loggers):
+                resources.callback(logger.close)
+            try:
+                trainer.train(resume=self.resume)
+            except Interrupted as interruption:
+                console.print(f"Saved and {interruption}. Continue with --resume.")
+                raise SystemExit(128 + interruption.signal_number) from None
+
+    def _config(self, dataset: Dataset) -> RunConfig:
+        table = dataset.train
+        if table.spaces.observation_dtype == "uint8":
+            raise FarstepError(f"{dataset.name} holds pixels; the agents here take vectors so far.")
+        normalization = (
+            Normalization.of(table)
+            if self.training.normalize
+            else Normalization.identity(table.spaces)
+        )
+        return RunConfig(
+            agent=self.hyperparameters,
+            training=self.training,
+            dataset=DatasetReference(
+                name=dataset.name,
+                path=str(dataset.path.resolve()),
+                digest=table.digest,
+                environment=dataset.environment,
+            ),
+            spaces=table.spaces,
+            normalization=normalization,
+        )
+
+    def _runs(self, config: RunConfig) -> list[Run]:
+        first = config.training.seed
+        stem = f"{config.dataset.name}-{self.agent}"
+        if self.seeds < 1:
+            raise FarstepError(f"--seeds must be at least 1, not {self.seeds}.")
+        if self.seeds == 1:
+            paths = [self.out or Path("runs") / f"{stem}-s{first}"]
+        else:
+            base = self.out or Path("runs") / stem
+            paths = [base / f"s{seed}" for seed in range(first, first + self.seeds)]
+        configs = [
+            replace(config, training=replace(config.training, seed=first + index))
+            for index in range(self.seeds)
+        ]
+        if self.resume:
+            return [_reopen(path, one) for path, one in zip(paths, configs, strict=True)]
+        if not self.overwrite:
+            for path in paths:
+                Run.check_absent(path)
+        return [
+            Run.create(path, one, overwrite=self.overwrite)
+            for path, one in zip(paths, configs, strict=True)
+        ]
+
+    def _loggers(self, run: Run) -> list[Logger]:
+        loggers: list[Logger] = []
+        if self.tensorboard:
+            loggers.append(TensorBoardLogger(run.path))
+        if self.wandb is not None:
+            settings = asdict(run.config.agent) | asdict(run.config.training)
+            loggers.append(WandbLogger(run.path, self.wandb, settings))
+        return loggers
+
+
+def _reopen(path: Path, config: RunConfig) -> Run:
+    """The run at `path`, if it can go on as `config`."""
+    run = Run.open(path)
+    differences = run.config.differences(config)
+    if differences:
+        raise FarstepError(
+            f"{path} cannot be continued, since this is not the run that was started:\n  "
+            + "\n  ".join(differences)
+        )
+    return run.with_config(config)
+
+
+def _on_device(table: Table, normalization: Normalization) -> DeviceTable:
+    return DeviceTable(
+        jnp.asarray(normalization.apply(table.observations)),
+        jnp.asarray(table.actions),
+        Episodes.from_ends(table.episode_ends),
+    )
+
+
+def _option(words: Sequence[str], name: str) -> str | None:
+    """The value of `--name value` or `--name=value`, before all options are known."""
+    for index, word in enumerate(words):
+        if word == name and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return None

@@ -1,0 +1,234 @@
+"""A trained policy, ready to act: no environment, no data and no training code needed.
+
+An exported policy is a directory of two files:
+
+    policy.json          the agent, its spaces, where it comes from
+    policy.safetensors   its networks, and the normalisation of its observations
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Array, Int, Key
+
+from farstep.agents.base import Agent
+from farstep.agents.registry import agent_from_dict, agent_to_dict
+from farstep.core.errors import FarstepError
+from farstep.core.fields import dataclass_from_dict
+from farstep.core.rng import root_key, stream_key
+from farstep.core.trees import from_named, named_leaves
+from farstep.core.types import Params, Spaces
+from farstep.data.normalize import Normalization
+from farstep.data.staging import staged_directory
+
+FORMAT = 1
+DESCRIPTION = "policy.json"
+WEIGHTS = "policy.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """A policy and, where its method has one, its temporal distance.
+
+    `act` and `distance` take one observation or a batch of them (the declared observation shape,
+    with or without one leading axis), in the units of the training data.
+
+    Attributes:
+        agent: the method and its hyperparameters.
+        params: its networks.
+        spaces: shapes and types of observations and actions.
+        normalization: applied to observations and goals before the networks see them.
+        dataset: name of the data that it was trained on.
+        environment: the environment of those data, if known.
+        step: updates that it was trained for.
+    """
+
+    agent: Agent
+    params: Params
+    spaces: Spaces
+    normalization: Normalization
+    dataset: str
+    environment: str | None
+    step: int
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def act(
+        self,
+        observations: np.ndarray,
+        goals: np.ndarray,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        step: int = 0,
+    ) -> np.ndarray:
+        """Actions in [−1, 1]: (A,) for one observation, (B, A) for a batch.
+
+        Args:
+            temperature: scale of the policy's own noise; 0 acts deterministically.
+            seed: root of that noise.
+            step: tells one call's noise from another's.
+
+        Raises:
+            ValueError: an array has another shape than the policy was trained on.
+        """
+        observations, single = self._batched(observations, "observations")
+        goals, _ = self._batched(goals, "goals")
+        key = stream_key(root_key(seed), "act", step)
+        actions = np.asarray(_act(self.agent, self.params, observations, goals, key, temperature))
+        return actions[0] if single else actions
+
+    def distance(
+        self, observations: np.ndarray, goals: np.ndarray, actions: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Temporal distance in environment steps, () or (B,).
+
+        Args:
+            actions: if given, the distance from (s, a), that is after committing to an action.
+
+        Raises:
+            FarstepError: the method has no distance.
+            ValueError: an array has another shape than the policy was trained on.
+        """
+        if not self.agent.has_distance:
+            raise FarstepError(
+                f"{type(self.agent).__name__} learns a policy only: it has no distance. "
+                "Train a method that has one, such as mqe."
+            )
+        observations, single = self._batched(observations, "observations")
+        goals, _ = self._batched(goals, "goals")
+        batched_actions = None
+        if actions is not None:
+            batched_actions = np.asarray(actions, np.float32).reshape(len(observations), -1)
+        steps = np.asarray(_distance(self.agent, self.params, observations, goals, batched_actions))
+        return steps[0] if single else steps
+
+    def begin(
+        self, slots: Int[np.ndarray, " n"], observations: np.ndarray, goals: np.ndarray
+    ) -> None:
+        """New episodes start: a flat policy remembers nothing that it would have to forget."""
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the two files of an exported policy into the directory `path`.
+
+        Raises:
+            FarstepError: `path` exists, or cannot be written.
+        """
+        description = {
+            "format": FORMAT,
+            "agent": agent_to_dict(self.agent),
+            "spaces": asdict(self.spaces),
+            "dataset": self.dataset,
+            "environment": self.environment,
+            "step": self.step,
+            "source": dict(self.source),
+        }
+        tensors = {f"params.{name}": leaf for name, leaf in named_leaves(self.params).items()} | {
+            f"normalization.{name}": leaf for name, leaf in named_leaves(self.normalization).items()
+        }
+        with staged_directory(path, overwrite=overwrite, marks=(DESCRIPTION,)) as staging:
+            (staging / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+            safetensors.numpy.save_file(
+                {name: np.asarray(leaf) for name, leaf in tensors.items()}, staging / WEIGHTS
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read an exported policy.
+
+        Raises:
+            FarstepError: there is none at `path`, or its files are damaged or do not fit.
+        """
+        source = path / DESCRIPTION
+        try:
+            description = json.loads(source.read_text())
+            if description["format"] != FORMAT:
+                raise FarstepError(
+                    f"{source} has format {description['format']}; this version reads {FORMAT}."
+                )
+            agent = agent_from_dict(description["agent"], where=str(source))
+            spaces = dataclass_from_dict(Spaces, description["spaces"], where=str(source))
+            rest = {key: description[key] for key in ("dataset", "environment", "step", "source")}
+        except FileNotFoundError as error:
+            raise FarstepError(f"{path} holds no exported policy: no {DESCRIPTION}.") from error
+        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise FarstepError(f"{source} does not describe a policy: {error!r}.") from error
+        try:
+            tensors = safetensors.numpy.load_file(path / WEIGHTS)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise FarstepError(f"Cannot read {path / WEIGHTS}: {error}.") from error
+
+        skeleton = {
+            "params": jax.eval_shape(lambda: agent.networks(spaces, root_key(0))),
+            "normalization": Normalization.identity(spaces),
+        }
+        loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
+        return cls(
+            agent=agent,
+            params=jax.device_put(loaded["params"]),
+            normalization=loaded["normalization"],
+            spaces=spaces,
+            **rest,
+        )
+
+    def _batched(self, array: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
+        shape = self.spaces.observation_shape
+        array = np.asarray(array, self.spaces.observation_dtype)
+        if array.shape == shape:
+            return self.normalization.apply(array[None]), True
+        if array.shape[1:] == shape:
+            return self.normalization.apply(array), False
+        raise ValueError(
+            f"{name} have shape {array.shape}; this policy takes {shape} or (batch, "
+            f"{', '.join(map(str, shape))})"
+        )
+
+
+def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:
+    """The policy exported to `path`, or the one of the run directory `path`.
+
+    Args:
+        checkpoint: of a run: `last`, `best` or a step. An export has only one.
+
+    Raises:
+        FarstepError: there is neither a policy nor a run at `path`.
+    """
+    path = Path(path)
+    if (path / DESCRIPTION).exists():
+        return Policy.load(path)
+    if (path / "config.json").exists():
+        # Runs are read by the training room, which an exported policy must do without.
+        from farstep.serving.runs import policy_of_run
+
+        return policy_of_run(path, checkpoint)
+    raise FarstepError(
+        f"{path} is neither a run (no config.json) nor an exported policy (no {DESCRIPTION})."
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _act(
+    agent: Agent,
+    params: Params,
+    observations: Array,
+    goals: Array,
+    key: Key[Array, ""],
+    temperature: float,
+) -> Array:
+    return agent.act(params, observations, goals, key, temperature)
+
+
+@partial(jax.jit, static_argnums=0)
+def _distance(
+    agent: Agent, params: Params, observations: Array, goals: Array, actions: Array | None
+) -> Array:
+    return agent.distance(params, observations, goals, actions).steps
