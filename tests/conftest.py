@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if cache is not None:
         # The workers of xdist compile many equal programs; each is compiled once.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     if "PYTEST_XDIST_WORKER" in os.environ:
         # The workers already fill the cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
