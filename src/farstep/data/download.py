@@ -316,8 +316,10 @@ class _Part:
                     f"Another process is fetching {self.filename} into {self.directory}."
                     " Wait for it."
                 ) from error
-            yield
-            lock.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
 
 
 def _fetch_from(

@@ -314,7 +314,7 @@ def test_a_file_larger_than_memory_would_do(tmp_path):
                     np.lib.format.header_data_from_array_1_0(array) | {"fortran_order": False},
                 )
                 for start in range(0, steps, 1000):
-                    member.write(np.ascontiguousarray(array[start : start + 1000]))
+                    member.write(array[start : start + 1000].tobytes())
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(source)],
         capture_output=True, text=True, check=True, timeout=120,
