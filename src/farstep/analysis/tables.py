@@ -1,0 +1,135 @@
+"""Evaluations as tables for the terminal and for Markdown, one or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from farstep.core.errors import FarstepError
+from farstep.evaluation.intervals import Interval
+from farstep.evaluation.results import Evaluation
+
+MISSING = "–"
+
+Cells = list[list[str]]
+"""Rows of text, the header first; the last row is the mean over tasks."""
+
+
+def evaluation_cells(evaluation: Evaluation) -> Cells:
+    """One evaluation: a row a task, then the mean, with lengths and distances."""
+    metres = any(task.mean_final_distance is not None for task in evaluation.tasks)
+    cells = [["task", "success %", "95 % interval", "episodes", "steps", "steps of successes"]]
+    for task in evaluation.tasks:
+        cells.append(
+            [
+                str(task.task),
+                _percent(task.success_rate),
+                _range(task.interval),
+                str(task.episodes),
+                _number(task.mean_steps),
+                _number(task.mean_success_steps),
+            ]
+        )
+    wins = [episode.steps for episode in evaluation.episodes if episode.success]
+    cells.append(
+        [
+            "mean",
+            _percent(evaluation.mean_success),
+            _range(evaluation.interval),
+            str(len(evaluation.episodes)),
+            _number(evaluation.steps / len(evaluation.episodes)),
+            _number(sum(wins) / len(wins) if wins else None),
+        ]
+    )
+    if metres:
+        ends = [task.mean_final_distance for task in evaluation.tasks]
+        known = [end for end in ends if end is not None]
+        for row, text in zip(
+            cells,
+            ["final distance m", *map(_metres, ends), _metres(sum(known) / len(known))],
+            strict=True,
+        ):
+            row.append(text)
+    return cells
+
+
+def comparison_cells(evaluations: Mapping[str, Evaluation]) -> Cells:
+    """Several evaluations of one environment: a column each, success % and interval a task.
+
+    Raises:
+        FarstepError: nothing to compare, or evaluations of different environments or tasks, whose
+            means would not compare.
+    """
+    if not evaluations:
+        raise FarstepError("there is no evaluation to compare")
+    for what, asked in (("environments", "environment"), ("tasks", "tasks")):
+        found = {name: one.protocol.get(asked) for name, one in evaluations.items()}
+        if any(value != next(iter(found.values())) for value in found.values()):
+            listed = ", ".join(f"{name}: {value}" for name, value in found.items())
+            raise FarstepError(f"evaluations of different {what} do not compare ({listed})")
+    columns = list(evaluations.values())
+    cells = [["task", *evaluations]]
+    for results in zip(*(one.tasks for one in columns), strict=True):
+        cells.append([str(results[0].task), *(_rate(r.success_rate, r.interval) for r in results)])
+    cells.append(["mean", *(_rate(one.mean_success, one.interval) for one in columns)])
+    return cells
+
+
+def protocol_line(evaluation: Evaluation) -> str:
+    """The protocol in one line, for below a table."""
+    protocol = evaluation.protocol
+    versions = " ".join(f"{name} {version}" for name, version in protocol["versions"].items())
+    return (
+        f"{protocol['environment']}: {protocol['episodes_per_task']} episodes a task, "
+        f"seed {protocol['seed']}, at most {protocol['max_steps']} steps, "
+        f"{protocol['slots']} slots; {versions}"
+    )
+
+
+def rich_table(cells: Cells, title: str = "") -> Table:
+    """The cells for the terminal, the last row set off as the mean."""
+    table = Table(title=title or None, title_justify="left")
+    for column, name in enumerate(cells[0]):
+        table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
+    for number, row in enumerate(cells[1:], start=1):
+        last = number == len(cells) - 1
+        table.add_row(*row, style="bold" if last else None, end_section=number == len(cells) - 2)
+    return table
+
+
+def markdown_table(cells: Cells) -> str:
+    """The cells as a Markdown table, aligned in the source too."""
+    escaped = [[text.replace("|", r"\|") for text in row] for row in cells]
+    widths = [max(3, *(len(text) for text in column)) for column in zip(*escaped, strict=True)]
+    rule = [("-" * (width - 1)) + ":" for width in widths]
+    rule[0] = "-" * widths[0]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join([line(escaped[0]), line(rule), *map(line, escaped[1:])])
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
+
+
+def _range(interval: Interval) -> str:
+    return f"{_percent(interval.low)} – {_percent(interval.high)}"
+
+
+def _rate(rate: float, interval: Interval) -> str:
+    return f"{_percent(rate)} ({_range(interval)})"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.0f}"
+
+
+def _metres(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"

@@ -1,0 +1,310 @@
+"""OGBench's evaluation: fixed tasks × seeded episodes, all of them running side by side.
+
+Every step is one call of the policy for all running episodes and one step of the simulators. The
+three things that could make a result depend on the machine are kept out of it:
+
+- An episode's seed is a function of (seed, task, episode) alone, and the simulators draw from
+  nothing else, so it does not matter which worker runs an episode or what ran there before.
+- The policy always sees the same number of rows, `slots`, those of finished episodes included.
+  Compiled matrix products of different heights round differently in the last bits, and a walking
+  body amplifies a last bit; within one height a row does not depend on where it stands. So `slots`
+  belongs to the protocol, and its default is a constant rather than a number of cores.
+- Workers only split the rows between processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from farstep.core.errors import FarstepError
+from farstep.core.rng import stream_generator
+from farstep.core.types import BatchPolicy
+from farstep.envs.catalog import EnvironmentSpec
+from farstep.envs.catalog import environment as find_environment
+from farstep.envs.vector import VectorEnv
+from farstep.evaluation.results import Episode, Evaluation
+
+SLOTS = 50
+"""Rows of every policy call, and so most episodes in flight, unless asked otherwise."""
+
+Progress = Callable[[int, int, int], None]
+"""Called with (episodes finished, episodes in all, successes so far) as episodes finish."""
+
+
+class Recorder(Protocol):
+    """Watches chosen episodes: trajectories for a picture, frames for a video.
+
+    `start` is asked as an episode starts and says whether to watch it; `see` then gets its first
+    observation and the one after every step. `render` draws the simulator as it stands, and costs
+    only if called. Arrays are the evaluator's own: keep copies.
+    """
+
+    def start(self, task: int, index: int) -> bool: ...
+
+    def see(
+        self,
+        task: int,
+        index: int,
+        observation: np.ndarray,
+        goal: np.ndarray,
+        render: Callable[[], np.ndarray],
+    ) -> None: ...
+
+
+def episode_seed(seed: int, task: int, index: int) -> int:
+    """The seed of one episode's placement, noise and stabilising actions, below 2³¹."""
+    return int(stream_generator(seed, "evaluation", task, index).integers(2**31))
+
+
+def evaluate(
+    policy: BatchPolicy,
+    environment: str,
+    *,
+    episodes_per_task: int = 50,
+    tasks: Sequence[int] | None = None,
+    seed: int = 0,
+    slots: int = SLOTS,
+    workers: int | None = None,
+    max_steps: int | None = None,
+    record: Recorder | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Success of `policy` on the tasks of `environment` (protocol of OGBench, Park et al. 2025).
+
+    An episode ends when the environment terminates or truncates it, and it succeeded if the environment's own flag says so at its last step. Continuous actions are
+    clipped to [−1, 1], the bounds of every environment of the catalog.
+
+    Args:
+        policy: is called with all `slots` rows every step; rows without an episode are filled.
+        environment: its name, such as `antmaze-giant-v0`.
+        episodes_per_task: 50 in the published tables.
+        tasks: numbers of the tasks, from 1; all by default.
+        seed: the root of all episodes' seeds.
+        slots: rows of a policy call (see the module). Part of the protocol.
+        workers: processes that step the simulators, 0 for this one; by default one a core, and
+            none where there is one core. The result does not depend on it.
+        max_steps: steps after which an episode is cut; the environment's own number by default.
+        record: watches chosen episodes.
+        progress: told of every finished episode.
+
+    Raises:
+        FarstepError: unknown environment or task, a number out of range, or a policy whose actions
+            have the wrong shape or are not finite.
+    """
+    spec = find_environment(environment)
+    numbers = _known_tasks(spec, tasks)
+    _check_at_least(1, episodes_per_task=episodes_per_task, slots=slots, max_steps=max_steps)
+    _check_at_least(0, seed=seed, workers=workers)
+    limit = spec.max_episode_steps if max_steps is None else max_steps
+    # Tasks alternate, so that the last episodes to run, with few beside them, are not all of the
+    # hardest task.
+    waiting = [(task, index) for index in range(episodes_per_task) for task in numbers]
+    running = min(slots, len(waiting))
+    with VectorEnv(
+        spec.name, running, min(_workers(workers), running), max_episode_steps=limit
+    ) as simulators:
+        began = time.perf_counter()
+        rollout = _Rollout(policy, simulators, spec, rows=slots, seed=seed, record=record)
+        episodes = rollout.run(waiting, progress)
+        seconds = time.perf_counter() - began
+    return Evaluation(
+        episodes=tuple(sorted(episodes, key=lambda episode: (episode.task, episode.index))),
+        protocol={
+            "environment": spec.name,
+            "tasks": numbers,
+            "episodes_per_task": episodes_per_task,
+            "seed": seed,
+            "max_steps": limit,
+            "slots": slots,
+            "versions": _versions(),
+        },
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The episode of one slot."""
+
+    task: int
+    index: int
+    seed: int
+    watched: bool
+
+
+class _Rollout:
+    """The episodes in flight: row `i` of the arrays is slot `i` of the simulators.
+
+    Rows beyond the simulators' slots, and rows whose episode is over when none waits, keep what
+    they last held: the policy computes them and nobody reads the answer.
+    """
+
+    def __init__(
+        self,
+        policy: BatchPolicy,
+        simulators: VectorEnv,
+        spec: EnvironmentSpec,
+        *,
+        rows: int,
+        seed: int,
+        record: Recorder | None,
+    ):
+        self._policy = policy
+        self._simulators = simulators
+        self._spec = spec
+        self._rows = rows
+        self._seed = seed
+        self._record = record
+        self._observations = self._goals = np.empty(0)
+        self._episodes: list[_Running | None] = [None] * simulators.num_slots
+        self._steps = np.zeros(simulators.num_slots, int)
+
+    def run(self, waiting: Sequence[tuple[int, int]], progress: Progress | None) -> list[Episode]:
+        """Runs every (task, index) of `waiting`, in this order as slots become free."""
+        queue = deque(waiting)
+        finished: list[Episode] = []
+        free = np.arange(self._simulators.num_slots)
+        while len(finished) < len(waiting):
+            starting = free[: len(queue)]
+            if starting.size:
+                self._start(starting, [queue.popleft() for _ in starting])
+            active = np.flatnonzero([episode is not None for episode in self._episodes])
+            success, over = self._step(active)
+            free = active[over]
+            for slot, won in zip(free, success[over], strict=True):
+                finished.append(self._finish(int(slot), bool(won)))
+            if progress is not None and free.size:
+                progress(len(finished), len(waiting), sum(e.success for e in finished))
+        return finished
+
+    def _start(self, slots: Int[np.ndarray, " n"], episodes: list[tuple[int, int]]) -> None:
+        seeds = [episode_seed(self._seed, task, index) for task, index in episodes]
+        observations, goals = self._simulators.reset(slots, seeds, [task for task, _ in episodes])
+        if self._observations.size:
+            self._observations[slots], self._goals[slots] = observations, goals
+            self._policy.begin(slots, observations, goals)
+        else:
+            # The first start fills every row, so that the policy never meets an undefined one.
+            self._observations = np.resize(observations, (self._rows, *observations.shape[1:]))
+            self._goals = np.resize(goals, (self._rows, *goals.shape[1:]))
+            self._policy.begin(np.arange(self._rows), self._observations, self._goals)
+        self._steps[slots] = 0
+        for slot, (task, index), seed in zip(slots, episodes, seeds, strict=True):
+            watched = self._record is not None and self._record.start(task, index)
+            self._episodes[slot] = _Running(task, index, seed, watched)
+        self._show(slots)
+
+    def _step(
+        self, active: Int[np.ndarray, " n"]
+    ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """One step of the `active` slots: which are at success now, and which are over."""
+        actions = self._actions(active)
+        observations, success, terminated, truncated = self._simulators.step(actions, active)
+        self._observations[active] = observations
+        self._steps[active] += 1
+        self._show(active)
+        return success, terminated | truncated
+
+    def _actions(self, active: Int[np.ndarray, " n"]) -> np.ndarray:
+        actions = np.asarray(self._policy.act(self._observations, self._goals))
+        expected = (self._rows, *self._simulators.action_shape)
+        if actions.shape != expected:
+            raise FarstepError(
+                f"{self._spec.name} needs actions of shape {expected}, but the policy returned "
+                f"{actions.shape}; was it trained for another environment?"
+            )
+        actions = actions[active]
+        if self._spec.discrete:
+            return actions
+        bad = ~np.isfinite(actions).all(axis=-1)
+        if bad.any():
+            slot = active[np.flatnonzero(bad)[0]]
+            episode = self._episodes[slot]
+            raise FarstepError(
+                f"the policy returned an action that is not finite at step {self._steps[slot]} of "
+                f"{episode}; its training has diverged, so evaluate an earlier checkpoint"
+            )
+        return np.clip(actions, -1.0, 1.0)
+
+    def _finish(self, slot: int, success: bool) -> Episode:
+        episode = self._episodes[slot]
+        assert episode is not None
+        self._episodes[slot] = None
+        distance = None
+        if observes_position(self._spec):
+            gap = self._observations[slot, :2] - self._goals[slot, :2]
+            distance = float(np.hypot(*gap))
+        return Episode(
+            task=episode.task,
+            index=episode.index,
+            seed=episode.seed,
+            success=success,
+            steps=int(self._steps[slot]),
+            final_distance=distance,
+        )
+
+    def _show(self, slots: Int[np.ndarray, " n"]) -> None:
+        if self._record is None:
+            return
+        for slot in map(int, slots):
+            episode = self._episodes[slot]
+            if episode is not None and episode.watched:
+                self._record.see(
+                    episode.task,
+                    episode.index,
+                    self._observations[slot],
+                    self._goals[slot],
+                    functools.partial(self._simulators.render, slot),
+                )
+
+
+def observes_position(spec: EnvironmentSpec) -> bool:
+    """Whether an observation begins with the body's position, in metres, and a goal with its own.
+
+    In antsoccer the goal is the ball's.
+    """
+    return spec.body is not None and not spec.ball and not spec.pixels
+
+
+def _known_tasks(spec: EnvironmentSpec, tasks: Sequence[int] | None) -> list[int]:
+    numbers = list(range(1, spec.tasks + 1)) if tasks is None else sorted(set(tasks))
+    unknown = [number for number in numbers if not 1 <= number <= spec.tasks]
+    if unknown or not numbers:
+        raise FarstepError(
+            f"{spec.name} has tasks 1 to {spec.tasks}, not {unknown or 'an empty choice'}"
+        )
+    return numbers
+
+
+def _check_at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise FarstepError(f"{name.replace('_', ' ')} must be at least {least}, not {value}")
+
+
+def _workers(asked: int | None) -> int:
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # With one core, a worker only adds hand-overs.
+    return cores if cores and cores > 1 else 0
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in ("farstep", "ogbench", "mujoco", "gymnasium", "jax", "numpy"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
