@@ -17,5 +17,6 @@ def action_invariance(
         distances: d(ψ(s_i), φ(s_i, a_j)) in nats. The paper's double sum pairs every state with
             every action of the batch, (E, B, B); its released code only the logged one, (E, B).
     """
-    loss = jnp.mean(jnp.square(jnp.expm1(-distances)))
+    # Not expm1: its derivative is rounded to 0 at distances where exp(−d) still pulls.
+    loss = jnp.mean(jnp.square(jnp.exp(-distances) - 1))
     return loss, {"invariance/loss": loss, "invariance/distance": jnp.mean(distances)}
