@@ -123,7 +123,7 @@ class NpzFile:
 
 
 class Rows:
-    """The rows of one array, read in order. `close` after the last checks the zip's checksum."""
+    """The rows of one array, in order. Reading the last one compares the zip file's checksum."""
 
     def __init__(self, path: Path, name: str, header: ArrayHeader, stream: IO[bytes]) -> None:
         self._path, self._name = path, name
@@ -149,14 +149,8 @@ class Rows:
         return block
 
     def close(self) -> None:
-        """Finish reading.
-
-        Raises:
-            FarstepError: the bytes read do not have the checksum that the zip file declares.
-        """
-        with damage_named(self._path):
-            self._stream.read(1)
-            self._stream.close()
+        """Release the member."""
+        self._stream.close()
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
