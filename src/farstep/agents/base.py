@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
+from farstep.core.types import Batch, BatchSpec, Metrics, Params, Scalar, Spaces
 
 
 class AgentState(eqx.Module):
@@ -74,7 +74,7 @@ class Agent(abc.ABC):
         observations: Float[Array, "batch *obs"],
         goals: Float[Array, "batch *obs"],
         key: Key[Array, ""],
-        temperature: float = 0.0,
+        temperature: Scalar = 0.0,
     ) -> Array:
         """Actions in [−1, 1], (B, A); `temperature` scales the policy's own noise."""
 
@@ -104,5 +104,5 @@ class Agent(abc.ABC):
         gradients, metrics = jax.grad(self.loss, has_aux=True)(state.params, batch, key)
         updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient/norm"] = optax.global_norm(gradients)
+        metrics["gradient/norm"] = optax.tree.norm(gradients)
         return AgentState(params, optimizer, state.step + 1), metrics

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.actors import GaussianActor
 
@@ -42,6 +42,6 @@ class GCBC(Agent):
         observations: Float[Array, "batch *obs"],
         goals: Float[Array, "batch *obs"],
         key: Key[Array, ""],
-        temperature: float = 0.0,
+        temperature: Scalar = 0.0,
     ) -> Array:
         return jnp.clip(params(observations, goals).sample(key, temperature), -1, 1)

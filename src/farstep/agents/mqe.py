@@ -22,6 +22,7 @@ from farstep.core.types import (
     GoalSpec,
     Metrics,
     Params,
+    Scalar,
     Spaces,
     WaypointLaw,
     WaypointSpec,
@@ -170,7 +171,7 @@ class MQE(Agent):
         observations: Float[Array, "batch *obs"],
         goals: Float[Array, "batch *obs"],
         key: Key[Array, ""],
-        temperature: float = 0.0,
+        temperature: Scalar = 0.0,
     ) -> Array:
         return jnp.clip(params.actor(observations, goals).sample(key, temperature), -1, 1)
 

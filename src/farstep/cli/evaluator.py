@@ -35,6 +35,6 @@ def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | No
             seed=config.training.seed,
         )
         per_task = {f"task{task.task}/success": task.success_rate for task in result.tasks}
-        return {SUCCESS: result.success_rate, "seconds": result.seconds} | per_task
+        return {SUCCESS: result.mean_success, "seconds": result.seconds} | per_task
 
     return evaluator

@@ -17,6 +17,9 @@ from jaxtyping import Array, Float, Int
 Params = Any
 """A pytree of arrays: what an agent acts with."""
 
+Scalar = float | Float[Array, ""]
+"""A number that may be traced."""
+
 Metrics = dict[str, Float[Array, ""]]
 """Scalars named `term/quantity`, as they stand in `metrics.jsonl`."""
 

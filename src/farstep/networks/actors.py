@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from farstep.core.types import Scalar
 from farstep.networks.mlp import MLP, Linear
 
 HEAD_SCALE = 1e-2
@@ -25,7 +26,7 @@ class Gaussian(eqx.Module):
         squares = jnp.sum(jnp.square(actions - self.mean), axis=-1)
         return -0.5 * squares - 0.5 * actions.shape[-1] * math.log(2 * math.pi)
 
-    def sample(self, key: Key[Array, ""], temperature: float) -> Float[Array, "*batch actions"]:
+    def sample(self, key: Key[Array, ""], temperature: Scalar) -> Float[Array, "*batch actions"]:
         """The mean plus noise of standard deviation `temperature`; 0 gives the mean itself."""
         return self.mean + temperature * jax.random.normal(key, self.mean.shape)
 

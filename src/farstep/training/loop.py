@@ -108,7 +108,11 @@ class Trainer:
                     progress = self._log(step, progress, clock)
                 success = None
                 if self._is_due(step, config.evaluate_every) and self._stop_signal is None:
-                    success = self._evaluate(step, progress)
+                    try:
+                        success = self._evaluate(step, progress)
+                    except BaseException:
+                        self._save(step, progress, checkpoints, None)
+                        raise
                 if (
                     success is not None
                     or self._is_due(step, config.checkpoint_every)

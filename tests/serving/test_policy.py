@@ -1,0 +1,140 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import farstep
+from farstep.agents.gcbc import GCBC
+from farstep.agents.mqe import MQE
+from farstep.core.errors import FarstepError
+from farstep.core.rng import root_key
+from farstep.core.types import Spaces
+from farstep.data.normalize import Normalization
+from farstep.serving.policy import Policy
+
+SPACES = Spaces((3,), "float32", 2)
+MEAN, STD = np.array([1, 2, 3], np.float32), np.array([2, 4, 8], np.float32)
+
+
+def make(agent):
+    return Policy(
+        agent=agent,
+        params=agent.networks(SPACES, root_key(0)),
+        spaces=SPACES,
+        normalization=Normalization(MEAN, STD),
+        dataset="toy",
+        environment=None,
+        step=7,
+    )
+
+
+@pytest.fixture
+def policy():
+    return make(MQE(hidden=(16, 16), latent=32))
+
+
+@pytest.fixture
+def exported(policy, tmp_path):
+    policy.save(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+STATES, GOALS = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+
+
+def test_one_observation_and_a_batch_agree(policy):
+    actions, steps = policy.act(STATES, GOALS), policy.distance(STATES, GOALS)
+    assert actions.shape == (5, 2)
+    assert steps.shape == (5,)
+    np.testing.assert_allclose(policy.act(STATES[2], GOALS[2]), actions[2], rtol=1e-5, atol=1e-6)
+    assert policy.distance(STATES[2], GOALS[2]) == pytest.approx(steps[2], rel=1e-5)
+
+
+def test_an_export_acts_the_same_after_reading(policy, exported):
+    loaded = farstep.load_policy(exported)
+    np.testing.assert_array_equal(loaded.act(STATES, GOALS), policy.act(STATES, GOALS))
+    np.testing.assert_array_equal(loaded.distance(STATES, GOALS), policy.distance(STATES, GOALS))
+    assert (loaded.dataset, loaded.step, loaded.agent) == ("toy", 7, policy.agent)
+
+
+def test_normalisation_is_part_of_the_policy(policy):
+    plain = replace(policy, normalization=Normalization.identity(SPACES))
+    np.testing.assert_allclose(
+        policy.act(STATES, GOALS), plain.act((STATES - MEAN) / STD, (GOALS - MEAN) / STD), rtol=1e-5
+    )
+
+
+def test_temperature_and_seed_decide_the_noise(policy):
+    quiet = policy.act(STATES, GOALS)
+    np.testing.assert_array_equal(quiet, policy.act(STATES, GOALS, seed=5))
+    noisy = policy.act(STATES, GOALS, temperature=0.3, seed=5)
+    np.testing.assert_array_equal(noisy, policy.act(STATES, GOALS, temperature=0.3, seed=5))
+    assert not np.array_equal(noisy, policy.act(STATES, GOALS, temperature=0.3, seed=6))
+    assert not np.array_equal(noisy, policy.act(STATES, GOALS, temperature=0.3, seed=5, step=1))
+
+
+def test_wrong_shapes_are_named(policy):
+    with pytest.raises(ValueError, match=r"goals have shape \(4,\); this policy takes \(3,\)"):
+        policy.act(STATES[0], np.zeros(4))
+
+
+def test_a_policy_without_distance_says_which_method_has_one():
+    with pytest.raises(FarstepError, match="no distance"):
+        make(GCBC(hidden=(16,))).distance(STATES, GOALS)
+
+
+def test_an_exported_policy_needs_no_training_code_or_simulator(exported):
+    program = f"""
+import sys, numpy as np, farstep
+policy = farstep.load_policy({str(exported)!r})
+assert policy.act(np.zeros(3), np.ones(3)).shape == (2,)
+assert policy.distance(np.zeros((4, 3)), np.ones((4, 3))).shape == (4,)
+banned = (
+    "orbax", "gymnasium", "mujoco", "ogbench", "matplotlib", "farstep.training", "farstep.envs"
+)
+loaded = [name for name in sys.modules if name.startswith(banned)]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_an_existing_export_is_kept_unless_told(policy, exported):
+    with pytest.raises(FarstepError, match="already exists"):
+        policy.save(exported)
+    policy.save(exported, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "policy.json").unlink(), "neither a run"),
+        (lambda path: (path / "policy.json").write_text("{"), "does not describe a policy"),
+        (lambda path: edit(path, "format", 99), "format 99"),
+        (lambda path: edit(path, "agent", {"name": "mqee"}), "Did you mean 'mqe'"),
+        (lambda path: truncate(path / "policy.safetensors"), "Cannot read"),
+        (lambda path: (path / "policy.safetensors").unlink(), "Cannot read"),
+    ],
+)
+def test_a_damaged_export_says_what_is_wrong(exported, damage, message):
+    damage(exported)
+    with pytest.raises(FarstepError, match=message):
+        farstep.load_policy(exported)
+
+
+def test_weights_of_another_network_are_refused(exported):
+    document = json.loads((exported / "policy.json").read_text())
+    edit(exported, "agent", document["agent"] | {"latent": 64})
+    with pytest.raises(FarstepError, match="is expected"):
+        farstep.load_policy(exported)
+
+
+def edit(path, key, value):
+    document = json.loads((path / "policy.json").read_text())
+    (path / "policy.json").write_text(json.dumps(document | {key: value}))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:100])
