@@ -33,13 +33,13 @@ def test_golden_diagonal(path, width, tolerance):
 
 def test_leading_axes_broadcast():
     x, y = np.random.default_rng(0).normal(size=(2, 5, 24)).astype(np.float32)
-    distances = mrn(x[:, None], y[None], groups=3)
+    distances = mrn(jnp.asarray(x)[:, None], jnp.asarray(y)[None], groups=3)
     np.testing.assert_allclose(distances, all_pairs(mrn_reference, x, y, 3), rtol=1e-5)
 
 
 def test_narrow_types_are_computed_in_float32():
     x, y = jax.random.normal(jax.random.key(0), (2, 3, 16), jnp.bfloat16)
-    distances, gradient = jax.value_and_grad(lambda x: mrn(x, y, 2).sum())(x)
+    distances, gradient = jax.jit(jax.value_and_grad(lambda x: mrn(x, y, 2).sum()))(x)
     assert distances.dtype == jnp.float32
     assert gradient.dtype == jnp.bfloat16
 
@@ -47,17 +47,17 @@ def test_narrow_types_are_computed_in_float32():
 @pytest.mark.parametrize("offset", [0.0, 1e-30, 1e-7])
 def test_gradient_is_finite_near_equality(offset):
     x = jax.random.normal(jax.random.key(1), (4, 32))
-    gradients = jax.grad(lambda x, y: mrn(x, y, 4).sum(), argnums=(0, 1))(x, x + offset)
-    for gradient in gradients:
-        assert jnp.isfinite(gradient).all()
+    gradient = jax.jit(jax.grad(lambda x, y: mrn(x, y, 4).sum(), argnums=(0, 1)))
+    for side in gradient(x, x + offset):
+        assert np.isfinite(side).all()
         if offset == 0:
-            assert (gradient == 0).all()
+            assert not np.any(side)
 
 
 def test_gradient_at_the_origin_is_zero():
     zeros = jnp.zeros((3, 16))
-    gradient = jax.grad(lambda x: mrn(x, zeros, 2).sum())(zeros)
-    assert (gradient == 0).all()
+    gradient = jax.jit(jax.grad(lambda x: mrn(x, zeros, 2).sum()))(zeros)
+    assert not np.any(gradient)
 
 
 @pytest.mark.parametrize(

@@ -29,12 +29,15 @@ def test_golden(path, width, tolerance):
     np.testing.assert_allclose(reverse, golden["pairwise_reverse"], rtol=tolerance)
 
 
-def test_ensemble_axes_are_optional():
-    x, y = np.random.default_rng(0).normal(size=(2, 5, 24)).astype(np.float32)
-    expected = all_pairs(mrn_reference, x, y[:3], 3)
-    np.testing.assert_allclose(pairwise_mrn(x, y[:3], groups=3), expected, rtol=1e-5)
-    stacked = pairwise_mrn(x[None, None], y[None, None, :3], groups=3)
-    np.testing.assert_allclose(stacked[0, 0], expected, rtol=1e-5)
+@pytest.mark.parametrize("leading", [(), (2,), (2, 1)])
+def test_ensemble_axes_lead(leading):
+    x, y = np.random.default_rng(0).normal(size=(2, *leading, 5, 24)).astype(np.float32)
+    y = y[..., :3, :]
+    distances = pairwise_mrn(jnp.asarray(x), jnp.asarray(y), groups=3)
+    assert distances.shape == (*leading, 5, 3)
+    for member in np.ndindex(*leading):
+        expected = all_pairs(mrn_reference, x[member], y[member], 3)
+        np.testing.assert_allclose(distances[member], expected, rtol=1e-5)
 
 
 def plain(x, y, groups):
@@ -54,28 +57,95 @@ def near_pairs(offset: float):
     return x, y.at[:, 1].set(x[:, 1] * (1 + offset)).at[:, 4].set(x[:, 2] * (1 - offset))
 
 
+def both_sides(distance, weight, groups):
+    """The value and both gradients of a weighted sum of all distances."""
+
+    def loss(x, y):
+        return (weight * distance(x, y, groups)).sum()
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+
+
+def assert_equals_plain(x, y, weight, groups, tolerance):
+    fast = both_sides(pairwise_mrn, weight, groups)(x, y)
+    with jax.enable_x64(True):
+        exact = both_sides(plain, weight, groups)(x.astype(jnp.float64), y.astype(jnp.float64))
+    for ours, theirs in zip(jax.tree.leaves(fast), jax.tree.leaves(exact), strict=True):
+        scale = np.abs(theirs).max()
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * scale)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e-6, 1e-4, 1e-2])
 def test_near_pairs(offset):
     x, y = near_pairs(offset)
-    weight = jax.random.normal(jax.random.key(4), (2, 6, 6))
+    assert_equals_plain(x, y, jax.random.normal(jax.random.key(4), (2, 6, 6)), 4, 1e-5)
 
-    def loss(distance):
-        return lambda x, y: (weight * distance(x, y, 4)).sum()
 
-    fast = jax.jit(jax.value_and_grad(loss(pairwise_mrn), argnums=(0, 1)))(x, y)
+@pytest.mark.parametrize(
+    ("rows", "columns", "half", "groups"),
+    [
+        (1, 1, 1, 1),
+        (17, 33, 3, 2),  # fewer coordinates than an unrolled loop wants, blocks left over
+        (4, 5, 67, 1),  # more coordinates than one unrolled loop takes, in unequal chunks
+        (257, 5, 4, 2),  # more rows than one tile
+        (5, 300, 4, 2),
+    ],
+)
+def test_every_way_to_cut(rows, columns, half, groups):
+    latent = 2 * half * groups
+    keys = jax.random.split(jax.random.key(half), 3)
+    x = jax.random.normal(keys[0], (rows, latent))
+    y = jax.random.normal(keys[1], (columns, latent))
+    assert_equals_plain(x, y, jax.random.normal(keys[2], (rows, columns)), groups, 1e-5)
+
+
+def test_double_precision():
     with jax.enable_x64(True):
-        exact = jax.jit(jax.value_and_grad(loss(plain), argnums=(0, 1)))(
-            x.astype(jnp.float64), y.astype(jnp.float64)
-        )
-    for ours, theirs in zip(jax.tree.leaves(fast), jax.tree.leaves(exact), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+        x, y = jax.random.normal(jax.random.key(0), (2, 6, 32), jnp.float64)
+        assert_equals_plain(x, y, jax.random.normal(jax.random.key(1), (6, 6)), 4, 1e-13)
+
+
+def test_narrow_types_are_computed_in_float32():
+    x, y = jax.random.normal(jax.random.key(0), (2, 6, 32), jnp.bfloat16)
+    weight = jax.random.normal(jax.random.key(1), (6, 6))
+    _, gradients = both_sides(pairwise_mrn, weight, 4)(x, y)
+    _, expected = both_sides(pairwise_mrn, weight, 4)(x.astype(jnp.float32), y.astype(jnp.float32))
+    assert pairwise_mrn(x, y, 4).dtype == jnp.float32
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(ours, theirs.astype(jnp.bfloat16))
+
+
+def test_under_vmap_and_scan():
+    x, y = jax.random.normal(jax.random.key(0), (2, 3, 2, 6, 32))
+    gradients = both_sides(pairwise_mrn, 1.0, 4)
+    one_by_one = [gradients(*seed) for seed in zip(x, y, strict=True)]
+    expected = jax.tree.map(lambda *leaves: np.stack(leaves), *one_by_one)
+    _, scanned = jax.lax.scan(lambda _, seed: (None, gradients(*seed)), None, (x, y))
+    for mapped in (jax.jit(jax.vmap(gradients))(x, y), scanned):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), mapped, expected)
+
+
+def test_memory_is_less_than_the_differences_of_one_half_group():
+    x = jnp.zeros((1, 256, 512))
+    usage = both_sides(pairwise_mrn, 1.0, 8).lower(x, x).compile().memory_analysis()
+    assert usage is not None
+    assert usage.temp_size_in_bytes < 256 * 256 * 32 * x.dtype.itemsize
+
+
+@pytest.mark.parametrize("coordinate", [0, 31])
+def test_nan_is_seen(coordinate):
+    x = jnp.zeros((2, 32)).at[1, coordinate].set(jnp.nan)
+    distances = np.asarray(pairwise_mrn(x, jnp.ones((3, 32)), 1))
+    assert np.isnan(distances[1]).all()
+    assert not np.isnan(distances[0]).any()
 
 
 def test_gradient_at_equal_rows_is_zero():
     x = jnp.full((2, 5, 32), 7.0)
-    gradients = jax.grad(lambda x, y: pairwise_mrn(x, y, 4).sum(), argnums=(0, 1))(x, x)
+    _, gradients = both_sides(pairwise_mrn, 1.0, 4)(x, x)
     for gradient in gradients:
-        assert (gradient == 0).all()
+        assert not np.any(gradient)
 
 
 @pytest.mark.parametrize(

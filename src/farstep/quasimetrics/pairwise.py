@@ -14,15 +14,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt
+from jaxtyping import Array, Float, Int
 
 from farstep.quasimetrics.mrn import check_groups, distance_dtype
 
-LONGEST_UNROLL = 64
-"""Coordinates in one unrolled loop; compile time grows with it."""
+UNROLL = 16, 32
+"""Fewest and most coordinates in one unrolled loop. With more it runs out of registers. With fewer
+than 16 uses of a slice, XLA moves the slicing into the loop, and no longer vectorises it."""
 
 BLOCK = 16
-"""Rows summed in one pass over the gradient of the columns; fewer cost memory traffic."""
+"""Rows in one unrolled sum over rows, for the same reason."""
+
+TILE = 256
+"""Most points of either set in one tile: the columns' coordinates then fit a core's first cache."""
 
 
 def pairwise_mrn(
@@ -44,7 +48,7 @@ def pairwise_mrn(
         )
     check_groups(x.shape[-1], groups)
     dtype = distance_dtype(x, y)
-    total = _total_over_groups
+    total = _total
     for _ in x.shape[:-2]:
         total = jax.vmap(total)
     distances = total(_by_group(x.astype(dtype), groups), _by_group(y.astype(dtype), groups))
@@ -53,86 +57,118 @@ def pairwise_mrn(
 
 def _by_group(
     latents: Float[Array, "*ensemble points latent"], groups: int
-) -> Float[Array, "*ensemble groups 2 half points"]:
-    """Coordinates first and points last: the axis that the processor takes many of at once."""
-    coordinates = latents.swapaxes(-1, -2)
-    return coordinates.reshape(*latents.shape[:-2], groups, 2, -1, latents.shape[-2])
+) -> Float[Array, "*ensemble points groups 2 half"]:
+    """The two halves of each group, filled with zeros until they unroll in equal chunks.
+
+    A coordinate that is zero in x and y changes neither the maximum nor the norm.
+    """
+    halves = latents.reshape(*latents.shape[:-1], groups, 2, -1)
+    half = halves.shape[-1]
+    shortest, longest = UNROLL
+    chunks = -(-half // longest)
+    filled = chunks * max(shortest, -(-half // chunks))
+    return jnp.pad(halves, [(0, 0)] * (halves.ndim - 1) + [(0, filled - half)])
+
+
+def _total(
+    x: Float[Array, "rows groups 2 half"], y: Float[Array, "columns groups 2 half"]
+) -> Float[Array, "rows columns"]:
+    """The sum over groups, one tile of pairs after another."""
+    columns = _in_tiles(y)
+
+    def of_rows(rows: Array) -> Array:
+        return jnp.hstack(jax.lax.map(lambda tile: _total_of_tile(rows, tile), columns))
+
+    return jnp.vstack(jax.lax.map(of_rows, _in_tiles(x)))[: len(x), : len(y)]
+
+
+def _in_tiles(
+    points: Float[Array, "points groups 2 half"],
+) -> Float[Array, "tiles groups 2 half tile"]:
+    """Equal tiles, the last filled with zeros; points come last, the axis that is vectorised."""
+    count = -(-len(points) // TILE)
+    filled = jnp.pad(points, [(0, -len(points) % count)] + [(0, 0)] * 3)
+    return jnp.moveaxis(filled.reshape(count, -1, *points.shape[1:]), 1, -1)
 
 
 @jax.custom_vjp
-def _total_over_groups(
+@jax.custom_batching.sequential_vmap
+def _total_of_tile(
     x: Float[Array, "groups 2 half rows"], y: Float[Array, "groups 2 half columns"]
 ) -> Float[Array, "rows columns"]:
-    return _asymmetric(x[:, 0], y[:, 0]) + _symmetric(x[:, 1], y[:, 1])
+    # A comparison is one instruction where `maximum`, which propagates NaN, takes three; but it
+    # drops NaN. So the total starts with them.
+    nan_rows, nan_columns = (jnp.isnan(z).any(axis=(0, 1, 2)) for z in (x, y))
+    total = jnp.where(nan_rows[:, None] | nan_columns[None, :], jnp.nan, jnp.zeros((), x.dtype))
+    # Two loops, not one: fused, the halves run out of registers and take half as long again.
+    for half, distance in enumerate((_largest, _norm)):
+        total, _ = jax.lax.scan(
+            lambda total, group, distance=distance: (total + distance(*group), None),
+            total,
+            (x[:, half], y[:, half]),
+        )
+    return total
 
 
 def _forward(x: Array, y: Array):
-    winners = _winners(x[:, 0], y[:, 0])
-    total, norms = _symmetric_with_norms(x[:, 1], y[:, 1])
-    return _asymmetric(x[:, 0], y[:, 0]) + total, (x, y, winners, norms)
-
-
-def _backward(residuals: tuple[Array, Array, Array, Array], cotangent: Array):
-    x, y, winners, norms = residuals
-    asymmetric, symmetric = _pull(cotangent.T, winners.mT, norms.mT, y[:, 1], x[:, 1])
-    grad_x = jnp.stack([asymmetric, symmetric], axis=1)
-    asymmetric, symmetric = _pull(cotangent, winners, norms, x[:, 1], y[:, 1])
-    grad_y = jnp.stack([-asymmetric, symmetric], axis=1)
-    return grad_x, grad_y
-
-
-_total_over_groups.defvjp(_forward, _backward)
-
-# The four loops below are separate programs of one kind each: fused with one another, they run
-# out of registers and take several times as long. `sequential_vmap` keeps a batch of them (an
-# ensemble, seeds) from widening the tiles beyond the cache.
+    return _total_of_tile(x, y), (x, y)
 
 
 @jax.custom_batching.sequential_vmap
-def _asymmetric(
-    x: Float[Array, "groups half rows"], y: Float[Array, "groups half columns"]
-) -> Float[Array, "rows columns"]:
-    """The sum over groups of max(0, max_m x_m − y_m)."""
+def _gradients(
+    x: Float[Array, "groups 2 half rows"],
+    y: Float[Array, "groups 2 half columns"],
+    cotangent: Float[Array, "rows columns"],
+) -> tuple[Float[Array, "groups 2 half rows"], Float[Array, "groups 2 half columns"]]:
+    """Winners and norms are cheaper to find again, tile by tile, than to keep in memory."""
 
-    def add(total: Array, group: tuple[Array, Array]):
-        def step(largest: Array, difference: Array, _: Array) -> Array:
-            return jnp.where(difference > largest, difference, largest)
-
-        return total + _over_coordinates(step, jnp.zeros_like(total), *group), None
-
-    # A comparison is one instruction where `maximum`, which propagates NaN, takes three; but it
-    # drops NaN. So the total starts with them.
-    nan_rows, nan_columns = (jnp.isnan(z).any(axis=(0, 1)) for z in (x, y))
-    start = jnp.where(nan_rows[:, None] | nan_columns[None, :], jnp.nan, jnp.zeros((), x.dtype))
-    return jax.lax.scan(add, start, (x, y))[0]
-
-
-@jax.custom_batching.sequential_vmap
-def _winners(
-    x: Float[Array, "groups half rows"], y: Float[Array, "groups half columns"]
-) -> UInt[Array, "groups rows columns"]:
-    """The first coordinate that attains the maximum; `half` where no difference is positive."""
-    half = x.shape[1]
-    smallest = next(t for t in (jnp.uint8, jnp.uint16, jnp.uint32) if half <= jnp.iinfo(t).max)
-
-    def of_group(group: tuple[Array, Array]) -> Array:
+    def of_group(group: tuple[Array, Array]):
         x, y = group
-
-        def step(best: tuple[Array, Array], difference: Array, coordinate: Array):
-            largest, winner = best
-            wins = difference > largest
-            return jnp.where(wins, difference, largest), jnp.where(wins, coordinate, winner)
-
-        shape = (x.shape[-1], y.shape[-1])
-        nobody = jnp.zeros(shape, x.dtype), jnp.full(shape, half, jnp.int32)
-        return _over_coordinates(step, nobody, x, y)[1].astype(smallest)
+        winner = _winner(x[0], y[0])
+        norm = _norm(x[1], y[1])
+        # Equal points have no direction: theirs is the zero subgradient.
+        weight = jnp.where(norm == 0, 0, cotangent / norm)
+        grad_x = _won(cotangent.T, winner.T, len(x[0])), _directed(weight.T, y[1], x[1])
+        grad_y = -_won(cotangent, winner, len(x[0])), _directed(weight, x[1], y[1])
+        return jnp.stack(grad_x), jnp.stack(grad_y)
 
     return jax.lax.map(of_group, (x, y))
 
 
-def _norm(x: Float[Array, "half rows"], y: Float[Array, "half columns"]) -> Array:
-    """‖x_i − y_j‖₂ from the differences themselves: the expansion |x|² + |y|² − 2xy would be one
-    matrix product, no faster at these widths, and loses all digits where x is close to y."""
+_total_of_tile.defvjp(_forward, lambda residuals, g: _gradients(*residuals, g))
+
+
+def _largest(
+    x: Float[Array, "half rows"], y: Float[Array, "half columns"]
+) -> Float[Array, "rows columns"]:
+    """max(0, max_m x_m − y_m)."""
+
+    def step(largest: Array, difference: Array, _: Array) -> Array:
+        return jnp.where(difference > largest, difference, largest)
+
+    return _over_coordinates(step, jnp.zeros((x.shape[-1], y.shape[-1]), x.dtype), x, y)
+
+
+def _winner(
+    x: Float[Array, "half rows"], y: Float[Array, "half columns"]
+) -> Int[Array, "rows columns"]:
+    """The first coordinate that attains the maximum; −1 where no difference is positive."""
+
+    def step(best: tuple[Array, Array], difference: Array, coordinate: Array):
+        largest, winner = best
+        wins = difference > largest
+        return jnp.where(wins, difference, largest), jnp.where(wins, coordinate, winner)
+
+    shape = (x.shape[-1], y.shape[-1])
+    nobody = jnp.zeros(shape, x.dtype), jnp.full(shape, -1, jnp.int32)
+    return _over_coordinates(step, nobody, x, y)[1]
+
+
+def _norm(
+    x: Float[Array, "half rows"], y: Float[Array, "half columns"]
+) -> Float[Array, "rows columns"]:
+    """‖x − y‖₂ from the differences themselves: the expansion |x|² + |y|² − 2xy would be a matrix
+    product, no faster at these widths, and loses all digits where x is close to y."""
 
     def step(squared: Array, difference: Array, _: Array) -> Array:
         return squared + difference * difference
@@ -140,63 +176,34 @@ def _norm(x: Float[Array, "half rows"], y: Float[Array, "half columns"]) -> Arra
     return jnp.sqrt(_over_coordinates(step, jnp.zeros((x.shape[-1], y.shape[-1]), x.dtype), x, y))
 
 
-@jax.custom_batching.sequential_vmap
-def _symmetric(
-    x: Float[Array, "groups half rows"], y: Float[Array, "groups half columns"]
-) -> Float[Array, "rows columns"]:
-    """The sum over groups of ‖x − y‖₂."""
-    start = jnp.zeros((x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.lax.scan(lambda total, group: (total + _norm(*group), None), start, (x, y))[0]
-
-
-@jax.custom_batching.sequential_vmap
-def _symmetric_with_norms(
-    x: Float[Array, "groups half rows"], y: Float[Array, "groups half columns"]
-) -> tuple[Float[Array, "rows columns"], Float[Array, "groups rows columns"]]:
-    """The sum over groups of ‖x − y‖₂, and its terms."""
-
-    def add(total: Array, group: tuple[Array, Array]):
-        norm = _norm(*group)
-        return total + norm, norm
-
-    start = jnp.zeros((x.shape[-1], y.shape[-1]), x.dtype)
-    return jax.lax.scan(add, start, (x, y))
-
-
-@jax.custom_batching.sequential_vmap
-def _pull(
-    cotangent: Float[Array, "rows columns"],
-    winners: UInt[Array, "groups rows columns"],
-    norms: Float[Array, "groups rows columns"],
-    x: Float[Array, "groups half rows"],
-    y: Float[Array, "groups half columns"],
-) -> tuple[Float[Array, "groups half columns"], Float[Array, "groups half columns"]]:
-    """The cotangents that reach each column, asymmetric (unsigned) and symmetric."""
-    half = y.shape[1]
+def _won(
+    cotangent: Float[Array, "rows columns"], winner: Int[Array, "rows columns"], half: int
+) -> Float[Array, "half columns"]:
+    """Each column's cotangents, summed by the coordinate that won."""
     coordinates = jnp.arange(half, dtype=jnp.int32)[:, None]
-    cotangents = _in_blocks(cotangent)
 
-    def of_group(group: tuple[Array, Array, Array, Array]):
-        winners, norms, x, y = group
-        # Equal points have no direction: theirs is the zero subgradient.
-        weights = jnp.where(norms == 0, 0, cotangent / norms)
+    def add(total: Array, block: tuple[Array, Array]):
+        for cotangent, winner in zip(*block, strict=True):
+            total = total + jnp.where(winner == coordinates, cotangent, 0)
+        return total, None
 
-        def add_winners(total: Array, block: tuple[Array, Array]):
-            for cotangent, winner in zip(*block, strict=True):
-                total = total + jnp.where(winner.astype(jnp.int32) == coordinates, cotangent, 0)
-            return total, None
+    start = jnp.zeros((half, cotangent.shape[-1]), cotangent.dtype)
+    return jax.lax.scan(add, start, (_in_blocks(cotangent), _in_blocks(winner)))[0]
 
-        def add_directions(total: Array, block: tuple[Array, Array]):
-            for weight, point in zip(*block, strict=True):
-                total = total + weight * (y - point[:, None])
-            return total, None
 
-        start = jnp.zeros_like(y)
-        asymmetric, _ = jax.lax.scan(add_winners, start, (cotangents, _in_blocks(winners)))
-        symmetric, _ = jax.lax.scan(add_directions, start, (_in_blocks(weights), _in_blocks(x.T)))
-        return asymmetric, symmetric
+def _directed(
+    weight: Float[Array, "rows columns"],
+    x: Float[Array, "half rows"],
+    y: Float[Array, "half columns"],
+) -> Float[Array, "half columns"]:
+    """Each column's sum over rows of weight · (y − x)."""
 
-    return jax.lax.map(of_group, (winners, norms, x, y))
+    def add(total: Array, block: tuple[Array, Array]):
+        for weight, point in zip(*block, strict=True):
+            total = total + weight * (y - point[:, None])
+        return total, None
+
+    return jax.lax.scan(add, jnp.zeros_like(y), (_in_blocks(weight), _in_blocks(x.T)))[0]
 
 
 def _in_blocks(rows: Array) -> Array:
@@ -210,16 +217,16 @@ def _over_coordinates(
 ):
     """Fold `step(state, difference, coordinate)` over the coordinates, unrolled in chunks."""
     half = len(x)
-    chunk = max(size for size in range(1, min(half, LONGEST_UNROLL) + 1) if half % size == 0)
+    chunks = -(-half // UNROLL[1])
 
-    def unrolled(state, piece: tuple[Array, Array, Array]):
-        for x_m, y_m, m in zip(*piece, strict=True):
+    def unrolled(state, chunk: tuple[Array, Array, Array]):
+        for x_m, y_m, m in zip(*chunk, strict=True):
             state = step(state, x_m[:, None] - y_m[None, :], m)
         return state, None
 
-    chunks = (
-        x.reshape(-1, chunk, x.shape[-1]),
-        y.reshape(-1, chunk, y.shape[-1]),
-        jnp.arange(half, dtype=jnp.int32).reshape(-1, chunk),
+    pieces = (
+        x.reshape(chunks, -1, x.shape[-1]),
+        y.reshape(chunks, -1, y.shape[-1]),
+        jnp.arange(half, dtype=jnp.int32).reshape(chunks, -1),
     )
-    return jax.lax.scan(unrolled, start, chunks)[0]
+    return jax.lax.scan(unrolled, start, pieces)[0]
