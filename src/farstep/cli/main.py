@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line; exits with 2 where the input is at fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _dispatch(words)
+        run_command(words)
     except FarstepError as error:
         print(f"farstep: {error}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None
@@ -67,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
 
 
-def _dispatch(words: list[str]) -> None:
+def run_command(words: list[str]) -> None:
+    """Find the command, parse its options, run it; errors are the caller's."""
     if any(word.startswith("--tyro-") for word in words):
         _completion(words)
     commands, prefix = COMMANDS, "farstep"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -57,6 +58,8 @@ class Train(Generic[Kind]):
     """Continue the run from its last checkpoint; its configuration must be the same."""
     overwrite: bool = False
     """Replace an existing run."""
+    max_minutes: float | None = None
+    """End earlier, after so many minutes of updates."""
     tensorboard: bool = False
     """Also write TensorBoard event files."""
     wandb: str | None = None
@@ -91,6 +94,7 @@ class Train(Generic[Kind]):
             evaluator=environment_evaluator(config, console),
             reporter=reporter,
             loggers=[self._loggers(run) for run in runs],
+            time_limit=math.inf if self.max_minutes is None else 60 * self.max_minutes,
         )
         for run in runs:
             console.print(f"Run directory: [bold]{run.path}[/]")

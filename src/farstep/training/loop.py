@@ -66,6 +66,7 @@ class Trainer:
         evaluator: measures the policy in its environment, if there is one.
         reporter: shows progress.
         loggers: for each run, where its numbers go besides its own journals.
+        time_limit: end, as if that had been the last step, after so many seconds of updates.
     """
 
     runs: Sequence[Run]
@@ -74,6 +75,7 @@ class Trainer:
     evaluator: Evaluator | None
     reporter: Reporter
     loggers: Sequence[Sequence[Logger]] = ()
+    time_limit: float = math.inf
     _stop_signal: int | None = field(default=None, init=False)
 
     def train(self, *, resume: bool = False) -> None:
@@ -95,31 +97,30 @@ class Trainer:
             resources.enter_context(self._catching_signals())
             step, progress = self._begin(checkpoints, resume)
             advance = self._program()
-            clock = _Clock(step)
-            while step < config.steps:
-                boundary = self._next_boundary(step)
-                updates = min(boundary - step, clock.dispatch)
-                progress = jax.block_until_ready(advance(progress, updates))
+            clock = _Clock()
+            finished = step >= config.steps
+            while not finished:
+                updates = min(self._next_boundary(step) - step, clock.dispatch)
+                with clock.timing(updates):
+                    progress = jax.block_until_ready(advance(progress, updates))
                 step += updates
-                clock.tick(step, updates)
                 self.reporter.advanced(step, clock.rate)
+                finished = step == config.steps or clock.seconds >= self.time_limit
 
-                if step % config.log_every == 0 or step == config.steps:
+                if finished or step % config.log_every == 0:
                     progress = self._log(step, progress, clock)
                 success = None
-                if self._is_due(step, config.evaluate_every) and self._stop_signal is None:
+                evaluate = finished or _is_multiple(step, config.evaluate_every)
+                if evaluate and self._stop_signal is None:
                     try:
                         success = self._evaluate(step, progress)
                     except BaseException:
                         self._save(step, progress, checkpoints, None)
                         raise
-                if (
-                    success is not None
-                    or self._is_due(step, config.checkpoint_every)
-                    or self._stop_signal is not None
-                ):
+                stop = self._stop_signal is not None
+                if finished or stop or success or _is_multiple(step, config.checkpoint_every):
                     self._save(step, progress, checkpoints, success)
-                if self._stop_signal is not None and step < config.steps:
+                if self._stop_signal is not None and not finished:
                     raise Interrupted(self._stop_signal, step)
 
     @property
@@ -171,10 +172,6 @@ class Trainer:
         return min(
             config.steps, *(step - step % period + period for period in periods if period > 0)
         )
-
-    def _is_due(self, step: int, period: int) -> bool:
-        config = self.runs[0].config.training
-        return step == config.steps or (period > 0 and step % period == 0)
 
     def _log(self, step: int, progress: Progress, clock: _Clock) -> Progress:
         """Write the means since the last line and start new sums."""
@@ -250,26 +247,29 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-class _Clock:
-    """Rate of updates, and from it how many to dispatch at once."""
+def _is_multiple(step: int, period: int) -> bool:
+    return period > 0 and step % period == 0
 
-    def __init__(self, step: int):
-        self._started = self._last = time.perf_counter()
-        self._first_step = step
+
+class _Clock:
+    """Time spent on updates, their rate, and from it how many to dispatch at once."""
+
+    def __init__(self) -> None:
+        self._compiled = False
+        self.seconds = 0.0
         self.rate = 0.0
         self.dispatch = 1
 
-    @property
-    def seconds(self) -> float:
-        """Wall time since training began or was resumed."""
-        return time.perf_counter() - self._started
-
-    def tick(self, step: int, updates: int) -> None:
-        """Note that `updates` have just been done."""
-        now = time.perf_counter()
-        elapsed, self._last = now - self._last, now
-        if step - updates == self._first_step:
-            return  # The first dispatch spends its time compiling.
+    @contextmanager
+    def timing(self, updates: int) -> Iterator[None]:
+        """Time one dispatch of `updates`."""
+        began = time.perf_counter()
+        yield
+        elapsed = time.perf_counter() - began
+        self.seconds += elapsed
+        if not self._compiled:
+            self._compiled = True  # The first dispatch spends its time compiling.
+            return
         recent = updates / elapsed
         self.rate = recent if self.rate == 0 else 0.8 * self.rate + 0.2 * recent
         self.dispatch = max(1, round(self.rate * DISPATCH_SECONDS))
