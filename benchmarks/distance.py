@@ -1,0 +1,110 @@
+"""All pairs of MRN against the plain formulation: time, ratio and memory, as a Markdown table.
+
+    python benchmarks/distance.py
+
+Each row times both forms in alternation in one process and prints medians, so that whatever else
+the machine does falls on both. Memory is what the compiled program asks for beside its inputs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from farstep.quasimetrics import pairwise_mrn
+from plain import plain_pairwise_mrn
+
+Step = Callable[[jax.Array, jax.Array], object]
+
+LARGEST_PLAIN = 2**30
+"""Bytes of differences from which the plain form is not run: its gradient holds several copies."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        batches: rows, and as many columns.
+        latents: latent sizes.
+        members: members of the ensemble.
+        groups: groups of MRN.
+        seconds: how long to alternate in each row of the table, at least two rounds.
+    """
+
+    batches: tuple[int, ...] = (64, 256, 512, 1024)
+    latents: tuple[int, ...] = (128, 512)
+    members: int = 2
+    groups: int = 8
+    seconds: float = 2.0
+
+
+def main(options: Options) -> None:
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {options.members} members\n")
+    print("| B | D | pass | plain ms | farstep ms | ratio | plain MiB | farstep MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for latent in options.latents:
+        for batch in options.batches:
+            keys = jax.random.split(jax.random.key(0))
+            shape = (options.members, batch, latent)
+            x, y = (jax.random.normal(key, shape) for key in keys)
+            plain_fits = x.nbytes * batch < LARGEST_PLAIN
+            for name, wrap in (("forward", forward), ("forward + backward", backward)):
+                distances = [pairwise_mrn, plain_pairwise_mrn][: 1 + plain_fits]
+                steps = [
+                    jax.jit(wrap(distance, options.groups)).lower(x, y).compile()
+                    for distance in distances
+                ]
+                times = alternate(steps, x, y, options.seconds)
+                sizes = [megabytes(step) for step in steps]
+                print(f"| {batch} | {latent} | {name} | {cells(times, sizes)} |", flush=True)
+
+
+def forward(distance: Callable, groups: int) -> Step:
+    return lambda x, y: distance(x, y, groups)
+
+
+def backward(distance: Callable, groups: int) -> Step:
+    def loss(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.square(distance(x, y, groups)).mean()
+
+    return jax.value_and_grad(loss, argnums=(0, 1))
+
+
+def alternate(steps: list, x: jax.Array, y: jax.Array, seconds: float) -> list[float]:
+    """The median milliseconds of each step."""
+    samples: list[list[float]] = [[] for _ in steps]
+    for step in steps:
+        jax.block_until_ready(step(x, y))
+    stop = time.perf_counter() + seconds
+    while len(samples[-1]) < 2 or time.perf_counter() < stop:
+        for step, taken in zip(steps, samples, strict=True):
+            start = time.perf_counter()
+            # A call returns before its work is done.
+            jax.block_until_ready(step(x, y))
+            taken.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(taken) for taken in samples]
+
+
+def megabytes(step: jax.stages.Compiled) -> float:
+    usage = step.memory_analysis()
+    if usage is None:
+        return float("nan")
+    return (usage.temp_size_in_bytes + usage.output_size_in_bytes) / 2**20
+
+
+def cells(times: list[float], sizes: list[float]) -> str:
+    if len(times) == 1:
+        return f"not run | {times[0]:.1f} | | | {sizes[0]:.1f}"
+    (fast, plain), (fast_size, plain_size) = times, sizes
+    return f"{plain:.1f} | {fast:.1f} | {plain / fast:.1f} | {plain_size:.1f} | {fast_size:.1f}"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
