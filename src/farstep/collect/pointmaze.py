@@ -101,7 +101,7 @@ def episode(env: MazeEnv, recipe: Recipe, generator: np.random.Generator) -> dic
         seed=int(generator.integers(2**31)),
         options={"task_info": {"init_ij": start, "goal_ij": goal}},
     )
-    targets = _targets(maze, goal)
+    targets = next_centres(maze, goal)
     for step in range(recipe.steps):
         x, y = position = env.data.qpos.tolist()
         stored["observations"][step] = observation
@@ -117,7 +117,7 @@ def episode(env: MazeEnv, recipe: Recipe, generator: np.random.Generator) -> dic
         if info["success"] and recipe.behaviour == "navigate":
             goal = _any_of(vertices, generator)
             env.aim(goal)
-            targets = _targets(maze, goal)
+            targets = next_centres(maze, goal)
     return stored
 
 
@@ -142,7 +142,7 @@ def _any_of(cells: tuple[Cell, ...], generator: np.random.Generator) -> Cell:
 
 
 @functools.lru_cache(maxsize=4096)
-def _targets(maze: MazeMap, goal: Cell) -> dict[Cell, tuple[float, float]]:
+def next_centres(maze: MazeMap, goal: Cell) -> dict[Cell, tuple[float, float]]:
     """The centre of the next cell on the way to `goal`, for every cell."""
     following = maze.next_cells(goal)
     return {

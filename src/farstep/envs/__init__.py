@@ -8,10 +8,12 @@ import sys
 from farstep.envs.catalog import EnvironmentSpec, environment, environment_of, make
 from farstep.envs.mazes import MazeMap
 from farstep.envs.registration import register, register_maze
+from farstep.envs.vector import VectorEnv
 
 __all__ = [
     "EnvironmentSpec",
     "MazeMap",
+    "VectorEnv",
     "environment",
     "environment_of",
     "make",

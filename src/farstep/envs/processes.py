@@ -11,6 +11,7 @@ A frame is one byte for its kind, four for its length, and the content.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -19,13 +20,12 @@ import struct
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-import farstep
 from farstep.core.errors import FarstepError
 
 _HEADER = struct.Struct("<cI")
@@ -35,7 +35,17 @@ _ANSWER, _BAD_INPUT, _DEFECT = b"a", b"i", b"d"
 # threads of their own but would take the cores of its siblings.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-_BOOT = "from farstep.envs.processes import run; run()"
+# The package's front door imports JAX, whose start takes longer than a simulator's; a child gets a
+# package of the same modules without it.
+_BOOT = """
+import sys, types
+package = types.ModuleType("farstep")
+package.__path__ = [sys.argv[1]]
+sys.modules["farstep"] = package
+from farstep.envs.processes import run
+run()
+"""
+_PACKAGE = Path(__file__).parents[1]
 
 
 class Worker:
@@ -50,15 +60,11 @@ class Worker:
     """
 
     def __init__(self, service: str, config: Mapping[str, Any]):
-        source = str(Path(farstep.__file__).parents[1])
-        inherited = os.environ.get("PYTHONPATH")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT],
+            [sys.executable, "-c", _BOOT, str(_PACKAGE)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ
-            | _ONE_THREAD
-            | {"PYTHONPATH": os.pathsep.join([source, *([inherited] if inherited else [])])},
+            env=os.environ | _ONE_THREAD,
         )
         self.send(json.dumps({"service": service, "config": config}).encode())
 
@@ -104,11 +110,8 @@ class Worker:
                 # What cannot be flushed went to a process that has died.
                 with suppress(BrokenPipeError):
                     stream.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()  # a simulation that nobody waits for has nothing to save
+        self._process.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -153,13 +156,15 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     _, start = _read(requests)
     described = json.loads(start)
     module, _, function = described["service"].partition(":")
-    handler: Callable[[bytes], bytes] | None = None
+
+    @functools.cache
+    def handler() -> Callable[[bytes], bytes]:
+        return getattr(importlib.import_module(module), function)(described["config"])
+
     while True:
         _, request = _read(requests)
         try:
-            if handler is None:
-                handler = getattr(importlib.import_module(module), function)(described["config"])
-            answer = handler(request)
+            answer = handler()(request)
         except FarstepError as error:
             _write(answers, _BAD_INPUT, str(error).encode())
         except Exception:
@@ -187,7 +192,7 @@ def _exactly(stream: Any, size: int) -> bytes:
 
 def in_order(
     service: str, configs: list[Mapping[str, Any]], requests: list[bytes]
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The answers to `requests`, in their order, computed by one process for each of `configs`.
 
     Request n goes to process n modulo their number. Each process has two requests outstanding, so

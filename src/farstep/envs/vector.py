@@ -1,0 +1,421 @@
+"""Many environments of one name, stepped together in worker processes over shared memory.
+
+A step costs each worker one small message and one answer; observations, goals, actions and flags
+lie in memory that all processes map. An episode follows from its seed alone, so results do not
+depend on the number of workers or on the slot that an episode runs in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from farstep.core.errors import FarstepError, nearest
+from farstep.envs.catalog import environment, make
+from farstep.envs.mazes import MazeMap
+from farstep.envs.processes import Worker
+
+Slots = Int[np.ndarray, " n"] | Sequence[int]
+
+_NO_TASK = -1
+
+
+class VectorEnv:
+    """`num_slots` environments of one name; a context manager.
+
+    Each slot runs one episode after the other: `reset` starts episodes in the slots that are
+    named, and `step` advances the slots that are named. Nothing restarts by itself.
+
+    Args:
+        name: an environment, as for `farstep.envs.make`.
+        num_slots: environments.
+        num_workers: processes that step them; 0 steps them in this one. No more than slots.
+        extras: entries of the environments' `info` to keep in `extras`, such as `xy` in mazes.
+        env_kwargs: for `make`; JSON values, or a `maze`.
+
+    Attributes:
+        num_slots: as given.
+        observation_shape, observation_dtype: of one observation; states are float32.
+        action_shape: of one action; () where actions are integers.
+        num_actions: how many integers there are to choose from, or `None`.
+        extras: the latest values of the entries asked for, one row a slot.
+
+    Raises:
+        FarstepError: unknown environment or entry, missing simulators, or no slots.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        num_slots: int,
+        num_workers: int = 0,
+        *,
+        extras: Sequence[str] = (),
+        **env_kwargs: Any,
+    ):
+        if num_slots < 1 or num_workers < 0:
+            raise FarstepError(
+                f"a vector of environments needs at least 1 slot and 0 workers, not {num_slots} "
+                f"slots and {num_workers} workers"
+            )
+        if (maze := env_kwargs.pop("maze", None)) is not None:
+            env_kwargs["maze"] = {"name": maze.name, "text": maze.to_text()}
+        else:
+            environment(name)  # says what is wrong with a name before any process starts
+        config = {"name": name, "kwargs": env_kwargs, "extras": list(extras)}
+        self.num_slots = num_slots
+        self._workers: list[Worker] = []
+        self._closed = False
+        try:
+            self._start(config, min(num_workers, num_slots))
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, config: Mapping[str, Any], num_workers: int) -> None:
+        if num_workers == 0:
+            self._local = _Simulators({**config, "first": 0, "stride": 1})
+            spaces = self._local.describe()
+            layout = _layout(spaces, self.num_slots)
+            memory: Any = bytearray(_size(layout))
+            self._local.attach(_views(memory, layout))
+        else:
+            self._workers.extend(
+                Worker(
+                    "farstep.envs.vector:service",
+                    {**config, "first": first, "stride": num_workers},
+                )
+                for first in range(num_workers)
+            )
+            # All describe, though one would do: this way all import their simulators at once.
+            spaces = json.loads(self._ask_all(b"describe")[0])
+            layout = _layout(spaces, self.num_slots)
+            path, memory = _shared_memory(_size(layout))
+            try:
+                self._ask_all(json.dumps({"path": str(path), "layout": layout}).encode())
+            finally:
+                # The mapping lives on without its name, so nothing can be left behind.
+                path.unlink()
+        self.observation_shape: tuple[int, ...] = tuple(spaces["observation_shape"])
+        self.observation_dtype = np.dtype(spaces["observation_dtype"])
+        self.action_shape: tuple[int, ...] = tuple(spaces["action_shape"])
+        self.num_actions: int | None = spaces["num_actions"]
+        self._shared = _views(memory, layout)
+        self.extras: dict[str, np.ndarray] = {
+            name: self._shared[f"extra {name}"] for name in config["extras"]
+        }
+
+    def reset(
+        self, slots: Slots, seeds: Sequence[int], task_ids: Sequence[int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Start an episode in each of `slots`.
+
+        Args:
+            slots: n different slots.
+            seeds: n seeds in [0, 2⁶³); each decides everything random in its episode.
+            task_ids: n tasks from 1; without them each episode draws a task.
+
+        Returns:
+            Observations and goals, each (n, *observation shape).
+
+        Raises:
+            FarstepError: a slot, seed or task that does not exist, or a worker that has died.
+        """
+        slots = self._check_slots(slots)
+        tasks = [_NO_TASK] * len(slots) if task_ids is None else task_ids
+        if len(seeds) != len(slots) or len(tasks) != len(slots):
+            raise FarstepError(
+                f"{len(slots)} slots need as many seeds and tasks, not {len(seeds)} and "
+                f"{len(tasks)}"
+            )
+        if min(seeds, default=0) < 0:
+            raise FarstepError(f"seeds must not be negative: {min(seeds)}")
+        self._shared["seeds"][slots] = seeds
+        self._shared["tasks"][slots] = tasks
+        self._run(b"reset", slots)
+        return self._shared["observations"][slots], self._shared["goals"][slots]
+
+    def step(
+        self, actions: np.ndarray, slots: Slots
+    ) -> tuple[np.ndarray, Bool[np.ndarray, " n"], Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """Advance each of `slots` by its action.
+
+        Args:
+            actions: (n, *action shape), one for each of `slots`.
+            slots: n different slots.
+
+        Returns:
+            Observations (n, *observation shape), success, terminated and truncated (n,).
+
+        Raises:
+            FarstepError: a slot that does not exist or has no episode, actions of a wrong shape,
+                or a worker that has died.
+        """
+        slots = self._check_slots(slots)
+        if np.shape(actions) != (len(slots), *self.action_shape):
+            raise FarstepError(
+                f"{len(slots)} slots need actions of shape {(len(slots), *self.action_shape)}, "
+                f"not {np.shape(actions)}"
+            )
+        self._shared["actions"][slots] = actions
+        self._run(b"step", slots)
+        return (
+            self._shared["observations"][slots],
+            self._shared["success"][slots],
+            self._shared["terminated"][slots],
+            self._shared["truncated"][slots],
+        )
+
+    def render(self, slot: int) -> np.ndarray:
+        """The picture of one slot's simulator as it stands, (height, width, 3) uint8.
+
+        Raises:
+            FarstepError: the slot has no episode, there is no OpenGL, or a worker has died.
+        """
+        self._check_slots([slot])
+        if not self._workers:
+            return self._local.render(slot)
+        worker = self._workers[slot % len(self._workers)]
+        try:
+            worker.send(b"render %d" % slot)
+            answer = worker.receive()
+        except BaseException:
+            self.close()
+            raise
+        height, width = np.frombuffer(answer[:8], np.uint32)
+        return np.frombuffer(answer[8:], np.uint8).reshape(int(height), int(width), 3)
+
+    def close(self) -> None:
+        """End the workers. Does nothing the second time."""
+        self._closed = True
+        for worker in self._workers:
+            worker.close()
+        if (local := getattr(self, "_local", None)) is not None:
+            local.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self, request: bytes, slots: Int[np.ndarray, " n"]) -> None:
+        chosen = self._shared["chosen"]
+        chosen[:] = False
+        chosen[slots] = True
+        if not self._workers:
+            self._local.run(request)
+            return
+        count = len(self._workers)
+        self._ask([self._workers[index] for index in np.unique(slots % count)], request)
+
+    def _ask_all(self, request: bytes) -> list[bytes]:
+        return self._ask(self._workers, request)
+
+    def _ask(self, workers: list[Worker], request: bytes) -> list[bytes]:
+        try:
+            for worker in workers:
+                worker.send(request)
+            return [worker.receive() for worker in workers]
+        except BaseException:
+            # Answers may be outstanding, also after Ctrl-C: nothing can be asked any more.
+            self.close()
+            raise
+
+    def _check_slots(self, slots: Slots) -> Int[np.ndarray, " n"]:
+        if self._closed:
+            raise FarstepError("these environments are closed")
+        slots = np.asarray(slots, dtype=np.int64)
+        if slots.ndim != 1 or (slots < 0).any() or (slots >= self.num_slots).any():
+            raise FarstepError(
+                f"slots must be a list of numbers from 0 to {self.num_slots - 1}, not {slots}"
+            )
+        if np.unique(slots).size != slots.size:
+            raise FarstepError(f"each slot can be named once only: {slots.tolist()}")
+        return slots
+
+
+class _Simulators:
+    """The environments of every `stride`-th slot from `first`: what a worker holds."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        kwargs = dict(config["kwargs"])
+        if (maze := kwargs.pop("maze", None)) is not None:
+            kwargs["maze"] = MazeMap.from_text(maze["text"], maze["name"])
+            in_maze = True
+        else:
+            spec = environment(config["name"])
+            in_maze = spec.body is not None and not spec.ball
+        if in_maze:
+            # One model for all slots stays in the processor's cache, and renders in one context.
+            kwargs["share_model"] = True
+        self._make = lambda: make(config["name"], disable_env_checker=True, **kwargs)
+        self._first, self._stride = config["first"], config["stride"]
+        self._extras: list[str] = config["extras"]
+        self._envs: dict[int, Any] = {}
+        self._shared: dict[str, np.ndarray] = {}
+
+    def describe(self) -> dict[str, Any]:
+        """Shapes and types, as JSON values."""
+        env = self._envs[self._first] = self._make()
+        extras = {}
+        if self._extras:
+            _, info = env.reset(seed=0)
+            for name in self._extras:
+                if name not in info:
+                    raise FarstepError(f"`info` has no entry '{name}'.{nearest(name, info)}")
+                extras[name] = np.shape(info[name])
+        space, actions = env.observation_space, env.action_space
+        num_actions = getattr(actions, "n", None)
+        return {
+            "observation_shape": space.shape,
+            "observation_dtype": "uint8" if space.dtype == np.uint8 else "float32",
+            "action_shape": actions.shape,
+            "num_actions": None if num_actions is None else int(num_actions),
+            "extras": extras,
+        }
+
+    def attach(self, shared: dict[str, np.ndarray]) -> None:
+        """Take the arrays that requests and answers lie in."""
+        self._shared = shared
+
+    def run(self, request: bytes) -> None:
+        """`reset` or `step` the chosen slots of this share."""
+        own = range(self._first, len(self._shared["chosen"]), self._stride)
+        act = self._reset if request == b"reset" else self._step
+        for slot in itertools.compress(own, self._shared["chosen"][self._first :: self._stride]):
+            act(slot)
+
+    def render(self, slot: int) -> np.ndarray:
+        """The picture of one slot."""
+        return np.asarray(self._env(slot).render())
+
+    def close(self) -> None:
+        """Close all environments."""
+        for env in self._envs.values():
+            env.close()
+
+    def _reset(self, slot: int) -> None:
+        if slot not in self._envs:
+            self._envs[slot] = self._make()
+        shared = self._shared
+        task = int(shared["tasks"][slot])
+        observation, info = self._envs[slot].reset(
+            seed=int(shared["seeds"][slot]),
+            options={} if task == _NO_TASK else {"task_id": task},
+        )
+        shared["observations"][slot] = observation
+        shared["goals"][slot] = info["goal"]
+        self._keep_extras(slot, info)
+
+    def _step(self, slot: int) -> None:
+        shared = self._shared
+        observation, _, terminated, truncated, info = self._env(slot).step(shared["actions"][slot])
+        shared["observations"][slot] = observation
+        shared["success"][slot] = bool(info["success"])
+        shared["terminated"][slot] = terminated
+        shared["truncated"][slot] = truncated
+        self._keep_extras(slot, info)
+
+    def _keep_extras(self, slot: int, info: Mapping[str, Any]) -> None:
+        for name in self._extras:
+            self._shared[f"extra {name}"][slot] = info[name]
+
+    def _env(self, slot: int) -> Any:
+        if slot not in self._envs:
+            raise FarstepError(f"slot {slot} has no episode: reset it first")
+        return self._envs[slot]
+
+
+def service(config: Mapping[str, Any]) -> Callable[[bytes], bytes]:
+    """What a worker process does: answer requests about its share of the slots."""
+    simulators = _Simulators(config)
+
+    def answer(request: bytes) -> bytes:
+        if request in (b"step", b"reset"):
+            simulators.run(request)
+        elif request == b"describe":
+            return json.dumps(simulators.describe()).encode()
+        elif request.startswith(b"render"):
+            frame = simulators.render(int(request.split()[1]))
+            return np.array(frame.shape[:2], np.uint32).tobytes() + frame.tobytes()
+        else:
+            place = json.loads(request)
+            with Path(place["path"]).open("r+b") as file:
+                memory = mmap.mmap(file.fileno(), 0)
+            simulators.attach(_views(memory, place["layout"]))
+        return b""
+
+    return answer
+
+
+_Layout = list[tuple[str, str, Sequence[int], int]]
+"""Name, type, shape and offset in bytes of every shared array."""
+
+
+def _layout(spaces: Mapping[str, Any], num_slots: int) -> _Layout:
+    observation = spaces["observation_dtype"], spaces["observation_shape"]
+    action = "int32" if spaces["num_actions"] else "float32", spaces["action_shape"]
+    arrays = {
+        "observations": observation,
+        "goals": observation,
+        "actions": action,
+        "seeds": ("int64", ()),
+        "tasks": ("int64", ()),
+        **dict.fromkeys(("chosen", "success", "terminated", "truncated"), ("bool", ())),
+        **{f"extra {name}": ("float64", shape) for name, shape in spaces["extras"].items()},
+    }
+    layout: _Layout = []
+    offset = 0
+    for name, (dtype, shape) in arrays.items():
+        layout.append((name, dtype, [num_slots, *shape], offset))
+        size = np.dtype(dtype).itemsize * num_slots * int(np.prod(shape, dtype=int))
+        offset += -(-size // 64) * 64  # no two arrays in one line of the cache
+    layout.append(("end", "uint8", [0], offset))
+    return layout
+
+
+def _size(layout: _Layout) -> int:
+    return layout[-1][-1]
+
+
+def _views(memory: Any, layout: _Layout) -> dict[str, np.ndarray]:
+    return {
+        name: np.ndarray(tuple(shape), dtype, memory, offset)
+        for name, dtype, shape, offset in layout
+    }
+
+
+def _shared_memory(size: int) -> tuple[Path, mmap.mmap]:
+    """Memory that other processes can map by its path, until that is removed."""
+    errors = []
+    # Memory where the system has such a place and room in it, else a file that the system caches.
+    for directory in ("/dev/shm", tempfile.gettempdir()):
+        with suppress(FileNotFoundError):
+            handle, name = tempfile.mkstemp(prefix="farstep-", dir=directory)
+            with os.fdopen(handle, "w+b") as file:
+                try:
+                    # Written, not just sized: a full disk is an error here and a crash later.
+                    file.write(bytes(size))
+                    file.flush()
+                    return Path(name), mmap.mmap(file.fileno(), size)
+                except OSError as error:
+                    Path(name).unlink()
+                    errors.append(f"{directory}: {error.strerror}")
+    raise FarstepError(f"no room for {size} bytes of shared memory ({'; '.join(errors)})")
