@@ -47,7 +47,9 @@ def test_the_mean_lies_inside_and_order_does_not_matter(strata: list, random):
     assert stratified_wilson(*zip(*shuffled, strict=True)) == pytest.approx(found)
 
 
-@pytest.mark.parametrize("rates", [(0.5,) * 5, (0.9, 0.8, 0.2, 0.05, 0.6), (0.98,) * 5, (1, 1, 1, 1, 0.9)])
+@pytest.mark.parametrize(
+    "rates", [(0.5,) * 5, (0.9, 0.8, 0.2, 0.05, 0.6), (0.98,) * 5, (1, 1, 1, 1, 0.9)]
+)
 def test_stratified_interval_covers_the_truth_about_95_times_in_100(rates):
     generator = np.random.default_rng(3)
     runs = generator.binomial(50, rates, size=(2000, len(rates)))

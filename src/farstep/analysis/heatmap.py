@@ -17,10 +17,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from scipy.ndimage import gaussian_filter
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from farstep.core.errors import FarstepError
 from farstep.envs.mazes import OFFSET, UNIT, MazeMap
@@ -62,8 +63,13 @@ class DistanceField:
 
     @property
     def correlation(self) -> float:
-        """Spearman's rank correlation of learned and true distance: 1 if they order alike."""
-        return float(spearmanr(self.learned, self.true).statistic)
+        """Spearman's rank correlation of learned and true distance: 1 if they order alike.
+
+        NaN where all learned distances, or all true ones, are the same.
+        """
+        if np.ptp(self.learned) == 0 or np.ptp(self.true) == 0:
+            return float("nan")
+        return float(np.corrcoef(rankdata(self.learned), rankdata(self.true))[0, 1])
 
     def image(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, "height width"]:
         """Means of `values` over the squares, row 0 of the maze first; NaN where there is none."""
@@ -225,7 +231,7 @@ def _draw_panel(
     # Walls go over the contours, which run a little into them.
     axes.imshow(
         np.where(field.maze.grid, 1.0, np.nan),
-        cmap=matplotlib.colors.ListedColormap([WALL_COLOUR]),
+        cmap=ListedColormap([WALL_COLOUR]),
         extent=extent,
         interpolation="nearest",
         zorder=3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich import box
 from rich.table import Table
 
 from farstep.core.errors import FarstepError
@@ -17,9 +18,13 @@ Cells = list[list[str]]
 
 
 def evaluation_cells(evaluation: Evaluation) -> Cells:
-    """One evaluation: a row a task, then the mean, with lengths and distances."""
+    """One evaluation: a row a task, then the mean.
+
+    `steps` is the mean length of all episodes, `to success` that of the successful ones, and
+    `metres left` the mean distance to the goal at the end.
+    """
     metres = any(task.mean_final_distance is not None for task in evaluation.tasks)
-    cells = [["task", "success %", "95 % interval", "episodes", "steps", "steps of successes"]]
+    cells = [["task", "success %", "95 %", "episodes", "steps", "to success"]]
     for task in evaluation.tasks:
         cells.append(
             [
@@ -47,7 +52,7 @@ def evaluation_cells(evaluation: Evaluation) -> Cells:
         known = [end for end in ends if end is not None]
         for row, text in zip(
             cells,
-            ["final distance m", *map(_metres, ends), _metres(sum(known) / len(known))],
+            ["metres left", *map(_metres, ends), _metres(sum(known) / len(known))],
             strict=True,
         ):
             row.append(text)
@@ -87,9 +92,9 @@ def protocol_line(evaluation: Evaluation) -> str:
     )
 
 
-def rich_table(cells: Cells, title: str = "") -> Table:
+def rich_table(cells: Cells) -> Table:
     """The cells for the terminal, the last row set off as the mean."""
-    table = Table(title=title or None, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for column, name in enumerate(cells[0]):
         table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
     for number, row in enumerate(cells[1:], start=1):
@@ -120,7 +125,7 @@ def _percent(rate: float) -> str:
 
 
 def _range(interval: Interval) -> str:
-    return f"{_percent(interval.low)} – {_percent(interval.high)}"
+    return f"{_percent(interval.low)}–{_percent(interval.high)}"
 
 
 def _rate(rate: float, interval: Interval) -> str:

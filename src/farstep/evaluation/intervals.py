@@ -45,9 +45,10 @@ def stratified_wilson(successes: Sequence[int], trials: Sequence[int]) -> Interv
     mean = math.fsum(count / total for count, total in counts) / len(counts)
     smoothed = [(count + 0.5) / (total + 1) for count, total in counts]
     centre = math.fsum(smoothed) / len(counts)
-    variance = math.fsum(
-        rate * (1 - rate) / total for rate, total in zip(smoothed, trials, strict=True)
-    ) / len(counts) ** 2
+    variance = (
+        math.fsum(rate * (1 - rate) / total for rate, total in zip(smoothed, trials, strict=True))
+        / len(counts) ** 2
+    )
     return _score_interval(mean, centre * (1 - centre) / variance)
 
 

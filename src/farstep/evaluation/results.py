@@ -114,9 +114,7 @@ class Evaluation:
             {
                 "mean_success": self.mean_success,
                 "interval": list(self.interval),
-                "tasks": [
-                    {**asdict(task), "interval": list(task.interval)} for task in self.tasks
-                ],
+                "tasks": [{**asdict(task), "interval": list(task.interval)} for task in self.tasks],
                 "protocol": dict(self.protocol),
                 "seconds": self.seconds,
                 "steps_per_second": self.steps_per_second,

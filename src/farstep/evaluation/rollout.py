@@ -18,19 +18,20 @@ import functools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
-from farstep.core.types import BatchPolicy
-from farstep.envs.catalog import EnvironmentSpec
+from farstep.core.types import BatchPolicy, Spaces
+from farstep.envs.catalog import EnvironmentSpec, own_maze
 from farstep.envs.catalog import environment as find_environment
+from farstep.envs.mazes import MazeMap
 from farstep.envs.vector import VectorEnv
 from farstep.evaluation.results import Episode, Evaluation
 
@@ -76,13 +77,17 @@ def evaluate(
     slots: int = SLOTS,
     workers: int | None = None,
     max_steps: int | None = None,
+    maze: MazeMap | None = None,
+    options: Mapping[str, Any] | None = None,
+    spaces: Spaces | None = None,
     record: Recorder | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Success of `policy` on the tasks of `environment` (protocol of OGBench, Park et al. 2025).
 
-    An episode ends when the environment terminates or truncates it, and it succeeded if the environment's own flag says so at its last step. Continuous actions are
-    clipped to [−1, 1], the bounds of every environment of the catalog.
+    An episode ends when the environment terminates or truncates it, and it succeeded if the
+    environment's own flag says so at its last step. Continuous actions are clipped to [−1, 1], the
+    bounds of every environment of the catalog.
 
     Args:
         policy: is called with all `slots` rows every step; rows without an episode are filled.
@@ -94,14 +99,17 @@ def evaluate(
         workers: processes that step the simulators, 0 for this one; by default one a core, and
             none where there is one core. The result does not depend on it.
         max_steps: steps after which an episode is cut; the environment's own number by default.
+        maze: a map of your own; `environment` then names the body, such as `antmaze`.
+        options: for `farstep.envs.catalog.make`, such as the size of its pictures.
+        spaces: what the policy was trained on, to be checked against the environment.
         record: watches chosen episodes.
         progress: told of every finished episode.
 
     Raises:
-        FarstepError: unknown environment or task, a number out of range, or a policy whose actions
-            have the wrong shape or are not finite.
+        FarstepError: unknown environment or task, a number out of range, a policy for other
+            spaces, or one whose actions have the wrong shape or are not finite.
     """
-    spec = find_environment(environment)
+    spec = find_environment(environment) if maze is None else own_maze(environment, maze)
     numbers = _known_tasks(spec, tasks)
     _check_at_least(1, episodes_per_task=episodes_per_task, slots=slots, max_steps=max_steps)
     _check_at_least(0, seed=seed, workers=workers)
@@ -110,9 +118,12 @@ def evaluate(
     # hardest task.
     waiting = [(task, index) for index in range(episodes_per_task) for task in numbers]
     running = min(slots, len(waiting))
-    with VectorEnv(
-        spec.name, running, min(_workers(workers), running), max_episode_steps=limit
-    ) as simulators:
+    options = dict(options or {}) | {"max_episode_steps": limit}
+    if maze is not None:
+        options["maze"] = maze
+    with VectorEnv(environment, running, _workers(workers), **options) as simulators:
+        if spaces is not None:
+            _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
         rollout = _Rollout(policy, simulators, spec, rows=slots, seed=seed, record=record)
         episodes = rollout.run(waiting, progress)
@@ -228,17 +239,17 @@ class _Rollout:
             return actions
         bad = ~np.isfinite(actions).all(axis=-1)
         if bad.any():
-            slot = active[np.flatnonzero(bad)[0]]
-            episode = self._episodes[slot]
+            slot = int(active[np.argmax(bad)])
+            episode = self._running(slot)
             raise FarstepError(
                 f"the policy returned an action that is not finite at step {self._steps[slot]} of "
-                f"{episode}; its training has diverged, so evaluate an earlier checkpoint"
+                f"task {episode.task}, episode {episode.index}; if its training has diverged, "
+                "evaluate an earlier checkpoint"
             )
         return np.clip(actions, -1.0, 1.0)
 
     def _finish(self, slot: int, success: bool) -> Episode:
-        episode = self._episodes[slot]
-        assert episode is not None
+        episode = self._running(slot)
         self._episodes[slot] = None
         distance = None
         if observes_position(self._spec):
@@ -253,12 +264,17 @@ class _Rollout:
             final_distance=distance,
         )
 
+    def _running(self, slot: int) -> _Running:
+        episode = self._episodes[slot]
+        assert episode is not None
+        return episode
+
     def _show(self, slots: Int[np.ndarray, " n"]) -> None:
         if self._record is None:
             return
         for slot in map(int, slots):
-            episode = self._episodes[slot]
-            if episode is not None and episode.watched:
+            episode = self._running(slot)
+            if episode.watched:
                 self._record.see(
                     episode.task,
                     episode.index,
@@ -284,6 +300,21 @@ def _known_tasks(spec: EnvironmentSpec, tasks: Sequence[int] | None) -> list[int
             f"{spec.name} has tasks 1 to {spec.tasks}, not {unknown or 'an empty choice'}"
         )
     return numbers
+
+
+def _check_spaces(spec: EnvironmentSpec, simulators: VectorEnv, spaces: Spaces) -> None:
+    actions = simulators.num_actions or simulators.action_shape[-1]
+    offered = (simulators.observation_shape, simulators.num_actions is not None, actions)
+    expected = (spaces.observation_shape, spaces.discrete, spaces.action_size)
+    if offered != expected:
+
+        def describe(shape: tuple[int, ...], discrete: bool, size: int) -> str:
+            return f"observations {shape} and {size} {'actions' if discrete else 'action values'}"
+
+        raise FarstepError(
+            f"{spec.name} has {describe(*offered)}, but the policy was trained on "
+            f"{describe(*expected)}; evaluate it in the environment of its own data"
+        )
 
 
 def _check_at_least(least: int, **values: int | None) -> None:

@@ -1,0 +1,155 @@
+"""How fast an evaluation runs, against one environment at a time and against bare simulators.
+
+    python benchmarks/evaluation.py [--environment pointmaze-medium-v0] [--rounds 5]
+
+Three rates of environment steps, each the median over alternating rounds in one run:
+
+- plain: one environment, one call of the policy a step, as evaluators are usually written;
+- farstep: `farstep.evaluation.rollout.evaluate`;
+- bare: as many processes as cores, each stepping its own environment with a constant action, no
+  policy and no communication: what the simulator allows.
+
+The policy of both evaluators is the same compiled MLP of 3 × 256 units on (observation, goal) with
+random weights, so that episodes run to their limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.pool import Pool
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from farstep.envs.catalog import environment, make
+from farstep.evaluation.rollout import evaluate
+
+
+class RandomMLP:
+    """The policy of both evaluators."""
+
+    def __init__(self, observation_size: int, action_size: int, width: int = 256, depth: int = 3):
+        sizes = [2 * observation_size, *[width] * depth, action_size]
+        keys = jax.random.split(jax.random.key(0), len(sizes) - 1)
+        weights = [
+            jax.random.normal(key, shape) / np.sqrt(shape[0])
+            for key, shape in zip(keys, itertools.pairwise(sizes), strict=True)
+        ]
+
+        @jax.jit
+        def forward(observations: jax.Array, goals: jax.Array) -> jax.Array:
+            hidden = jnp.concatenate([observations, goals], axis=-1)
+            for weight in weights[:-1]:
+                hidden = jax.nn.gelu(hidden @ weight)
+            # Small actions, so that bodies do not fall and episodes stay alike.
+            return 0.1 * jnp.tanh(hidden @ weights[-1])
+
+        self._forward = forward
+
+    def begin(self, slots: np.ndarray, observations: np.ndarray, goals: np.ndarray) -> None:
+        """Nothing to forget."""
+
+    def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        return np.asarray(self._forward(observations, goals))
+
+
+def plain(name: str, policy: RandomMLP, steps: int) -> float:
+    """Steps per second of one environment with one policy call a step."""
+    env = make(name)
+    rate = _timed(steps, _episodes(env, policy, steps))
+    env.close()
+    return rate
+
+
+def _episodes(env, policy: RandomMLP, steps: int) -> Callable[[], None]:
+    def run() -> None:
+        over = True
+        observation = goal = np.empty(0)
+        for step in range(steps):
+            if over:
+                observation, info = env.reset(seed=step, options={"task_id": 1})
+                observation = observation.astype(np.float32)
+                goal = info["goal"].astype(np.float32)
+            action = np.clip(policy.act(observation, goal), -1, 1)
+            observation, _, terminated, truncated, _ = env.step(action)
+            observation = observation.astype(np.float32)
+            over = terminated or truncated
+
+    return run
+
+
+def bare(task: tuple[str, int]) -> float:
+    """Steps per second of one environment on its own."""
+    name, steps = task
+    env = make(name, disable_env_checker=True)
+    action = np.full(env.action_space.shape or (), 0.05, np.float32)
+
+    def run() -> None:
+        env.reset(seed=0, options={"task_id": 1})
+        for step in range(steps):
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                env.reset(seed=step, options={"task_id": 1})
+
+    rate = _timed(steps, run)
+    env.close()
+    return rate
+
+
+def _timed(steps: int, run: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    run()
+    return steps / (time.perf_counter() - began)
+
+
+def measure(name: str, rounds: int, steps: int, workers: list[int], pool: Pool) -> None:
+    """Prints the medians of alternating rounds and their ratios."""
+    spec = environment(name)
+    env = make(name)
+    policy = RandomMLP(np.size(env.reset(seed=0)[0]), np.size(env.action_space.sample()))
+    env.close()
+    rates: dict[str, list[float]] = {}
+    for round_ in range(rounds + 1):
+        for count in workers:
+            result = evaluate(policy, name, episodes_per_task=10, max_steps=steps, workers=count)
+            rates.setdefault(f"farstep, {count} workers", []).append(result.steps_per_second)
+        rates.setdefault("plain", []).append(plain(name, policy, 2 * steps))
+        jobs = [(name, 5 * steps)] * _cores()
+        rates.setdefault("bare", []).append(sum(pool.map(bare, jobs, chunksize=1)))
+        if round_ == 0:
+            rates.clear()  # compiles and warms the caches
+    print(f"{spec.name}: median environment steps per second of {rounds} rounds, {_cores()} cores")
+    median = {what: statistics.median(values) for what, values in rates.items()}
+    for what, rate in median.items():
+        print(
+            f"  {what:<20}{rate:>9.0f}  {rate / median['plain']:>6.2f} × plain"
+            f"  {100 * rate / median['bare']:>5.0f} % of bare"
+        )
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="How fast an evaluation runs.")
+    parser.add_argument("--environment", default="pointmaze-medium-v0")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500, help="limit of an episode")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, _cores()])
+    arguments = parser.parse_args()
+    with multiprocessing.get_context("spawn").Pool(_cores()) as processes:
+        measure(
+            arguments.environment,
+            arguments.rounds,
+            arguments.steps,
+            arguments.workers,
+            processes,
+        )

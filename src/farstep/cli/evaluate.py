@@ -1,0 +1,160 @@
+"""`farstep eval`: a policy's success rates in its environment."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from farstep.agents.registry import agent_name
+from farstep.analysis.tables import (
+    Cells,
+    comparison_cells,
+    evaluation_cells,
+    markdown_table,
+    protocol_line,
+    rich_table,
+)
+from farstep.core.errors import FarstepError
+from farstep.envs.catalog import environment as find_environment
+from farstep.evaluation.results import Evaluation
+from farstep.evaluation.rollout import SLOTS, evaluate
+from farstep.evaluation.temperature import AtTemperature, protocol_temperature
+from farstep.evaluation.video import Format, Videos
+from farstep.serving.policy import Policy, load_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a policy's success rates: all tasks of its environment, 50 seeded episodes each."""
+
+    run_path: Annotated[Path, tyro.conf.arg(name="RUN"), tyro.conf.Positional]
+    """Directory of a run, or of an exported policy."""
+    checkpoint: str = "last"
+    """Of a run: `last`, `best`, or a number of updates."""
+    environment: str | None = None
+    """Another environment than that of the policy's data."""
+    episodes: int = 50
+    """Episodes of each task."""
+    tasks: tuple[int, ...] = ()
+    """Numbers of the tasks, from 1; all if none is given."""
+    seed: int = 0
+    """Root of all episodes' seeds."""
+    max_steps: int | None = None
+    """Steps after which an episode is cut; the environment's own number by default."""
+    temperature: float | None = None
+    """Scale of the policy's own noise; by default 0, and 0.3 where actions are discrete."""
+    slots: int = SLOTS
+    """Rows of each policy call. The last bits of actions depend on it; keep it to compare."""
+    workers: int | None = None
+    """Simulator processes, 0 for none; one a core by default. Results do not depend on it."""
+    out: Path | None = None
+    """Write the result, with every episode, to this JSON file."""
+    against: tuple[Path, ...] = ()
+    """Results written by --out, to show side by side with this one."""
+    markdown: bool = False
+    """Print Markdown tables."""
+    video: Path | None = None
+    """Write videos of the first episodes of each task into this directory."""
+    video_episodes: int = 1
+    """Episodes of each task on video."""
+    video_every: int = 3
+    """Steps between frames of the videos."""
+    video_format: Format = "mp4"
+    """Format of the videos."""
+    video_size: int = 400
+    """Width and height of the videos in pixels, where observations are not pictures."""
+
+    def run(self) -> None:
+        console = Console()
+        policy = load_policy(self.run_path, checkpoint=self.checkpoint)
+        earlier = {str(path): Evaluation.load(path) for path in self.against}
+        result = self._evaluate(policy, console)
+        if self.out is not None:
+            result.save(self.out)
+        console.print(
+            f"{self.run_path} after {policy.step:,} updates", highlight=False, soft_wrap=True
+        )
+        self._show(console, evaluation_cells(result))
+        console.print(protocol_line(result), highlight=False, soft_wrap=True)
+        console.print(
+            f"{result.steps:,} steps in {result.seconds:.1f} s, "
+            f"{result.steps_per_second:,.0f} a second",
+            highlight=False,
+        )
+        if earlier:
+            self._show(console, comparison_cells({str(self.run_path): result} | earlier))
+        if self.out is not None:
+            console.print(f"Result written to {self.out}", highlight=False, soft_wrap=True)
+
+    def _evaluate(self, policy: Policy, console: Console) -> Evaluation:
+        name = self.environment or policy.environment
+        if name is None:
+            raise FarstepError(
+                f"the data of {self.run_path} name no environment; say which one with --environment"
+            )
+        spec = find_environment(name)
+        temperature = self.temperature
+        if temperature is None:
+            temperature = protocol_temperature(spec)
+        if temperature < 0:
+            raise FarstepError(f"the temperature must not be negative: {temperature}")
+        options: dict[str, Any] = {}
+        with ExitStack() as resources:
+            videos = None
+            if self.video is not None:
+                videos = resources.enter_context(
+                    Videos(self.video, self.video_episodes, self.video_every, self.video_format)
+                )
+                if not spec.pixels:
+                    options = {"width": self.video_size, "height": self.video_size}
+            bar = resources.enter_context(
+                Progress(
+                    TextColumn(spec.name),
+                    BarColumn(),
+                    MofNCompleteColumn(),
+                    TextColumn("episodes, {task.fields[successes]} successful"),
+                    TimeElapsedColumn(),
+                    console=console,
+                    disable=not console.is_terminal,
+                    transient=True,
+                )
+            )
+            shown = bar.add_task("", total=None, successes=0)
+
+            def progress(finished: int, episodes: int, successes: int) -> None:
+                bar.update(shown, completed=finished, total=episodes, successes=successes)
+
+            result = evaluate(
+                AtTemperature(policy, temperature, self.seed),
+                name,
+                episodes_per_task=self.episodes,
+                tasks=self.tasks or None,
+                seed=self.seed,
+                slots=self.slots,
+                workers=self.workers,
+                max_steps=self.max_steps,
+                options=options,
+                spaces=policy.spaces,
+                record=videos,
+                progress=progress,
+            )
+        described = {
+            "path": str(self.run_path),
+            "agent": agent_name(policy.agent),
+            "dataset": policy.dataset,
+            "step": policy.step,
+            "temperature": temperature,
+        }
+        return replace(result, protocol={**result.protocol, "policy": described})
+
+    def _show(self, console: Console, cells: Cells) -> None:
+        if self.markdown:
+            console.print(markdown_table(cells), soft_wrap=True, highlight=False, markup=False)
+        else:
+            console.print(rich_table(cells))
