@@ -28,6 +28,9 @@ BLOCK = 16
 TILE = 256
 """Most points of either set in one tile: the columns' coordinates then fit a core's first cache."""
 
+NEAR = 2**14
+"""Roundings of the norm below which a gradient is summed from differences instead of products."""
+
 
 def pairwise_mrn(
     x: Float[Array, "*ensemble rows latent"],
@@ -121,18 +124,18 @@ def _gradients(
     cotangent: Float[Array, "rows columns"],
 ) -> tuple[Float[Array, "groups 2 half rows"], Float[Array, "groups 2 half columns"]]:
     """Winners and norms are cheaper to find again, tile by tile, than to keep in memory."""
+    half = x.shape[2]
+    narrow = next(t for t in (jnp.int8, jnp.int16, jnp.int32) if half <= jnp.iinfo(t).max)
 
     def of_group(group: tuple[Array, Array]):
         x, y = group
-        winner = _winner(x[0], y[0])
-        norm = _norm(x[1], y[1])
-        # Equal points have no direction: theirs is the zero subgradient.
-        weight = jnp.where(norm == 0, 0, cotangent / norm)
-        grad_x = _won(cotangent.T, winner.T, len(x[0])), _directed(weight.T, y[1], x[1])
-        grad_y = -_won(cotangent, winner, len(x[0])), _directed(weight, x[1], y[1])
-        return jnp.stack(grad_x), jnp.stack(grad_y)
+        winner = _winner(x[0], y[0]).astype(narrow)
+        return winner, *_norm_gradients(x[1], y[1], cotangent)
 
-    return jax.lax.map(of_group, (x, y))
+    winner, norm_x, norm_y = jax.lax.map(of_group, (x, y))
+    won_x = _won(cotangent.T, winner.transpose(2, 0, 1), half)
+    won_y = -_won(cotangent, winner.transpose(1, 0, 2), half)
+    return jnp.stack([won_x, norm_x], axis=1), jnp.stack([won_y, norm_y], axis=1)
 
 
 _total_of_tile.defvjp(_forward, lambda residuals, g: _gradients(*residuals, g))
@@ -176,18 +179,41 @@ def _norm(
     return jnp.sqrt(_over_coordinates(step, jnp.zeros((x.shape[-1], y.shape[-1]), x.dtype), x, y))
 
 
+def _norm_gradients(
+    x: Float[Array, "half rows"],
+    y: Float[Array, "half columns"],
+    cotangent: Float[Array, "rows columns"],
+) -> tuple[Float[Array, "half rows"], Float[Array, "half columns"]]:
+    """The gradients of the norms: for each column, the sum over rows of weight · (y − x)."""
+    norm = _norm(x, y)
+    # Equal points have no direction: theirs is the zero subgradient.
+    weight = jnp.where(norm == 0, 0, cotangent / norm)
+
+    def by_products(weight: Array, x: Array, y: Array):
+        return x * weight.sum(axis=1) - y @ weight.T, y * weight.sum(axis=0) - x @ weight
+
+    def by_differences(weight: Array, x: Array, y: Array):
+        return _directed(weight.T, y, x), _directed(weight, x, y)
+
+    # Products lose of each pair's direction the digits that its points have in common.
+    size = jnp.linalg.norm(x, axis=0)[:, None] + jnp.linalg.norm(y, axis=0)
+    near = norm < NEAR * jnp.finfo(norm.dtype).eps * size
+    return jax.lax.cond(near.any(), by_differences, by_products, weight, x, y)
+
+
 def _won(
-    cotangent: Float[Array, "rows columns"], winner: Int[Array, "rows columns"], half: int
-) -> Float[Array, "half columns"]:
+    cotangent: Float[Array, "rows columns"], winner: Int[Array, "rows groups columns"], half: int
+) -> Float[Array, "groups half columns"]:
     """Each column's cotangents, summed by the coordinate that won."""
     coordinates = jnp.arange(half, dtype=jnp.int32)[:, None]
 
     def add(total: Array, block: tuple[Array, Array]):
         for cotangent, winner in zip(*block, strict=True):
-            total = total + jnp.where(winner == coordinates, cotangent, 0)
+            wins = winner[:, None].astype(jnp.int32) == coordinates
+            total = total + jnp.where(wins, cotangent, 0)
         return total, None
 
-    start = jnp.zeros((half, cotangent.shape[-1]), cotangent.dtype)
+    start = jnp.zeros((winner.shape[1], half, winner.shape[2]), cotangent.dtype)
     return jax.lax.scan(add, start, (_in_blocks(cotangent), _in_blocks(winner)))[0]
 
 
@@ -207,9 +233,9 @@ def _directed(
 
 
 def _in_blocks(rows: Array) -> Array:
-    """`(rows, n) -> (blocks, BLOCK, n)`, the last block filled with rows of zeros."""
-    padded = jnp.pad(rows, ((0, -len(rows) % BLOCK), (0, 0)))
-    return padded.reshape(-1, BLOCK, rows.shape[-1])
+    """`(rows, …) -> (blocks, BLOCK, …)`, the last block filled with rows of zeros."""
+    padded = jnp.pad(rows, [(0, -len(rows) % BLOCK)] + [(0, 0)] * (rows.ndim - 1))
+    return padded.reshape(-1, BLOCK, *rows.shape[1:])
 
 
 def _over_coordinates(
