@@ -109,7 +109,7 @@ def test_noise_follows_the_temperature_and_the_seed(export, tmp_path):
     assert not np.allclose(ends[0], ends[1])
 
 
-def test_bad_input_is_one_line_and_exit_status_2(export, tmp_path, capsys):
+def test_bad_input_is_one_line_and_exit_status_2(export, tmp_path, capsys, monkeypatch):
     assert "neither a run" in fails(capsys, tmp_path / "nothing")
     assert "tasks 1 to 5, not [9]" in fails(capsys, export, *QUICK, "--tasks", "9")
     assert "'pointmaze-large-v0'" in fails(capsys, export, "--environment", "pointmaze-larg-v0")
@@ -117,6 +117,13 @@ def test_bad_input_is_one_line_and_exit_status_2(export, tmp_path, capsys):
     assert "observations (29,)" in message
     assert "trained on observations (2,)" in message
     assert "temperature must not be negative" in fails(capsys, export, "--temperature", "-1")
+    earlier = tmp_path / "earlier.json"
+    main(["eval", str(export), *QUICK, "--tasks", "1", "--out", str(earlier)])
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr("farstep.cli.evaluate.evaluate", None)  # must not get that far
+        message = fails(capsys, export, *QUICK, "--against", earlier)
+    assert "evaluations of different tasks do not compare" in message
     assert "cannot read the evaluation" in fails(capsys, export, "--against", tmp_path / "no.json")
 
 

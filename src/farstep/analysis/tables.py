@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -68,17 +69,26 @@ def comparison_cells(evaluations: Mapping[str, Evaluation]) -> Cells:
     """
     if not evaluations:
         raise FarstepError("there is no evaluation to compare")
-    for what, asked in (("environments", "environment"), ("tasks", "tasks")):
-        found = {name: one.protocol.get(asked) for name, one in evaluations.items()}
-        if any(value != next(iter(found.values())) for value in found.values()):
-            listed = ", ".join(f"{name}: {value}" for name, value in found.items())
-            raise FarstepError(f"evaluations of different {what} do not compare ({listed})")
+    check_comparable({name: one.protocol for name, one in evaluations.items()})
     columns = list(evaluations.values())
     cells = [["task", *evaluations]]
     for results in zip(*(one.tasks for one in columns), strict=True):
         cells.append([str(results[0].task), *(_rate(r.success_rate, r.interval) for r in results)])
     cells.append(["mean", *(_rate(one.mean_success, one.interval) for one in columns)])
     return cells
+
+
+def check_comparable(protocols: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses protocols, by name, of different environments or tasks.
+
+    Raises:
+        FarstepError: says which differ, and how.
+    """
+    for what, asked in (("environments", "environment"), ("tasks", "tasks")):
+        found = {name: protocol.get(asked) for name, protocol in protocols.items()}
+        if any(value != next(iter(found.values())) for value in found.values()):
+            listed = ", ".join(f"{name}: {value}" for name, value in found.items())
+            raise FarstepError(f"evaluations of different {what} do not compare ({listed})")
 
 
 def protocol_line(evaluation: Evaluation) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from farstep.agents.registry import agent_name
 from farstep.analysis.tables import (
     Cells,
+    check_comparable,
     comparison_cells,
     evaluation_cells,
     markdown_table,
@@ -21,6 +24,7 @@ from farstep.analysis.tables import (
     rich_table,
 )
 from farstep.core.errors import FarstepError
+from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.catalog import environment as find_environment
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
@@ -73,8 +77,15 @@ class Evaluate:
     def run(self) -> None:
         console = Console()
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
+        spec = self._environment(policy)
         earlier = {str(path): Evaluation.load(path) for path in self.against}
-        result = self._evaluate(policy, console)
+        # Before the work, not after it.
+        tasks = sorted(set(self.tasks)) or list(range(1, spec.tasks + 1))
+        asked = {"environment": spec.name, "tasks": tasks}
+        check_comparable(
+            {str(self.run_path): asked} | {name: one.protocol for name, one in earlier.items()}
+        )
+        result = self._evaluate(policy, spec, console)
         if self.out is not None:
             result.save(self.out)
         console.print(
@@ -92,13 +103,15 @@ class Evaluate:
         if self.out is not None:
             console.print(f"Result written to {self.out}", highlight=False, soft_wrap=True)
 
-    def _evaluate(self, policy: Policy, console: Console) -> Evaluation:
+    def _environment(self, policy: Policy) -> EnvironmentSpec:
         name = self.environment or policy.environment
         if name is None:
             raise FarstepError(
                 f"the data of {self.run_path} name no environment; say which one with --environment"
             )
-        spec = find_environment(name)
+        return find_environment(name)
+
+    def _evaluate(self, policy: Policy, spec: EnvironmentSpec, console: Console) -> Evaluation:
         temperature = self.temperature
         if temperature is None:
             temperature = protocol_temperature(spec)
@@ -108,6 +121,9 @@ class Evaluate:
         with ExitStack() as resources:
             videos = None
             if self.video is not None:
+                if sys.platform == "linux" and "DISPLAY" not in os.environ:
+                    # MuJoCo reads it when it is imported, later, and would look for a display.
+                    os.environ.setdefault("MUJOCO_GL", "egl")
                 videos = resources.enter_context(
                     Videos(self.video, self.video_episodes, self.video_every, self.video_format)
                 )
@@ -132,7 +148,7 @@ class Evaluate:
 
             result = evaluate(
                 AtTemperature(policy, temperature, self.seed),
-                name,
+                spec.name,
                 episodes_per_task=self.episodes,
                 tasks=self.tasks or None,
                 seed=self.seed,

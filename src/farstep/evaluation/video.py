@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +82,10 @@ class Videos:
         frame = render()
         if episode not in self._writers:
             self._writers[episode] = self._open(self._unfinished(*episode))
-        self._writers[episode].append_data(frame)
+        with warnings.catch_warnings():
+            # The first frame starts ffmpeg. JAX warns of every fork; this one only executes it.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            self._writers[episode].append_data(frame)
 
     def __enter__(self) -> Self:
         return self
