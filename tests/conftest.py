@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jaxtyping
+import numpy as np
 import pytest
 
 # Before any test module imports them: every call into the rooms that compute is checked against
@@ -42,3 +44,18 @@ def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FARSTEP_DATA", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of random walks on the unit square, with a validation table."""
+    from farstep.data.table import TableWriter
+
+    path = tmp_path_factory.mktemp("toy") / "walks"
+    for split, episodes in (("train", 20), ("val", 4)):
+        rng = np.random.default_rng(episodes)
+        with TableWriter(path / split, (2,), "float32", 2) as writer:
+            for _ in range(episodes):
+                actions = rng.uniform(-1, 1, (30, 2)).astype(np.float32)
+                writer.append(np.cumsum(actions, axis=0) / 30, actions)
+    return path

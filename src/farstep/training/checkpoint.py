@@ -35,11 +35,13 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 enable_async_checkpointing=False,
                 cleanup_tmp_directories=True,
+                # Without it Orbax does not store the metrics that the policies below compare.
+                best_fn=_success,
                 preservation_policy=policies.AnyPreservationPolicy(
                     [
                         policies.LatestN(keep),
                         policies.BestN(
-                            get_metric_fn=lambda metrics: metrics[SUCCESS],
+                            get_metric_fn=_success,
                             n=1,
                             keep_checkpoints_without_metrics=False,
                         ),
@@ -135,3 +137,7 @@ class Checkpoints:
 
     def _metrics(self, step: int) -> Mapping[str, float] | None:
         return self._manager.metrics(step)
+
+
+def _success(metrics: Mapping[str, float]) -> float:
+    return metrics[SUCCESS]

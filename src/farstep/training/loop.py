@@ -135,7 +135,9 @@ class Trainer:
             return 0, self._join(
                 [program.start(self._agent, spaces, self.table, seed) for seed in seeds]
             )
-        skeleton = jax.eval_shape(lambda: program.start(self._agent, spaces, self.table, seeds[0]))
+        skeleton = jax.eval_shape(
+            lambda: program.start(self._agent, spaces, self.table, seeds[0]).items()
+        )
         # Seeds saved together can be one checkpoint apart if the process died while saving.
         common = set[int].intersection(*(set(saved.steps) for saved in checkpoints))
         step = max(common, default=0)

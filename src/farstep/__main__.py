@@ -1,0 +1,5 @@
+"""`python -m farstep`."""
+
+from farstep.cli.main import main
+
+main()

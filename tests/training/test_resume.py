@@ -1,0 +1,130 @@
+"""Runs that are stopped, killed and continued, as a user would do it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from farstep.cli.main import main
+from farstep.core.trees import named_leaves
+from farstep.serving.policy import load_policy
+
+OPTIONS = [
+    *("--hidden", "16", "16", "--latent", "32", "--batch-size", "16"),
+    *("--log-every", "20", "--checkpoint-every", "40"),
+]
+
+
+def words(toy, out, steps, *more):
+    return ["train", str(toy), "--steps", str(steps), "--out", str(out), *OPTIONS, *more]
+
+
+def start(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "farstep", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_checkpoint(process, out, deadline=120):
+    began = time.monotonic()
+    while not list(out.glob("checkpoints/[0-9]*/commit_success.txt")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() - began < deadline, "no checkpoint came"
+        time.sleep(0.02)
+
+
+def assert_same_run(one, other):
+    left, right = load_policy(one), load_policy(other)
+    assert left.step == right.step
+    mine, theirs = named_leaves(left.params), named_leaves(right.params)
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+    def numbers(run):
+        timing = ("seconds", "updates_per_second")
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(x).items() if k not in timing} for x in lines]
+
+    assert numbers(one) == numbers(other)
+
+
+@pytest.fixture(scope="module")
+def whole(toy, tmp_path_factory):
+    """A run of 200 updates that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    main(words(toy, out, 200))
+    return out
+
+
+def test_a_killed_run_continues_bit_for_bit(toy, whole, tmp_path):
+    out = tmp_path / "killed"
+    with start(words(toy, out, 100_000)) as process:
+        wait_for_checkpoint(process, out)
+        os.kill(process.pid, signal.SIGKILL)
+    reached = load_policy(out).step
+    if reached >= 200:
+        pytest.fail(f"the machine outran the test: {reached} updates before the kill")
+    main(words(toy, out, 200, "--resume"))
+    assert_same_run(out, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits(number, toy, tmp_path):
+    out = tmp_path / "run"
+    with start(words(toy, out, 1_000_000)) as process:
+        wait_for_checkpoint(process, out)
+        process.send_signal(number)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Continue with --resume" in printed
+    saved = load_policy(out).step
+    assert f"after {saved} updates" in printed
+    main(words(toy, out, saved + 7, "--resume"))
+    assert load_policy(out).step == saved + 7
+
+
+def test_a_run_cut_anywhere_is_the_same_run(toy, whole, tmp_path):
+    """Stopping between log lines must not change what the next line says."""
+    out = tmp_path / "cut"
+    main(words(toy, out, 70))
+    main(words(toy, out, 200, "--resume"))
+    left, right = load_policy(out), load_policy(whole)
+    mine, theirs = named_leaves(left.params), named_leaves(right.params)
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+
+def test_another_configuration_is_refused_with_the_difference(toy, whole, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words(toy, whole, 200, "--resume", "--alpha", "0.5"))
+    assert caught.value.code == 2
+    assert "agent.alpha: 0.1 before, 0.5 now" in capsys.readouterr().err
+
+
+def test_other_data_are_refused(toy, whole, tmp_path, capsys):
+    from farstep.data.table import TableWriter
+
+    with TableWriter(tmp_path / "walks" / "train", (2,), "float32", 2) as writer:
+        writer.append(np.zeros((9, 2), np.float32), np.zeros((9, 2), np.float32))
+    with pytest.raises(SystemExit) as caught:
+        main(words(tmp_path / "walks", whole, 200, "--resume"))
+    assert caught.value.code == 2
+    assert "dataset.digest" in capsys.readouterr().err
+
+
+def test_seeds_trained_together_are_the_seeds_trained_alone(toy, whole, tmp_path):
+    main(words(toy, tmp_path / "both", 40, "--seeds", "2"))
+    main(words(toy, tmp_path / "one", 40, "--seed", "1"))
+    mine = named_leaves(load_policy(tmp_path / "both" / "s1").params)
+    theirs = named_leaves(load_policy(tmp_path / "one").params)
+    for name in mine:
+        np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-3, atol=2e-5, err_msg=name)
+    assert load_policy(tmp_path / "both" / "s0").step == 40
