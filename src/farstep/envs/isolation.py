@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import gymnasium
@@ -25,11 +25,18 @@ class IsolatedEnv(gymnasium.Wrapper):
     """Runs `env` with a private state in NumPy's global generator.
 
     `reset(seed=...)` seeds that state, the environment's own generator and its action space.
+
+    Arguments:
+        env: the environment.
+        state: the private state until the first seed.
+        steps_draw: whether steps draw from the global generator too, and not only resets. Swapping
+            states takes as long as a good part of a simulator's step.
     """
 
-    def __init__(self, env: gymnasium.Env, state: Any):
+    def __init__(self, env: gymnasium.Env, state: Any, steps_draw: bool):
         super().__init__(env)
         self._state = state
+        self._steps_draw = steps_draw
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -44,7 +51,7 @@ class IsolatedEnv(gymnasium.Wrapper):
             return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        with self._isolated():
+        with self._isolated() if self._steps_draw else nullcontext():
             return self.env.step(action)
 
     @contextmanager
@@ -69,7 +76,7 @@ def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
         # stabilising actions from that. One that stays can be seeded.
         fixed = {"action_space": inner.action_space}
         inner.__class__ = type(type(inner).__name__, (type(inner),), fixed)
-    return IsolatedEnv(env, state)
+    return IsolatedEnv(env, state, steps_draw=name.startswith("powderworld"))
 
 
 def _state(generator: np.random.Generator) -> Any:
