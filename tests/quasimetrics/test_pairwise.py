@@ -84,11 +84,9 @@ def test_near_pairs(offset):
 @pytest.mark.parametrize(
     ("rows", "columns", "half", "groups"),
     [
-        (1, 1, 1, 1),
         (17, 33, 3, 2),  # fewer coordinates than an unrolled loop wants, blocks left over
         (4, 5, 67, 1),  # more coordinates than one unrolled loop takes, in unequal chunks
-        (257, 5, 4, 2),  # more rows than one tile
-        (5, 300, 4, 2),
+        (257, 300, 1, 1),  # more points of either set than one tile
     ],
 )
 def test_every_way_to_cut(rows, columns, half, groups):

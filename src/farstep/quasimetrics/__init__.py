@@ -4,5 +4,13 @@ from farstep.quasimetrics.axioms import AxiomViolations, axiom_violations
 from farstep.quasimetrics.iqe import iqe
 from farstep.quasimetrics.mrn import mrn
 from farstep.quasimetrics.pairwise import pairwise_mrn
+from farstep.quasimetrics.sharded import sharded_pairwise_mrn
 
-__all__ = ["AxiomViolations", "axiom_violations", "iqe", "mrn", "pairwise_mrn"]
+__all__ = [
+    "AxiomViolations",
+    "axiom_violations",
+    "iqe",
+    "mrn",
+    "pairwise_mrn",
+    "sharded_pairwise_mrn",
+]

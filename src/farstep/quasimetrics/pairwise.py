@@ -51,11 +51,21 @@ def pairwise_mrn(
         )
     check_groups(x.shape[-1], groups)
     dtype = distance_dtype(x, y)
-    total = _total
+    total = _total_for_device()
     for _ in x.shape[:-2]:
         total = jax.vmap(total)
     distances = total(_by_group(x.astype(dtype), groups), _by_group(y.astype(dtype), groups))
     return distances / (groups * math.sqrt(x.shape[-1]))
+
+
+def _total_for_device() -> Callable[[Array, Array], Array]:
+    """The kernels written for a GPU on a GPU that compiles them, else the portable form."""
+    if jax.default_backend() == "gpu":
+        from farstep.quasimetrics import pallas
+
+        if pallas.lowers():
+            return pallas.total
+    return _total
 
 
 def _by_group(
