@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,10 +83,12 @@ def test_without_an_encoder_the_command_that_installs_it_is_named(tmp_path, monk
         Videos(tmp_path, kind="gif")
 
 
-def test_frames_come_from_the_episode_that_is_watched(tmp_path):
+def test_frames_come_from_the_episode_that_is_watched(tmp_path, monkeypatch):
     """Through the evaluator, its workers and the simulator's renderer."""
     pytest.importorskip("ogbench")
     pytest.importorskip("imageio")
+    # The workers inherit it.
+    monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "egl"))
     from farstep.evaluation.rollout import evaluate
 
     class Eastward:

@@ -184,12 +184,14 @@ class _Rollout:
         """Runs every (task, index) of `waiting`, in this order as slots become free."""
         queue = deque(waiting)
         finished: list[Episode] = []
-        free = np.arange(self._simulators.num_slots)
+        # There are at least as many episodes as slots, so all slots start.
+        active = free = np.arange(self._simulators.num_slots)
         while len(finished) < len(waiting):
             starting = free[: len(queue)]
             if starting.size:
                 self._start(starting, [queue.popleft() for _ in starting])
-            active = np.flatnonzero([episode is not None for episode in self._episodes])
+            if starting.size < free.size:
+                active = np.flatnonzero([episode is not None for episode in self._episodes])
             success, over = self._step(active)
             free = active[over]
             for slot, won in zip(free, success[over], strict=True):
@@ -237,9 +239,8 @@ class _Rollout:
         actions = actions[active]
         if self._spec.discrete:
             return actions
-        bad = ~np.isfinite(actions).all(axis=-1)
-        if bad.any():
-            slot = int(active[np.argmax(bad)])
+        if not np.isfinite(actions).all():
+            slot = int(active[np.argmin(np.isfinite(actions).all(axis=-1))])
             episode = self._running(slot)
             raise FarstepError(
                 f"the policy returned an action that is not finite at step {self._steps[slot]} of "
