@@ -23,6 +23,9 @@ GLOBAL: Any = np.random
 """NumPy's global generator, from which OGBench draws."""
 
 OGBENCH_MAPS = ("arena", "medium", "large", "giant", "teleport")
+HUMANOID_MAPS = OGBENCH_MAPS[:-1]
+"""OGBench's humanoid lacks a material that its teleport map asks for, and cannot be built there."""
+
 PIXELS: dict[str, Any] = {
     "ob_type": "pixels",
     "width": 64,
@@ -118,7 +121,7 @@ def test_states_are_ogbenchs_bit_for_bit(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OGBENCH_MAPS)
+@pytest.mark.parametrize("name", HUMANOID_MAPS)
 def test_humanoid_states_are_ogbenchs_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -155,8 +158,10 @@ def test_pixels_are_ogbenchs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OGBENCH_MAPS)
-@pytest.mark.parametrize("body", ["ant", "humanoid"])
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [*(("ant", name) for name in OGBENCH_MAPS), *(("humanoid", name) for name in HUMANOID_MAPS)],
+)
 def test_all_pixels_are_ogbenchs(
     monkeypatch: pytest.MonkeyPatch, opengl: None, body: str, name: str
 ) -> None:
@@ -192,6 +197,14 @@ def test_teleports_are_ogbenchs(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         GLOBAL.set_state(state)
     assert exits == set(ours.maze.teleport_out)
+
+
+def test_the_humanoid_can_be_teleported_too() -> None:
+    env = MazeEnv("humanoid", PUBLISHED["teleport"])
+    env.reset(seed=0, options={"task_id": 1})
+    env.body.set_xy(np.array(env.maze.ij_to_xy(env.maze.teleport_in[0])))
+    env.step(np.zeros(21, np.float32))
+    assert env.maze.xy_to_ij(env.xy) in env.maze.teleport_out
 
 
 def rollout(env: MazeEnv, seed: int, steps: int = 20) -> list[np.ndarray]:

@@ -57,6 +57,9 @@ TELEPORT_RADIUS = 1.0
 TELEPORT_REACH = 1.5 * TELEPORT_RADIUS
 """Distance to an entrance's centre in metres at which the body is taken to an exit."""
 
+TELEPORT_SHADES = {"teleport_in": ".2 .3 .5 1", "teleport_out": ".6 .7 .9 1"}
+"""Colours of the discs where the body brings none: dark entrances, bright exits."""
+
 
 class Scene:
     """A body in a maze as a compiled MuJoCo model, with a renderer made when it is first needed.
@@ -333,6 +336,10 @@ def _mjcf(body: BodyName, maze: MazeMap, pixels: bool) -> str:
     floor.set("pos", f"{2 * (columns - 3)} {2 * (rows - 3)} 0")
     floor.set("size", f"{2 * columns} {2 * rows} 0.2")
     for material, cells in (("teleport_in", maze.teleport_in), ("teleport_out", maze.teleport_out)):
+        if root.find(f".//material[@name='{material}']") is None:
+            # OGBench's humanoid has none, so that its own humanoidmaze-teleport cannot be built.
+            shade = TELEPORT_SHADES[material]
+            ET.SubElement(_only(root, ".//asset"), "material", name=material, rgba=shade)
         for number, cell in enumerate(cells):
             x, y = maze.ij_to_xy(cell)
             _add_disc(world, f"{material}_{number}", material, TELEPORT_RADIUS, x, y)
