@@ -100,6 +100,23 @@ def test_distance_is_in_nats_and_steps_or_clearly_absent(agent):
     assert agent.distance(params, states, goals, jnp.zeros((5, 2))).nats.shape == (5,)
 
 
+def test_pairwise_distances_are_those_of_each_pair(agent):
+    params = agent.init(SPACES, KEY).params
+    states, goals = jax.random.normal(KEY, (2, 5, 3))
+    starts = agent.embed(params, states)
+    assert len(starts) == 5
+    if not agent.has_distance:
+        with pytest.raises(TypeError, match="no distance"):
+            agent.pairwise(params, starts, goals)
+        return
+    pairwise = agent.pairwise(params, starts[:4], agent.embed(params, goals))
+    assert pairwise.nats.shape == pairwise.steps.shape == (4, 5)
+    for i, state in enumerate(states[:4]):
+        each = agent.distance(params, jnp.broadcast_to(state, goals.shape), goals)
+        np.testing.assert_allclose(pairwise.nats[i], each.nats, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(pairwise.steps[i], each.steps, rtol=1e-5, atol=1e-4)
+
+
 def test_training_lowers_the_loss_on_a_fixed_batch(agent, batch):
     state = agent.init(SPACES, KEY)
     update = jax.jit(agent.update)

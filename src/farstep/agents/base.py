@@ -88,6 +88,22 @@ class Agent(abc.ABC):
         """Temporal distance from each state (and action) to its goal, where the method has one."""
         raise TypeError(f"{type(self).__name__} learns a policy only, it has no distance")
 
+    def embed(self, params: Params, observations: Float[Array, "batch *obs"]) -> Array:
+        """What `pairwise` needs of each state, (B, …), so that it is computed once a state.
+
+        The states themselves, unless the method's distance is one between embeddings.
+        """
+        return observations
+
+    def pairwise(self, params: Params, starts: Array, goals: Array) -> Distance:
+        """Temporal distance from every start to every goal, (B, C), both given by `embed`."""
+
+        def from_one(start: Array) -> Distance:
+            return self.distance(params, jnp.broadcast_to(start, goals.shape), goals)
+
+        # Start by start: the networks see C rows at a time, not B × C.
+        return jax.lax.map(from_one, starts)
+
     def optimizer(self) -> optax.GradientTransformation:
         """One Adam over all parameters."""
         return optax.adam(self.learning_rate)

@@ -187,3 +187,20 @@ class MQE(Agent):
         start = critic.psi(observations) if actions is None else critic.phi(observations, actions)
         nats = jnp.mean(mrn(start, critic.psi(goals), self.groups), axis=0)
         return Distance(nats, nats / -math.log(self.discount))
+
+    def embed(
+        self, params: Params, observations: Float[Array, "batch *obs"]
+    ) -> Float[Array, "batch members latent"]:
+        """ψ(s) of every member."""
+        return jnp.moveaxis(params.critic.psi(observations), 0, 1)
+
+    def pairwise(
+        self,
+        params: Params,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "goals members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
+        distances = pairwise_mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
+        nats = jnp.mean(distances, axis=0)
+        return Distance(nats, nats / -math.log(self.discount))

@@ -1,0 +1,76 @@
+"""Which states of the data become the nodes of the graph."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int, Num
+
+from farstep.core.errors import FarstepError
+from farstep.core.rng import stream_generator
+from farstep.data.table import Table
+from farstep.planning.metric import LearnedMetric
+
+Choice = Literal["random", "farthest"]
+"""`random`: uniform over the data's steps. `farthest`: each the farthest from those before it."""
+
+POOL = 4
+"""Random states for each landmark that `farthest` chooses."""
+
+CANDIDATES = 32
+"""States whose distances are computed at once while `farthest` chooses."""
+
+NEAR_FARTHEST = 0.9
+"""Share of the farthest state's distance that makes a state far enough to be chosen."""
+
+
+def choose_landmarks(
+    metric: LearnedMetric, table: Table, count: int, choice: Choice = "random", seed: int = 0
+) -> Num[np.ndarray, "landmarks *obs"]:
+    """`count` observations of the table, or all of them where there are fewer.
+
+    Raises:
+        FarstepError: fewer than one landmark is asked for.
+    """
+    if count < 1:
+        raise FarstepError(f"planning needs at least one landmark, not {count}")
+    candidates = count if choice == "random" else POOL * count
+    generator = stream_generator(seed, "landmarks")
+    rows = generator.choice(table.num_steps, size=min(candidates, table.num_steps), replace=False)
+    # Sorted, because the table is read from a file.
+    observations = np.asarray(table.observations[np.sort(rows)])
+    if choice == "random" or len(observations) <= count:
+        return observations
+    return observations[np.sort(farthest_points(metric, observations, count, generator))]
+
+
+def farthest_points(
+    metric: LearnedMetric,
+    observations: Num[np.ndarray, "n *obs"],
+    count: int,
+    generator: np.random.Generator,
+) -> Int[np.ndarray, " count"]:
+    """Indices of `count` states, each about the farthest from all those before it.
+
+    Far means many steps from the nearest landmark to the state; about, that none is farther by
+    more than a factor of 1 / `NEAR_FARTHEST`, which lets distances be computed for many candidates
+    at once. For symmetric distances, exactly farthest points leave the worst covered state at most
+    twice as far from a landmark as any choice must (Gonzalez 1985).
+    """
+    embeddings = metric.embed(observations)
+    nearest = np.full(len(observations), np.inf)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        limit = NEAR_FARTHEST * nearest.max()
+        far = np.flatnonzero(nearest >= limit)
+        candidates = generator.choice(far, size=CANDIDATES, replace=len(far) < CANDIDATES)
+        steps = metric.steps(embeddings[jnp.asarray(candidates)], embeddings)
+        for candidate, row in zip(candidates, steps, strict=True):
+            # Those chosen a moment ago may have covered it.
+            if nearest[candidate] >= limit and len(chosen) < count:
+                chosen.append(int(candidate))
+                nearest = np.minimum(nearest, row)
+                nearest[candidate] = -1.0
+    return np.array(chosen)

@@ -1,0 +1,108 @@
+"""A trained agent's temporal distance over raw observations, for whole sets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from farstep.agents.base import Agent
+from farstep.core.errors import FarstepError
+from farstep.core.types import Params
+from farstep.data.normalize import Normalization
+
+BLOCK = 256
+"""Rows of one call: bounds the memory, and one height is compiled once."""
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedMetric:
+    """What an agent has learned about how far states are apart, in environment steps.
+
+    Attributes:
+        agent: a method that has a distance.
+        params: its networks.
+        normalization: applied to observations before the networks see them.
+
+    Raises:
+        FarstepError: the method has no distance.
+    """
+
+    agent: Agent
+    params: Params
+    normalization: Normalization
+
+    def __post_init__(self) -> None:
+        if not self.agent.has_distance:
+            raise FarstepError(
+                f"{type(self.agent).__name__} learns a policy only, and planning needs a "
+                "distance. Train a method that has one, such as mqe."
+            )
+
+    def embed(self, observations: Num[np.ndarray, "n *obs"]) -> Array:
+        """Embeddings of raw observations, (n, …), as `steps` takes them."""
+        blocks = [
+            _embed(self.agent, self.params, self.normalization.apply(block))
+            for block in in_blocks(observations)
+        ]
+        return jnp.concatenate(blocks)[: len(observations)]
+
+    def steps(self, starts: Array, goals: Array) -> Float[np.ndarray, "starts goals"]:
+        """Distance from every start to every goal, both given as embeddings."""
+        blocks = [
+            np.asarray(_steps(self.agent, self.params, block, goals)) for block in in_blocks(starts)
+        ]
+        return np.concatenate(blocks)[: len(starts)]
+
+    def between(
+        self, starts: Num[np.ndarray, "n *obs"], goals: Num[np.ndarray, "n *obs"]
+    ) -> Float[np.ndarray, " n"]:
+        """Distance from each raw start to its own raw goal."""
+        blocks = [
+            np.asarray(
+                _between(
+                    self.agent,
+                    self.params,
+                    self.normalization.apply(start),
+                    self.normalization.apply(goal),
+                )
+            )
+            for start, goal in zip(in_blocks(starts), in_blocks(goals), strict=True)
+        ]
+        return np.concatenate(blocks)[: len(starts)]
+
+
+def in_blocks(rows: np.ndarray | Array, size: int | None = None) -> Iterator[Any]:
+    """Blocks of `size` rows, the last filled up with copies of its last row.
+
+    Without a size, blocks are as high as `BLOCK` allows and fewer rows are one block.
+    """
+    size = size or min(BLOCK, len(rows))
+    for first in range(0, len(rows), size):
+        block = rows[first : first + size]
+        missing = size - len(block)
+        if missing:
+            module = np if isinstance(rows, np.ndarray) else jnp
+            block = module.concatenate([block, module.repeat(block[-1:], missing, axis=0)])
+        yield block
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed(agent: Agent, params: Params, observations: Array) -> Array:
+    return agent.embed(params, observations)
+
+
+@partial(jax.jit, static_argnums=0)
+def _steps(agent: Agent, params: Params, starts: Array, goals: Array) -> Array:
+    return agent.pairwise(params, starts, goals).steps
+
+
+@partial(jax.jit, static_argnums=0)
+def _between(agent: Agent, params: Params, starts: Array, goals: Array) -> Array:
+    return agent.distance(params, starts, goals).steps

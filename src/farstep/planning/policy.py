@@ -1,0 +1,264 @@
+"""A flat policy steered along the graph: every few steps it is given a nearer goal.
+
+    s ──d──▶ landmarks within reach ──cost to go──▶ goal
+
+Of the landmarks within reach whose `d(s, l) + v(l)` is near the best, the farthest becomes the
+subgoal; once the goal is within reach, it is the goal itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Num
+
+from farstep.agents.base import Agent
+from farstep.core.errors import FarstepError
+from farstep.core.types import Params
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.metric import in_blocks
+
+ROWS = 16
+"""Episodes in one call of the planner, always: rows computed in calls of other heights differ in
+their last bits, and an episode must not depend on how many others replan at the same step."""
+
+GOAL = -1
+"""In place of a landmark's index: the goal itself."""
+
+
+class Status(IntEnum):
+    """How an episode stands to the graph."""
+
+    DIRECT = 0
+    """The goal is within reach."""
+    ON_PATH = 1
+    """A path over landmarks leads to the goal."""
+    CUT_OFF = 2
+    """No path from here: aiming at the nearest landmark that has one."""
+
+
+class FlatPolicy(Protocol):
+    """What is steered: any policy that acts towards a goal given as an observation."""
+
+    def act(
+        self,
+        observations: np.ndarray,
+        goals: np.ndarray,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        step: int = 0,
+    ) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """How subgoals are chosen.
+
+    Attributes:
+        replan_every: steps between choices.
+        slack: how much longer than the best a path may be for its landmark to be chosen, as a
+            share of the best.
+        patience: choices without progress after which an episode counts as stuck. Its reach is
+            then halved until it has made progress.
+    """
+
+    replan_every: int = 5
+    slack: float = 0.02
+    patience: int = 12
+
+    def __post_init__(self) -> None:
+        for name, value in (("replan_every", self.replan_every), ("patience", self.patience)):
+            if value < 1:
+                raise FarstepError(f"{name} must be at least 1, not {value}")
+        if self.slack < 0:
+            raise FarstepError(f"slack must not be negative, and is {self.slack}")
+
+
+class PlannedPolicy:
+    """`policy` steered along `graph`: a `BatchPolicy` with a plan for every slot.
+
+    An episode's plan depends on its own observations alone, not on its slot or on other episodes.
+    """
+
+    def __init__(self, policy: FlatPolicy, graph: LandmarkGraph, steering: Steering | None = None):
+        self.graph = graph
+        self.steering = steering or Steering()
+        self._policy = policy
+        shape = graph.observations.shape[1:]
+        self.subgoals = np.zeros((0, *shape), graph.observations.dtype)
+        self.landmarks = np.zeros(0, int)
+        self.status = np.zeros(0, int)
+        self.steps_to_go = np.zeros(0, np.float32)
+        self.goal_cut_off = np.zeros(0, bool)
+        self._costs = np.zeros((0, len(graph)), np.float32)
+        self._age = np.zeros(0, int)
+        self._best = np.zeros(0, np.float32)
+        self._stalled = np.zeros(0, int)
+
+    def begin(
+        self,
+        slots: Int[np.ndarray, " n"],
+        observations: Num[np.ndarray, "n *obs"],
+        goals: Num[np.ndarray, "n *obs"],
+    ) -> None:
+        """New episodes start in `slots`: costs to go are computed for their goals."""
+        self._grow(int(np.max(slots, initial=-1)) + 1)
+        # Tasks fill several slots with the same goal, and the first call fills spare ones.
+        unique, which = np.unique(goals, axis=0, return_inverse=True)
+        costs = self.graph.costs_to(unique)
+        which = which.reshape(-1)
+        self._costs[slots] = costs.steps[which]
+        self.goal_cut_off[slots] = costs.cut_off[which]
+        self._age[slots] = 0
+        self._best[slots] = np.inf
+        self._stalled[slots] = 0
+
+    def act(
+        self,
+        observations: Num[np.ndarray, "slots *obs"],
+        goals: Num[np.ndarray, "slots *obs"],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        step: int = 0,
+    ) -> np.ndarray:
+        """The flat policy's actions towards the subgoals; rows are slots."""
+        due = np.flatnonzero(self._age[: len(observations)] % self.steering.replan_every == 0)
+        if due.size:
+            self._replan(due, observations[due], goals[due])
+        self._age += 1
+        return self._policy.act(
+            observations,
+            self.subgoals[: len(observations)],
+            temperature=temperature,
+            seed=seed,
+            step=step,
+        )
+
+    def _grow(self, slots: int) -> None:
+        missing = slots - len(self._age)
+        if missing <= 0:
+            return
+        for name in (
+            "subgoals",
+            "landmarks",
+            "status",
+            "steps_to_go",
+            "goal_cut_off",
+            "_costs",
+            "_age",
+            "_best",
+            "_stalled",
+        ):
+            array = getattr(self, name)
+            new = np.zeros((missing, *array.shape[1:]), array.dtype)
+            setattr(self, name, np.concatenate([array, new]))
+
+    def _replan(
+        self,
+        slots: Int[np.ndarray, " n"],
+        observations: Num[np.ndarray, "n *obs"],
+        goals: Num[np.ndarray, "n *obs"],
+    ) -> None:
+        stuck = self._stalled[slots] >= self.steering.patience
+        reach = np.where(stuck, self.graph.reach / 2, self.graph.reach).astype(np.float32)
+        landmarks, status, steps = self._choose(observations, goals, self._costs[slots], reach)
+        at_goal = landmarks == GOAL
+        chosen = self.graph.observations[landmarks]
+        chosen[at_goal] = goals[at_goal]
+        self.subgoals[slots] = chosen
+        self.landmarks[slots], self.status[slots] = landmarks, status
+        self.steps_to_go[slots] = steps
+        progress = steps < self._best[slots]
+        self._best[slots] = np.where(progress, steps, self._best[slots])
+        self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
+
+    def _choose(
+        self,
+        observations: np.ndarray,
+        goals: np.ndarray,
+        costs: np.ndarray,
+        reach: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        metric = self.graph.metric
+        blocks = [
+            _choose_subgoals(
+                metric.agent,
+                metric.params,
+                metric.normalization.apply(observation),
+                metric.normalization.apply(goal),
+                self.graph.embeddings,
+                cost,
+                limit,
+                self.steering.slack,
+            )
+            for observation, goal, cost, limit in zip(
+                *(in_blocks(rows, ROWS) for rows in (observations, goals, costs, reach)),
+                strict=True,
+            )
+        ]
+        landmarks, status, steps = (
+            np.concatenate([np.asarray(block[part]) for block in blocks])[: len(observations)]
+            for part in range(3)
+        )
+        return landmarks, status, steps
+
+
+@partial(jax.jit, static_argnums=0)
+def _choose_subgoals(
+    agent: Agent,
+    params: Params,
+    observations: Array,
+    goals: Array,
+    embeddings: Array,
+    costs: Float[Array, "rows landmarks"],
+    reach: Float[Array, " rows"],
+    slack: float,
+) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
+    to_landmarks = agent.pairwise(params, agent.embed(params, observations), embeddings).steps
+    to_goal = agent.distance(params, observations, goals).steps
+    return choose(to_landmarks, to_goal, costs, reach, slack)
+
+
+def choose(
+    to_landmarks: Float[Array, "rows landmarks"],
+    to_goal: Float[Array, " rows"],
+    costs: Float[Array, "rows landmarks"],
+    reach: Float[Array, " rows"],
+    slack: float,
+) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
+    """The landmark to aim at (or `GOAL`), the `Status`, and the steps to go to the goal.
+
+    Ties go to the landmark that comes first.
+
+    Args:
+        to_landmarks: steps from here to each landmark.
+        to_goal: steps from here to the goal, by the metric alone.
+        costs: steps from each landmark to the goal along the graph, ∞ where there is no path.
+        reach: longest step to a landmark or to the goal.
+        slack: share of the best path by which the chosen one may be longer.
+    """
+    through = to_landmarks + costs
+    usable = (to_landmarks <= reach[:, None]) & jnp.isfinite(costs)
+    best = jnp.min(through, axis=1, where=usable, initial=jnp.inf)
+    good = usable & (through <= best[:, None] * (1 + slack))
+    farthest = jnp.argmax(jnp.where(good, to_landmarks, -jnp.inf), axis=1)
+    nearest = jnp.argmin(jnp.where(jnp.isfinite(costs), to_landmarks, jnp.inf), axis=1)
+    rows = jnp.arange(len(to_goal))
+
+    direct = to_goal <= reach
+    on_path = jnp.isfinite(best)
+    somewhere = jnp.any(jnp.isfinite(costs), axis=1)
+    landmark = jnp.where(on_path, farthest, jnp.where(somewhere, nearest, GOAL))
+    return (
+        jnp.where(direct, GOAL, landmark),
+        jnp.where(direct, Status.DIRECT, jnp.where(on_path, Status.ON_PATH, Status.CUT_OFF)),
+        jnp.where(direct, to_goal, jnp.where(on_path, best, through[rows, nearest])),
+    )
