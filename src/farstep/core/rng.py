@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 
-def root_key(seed: int) -> Key[Array, ""]:
+def root_key(seed: int | Int[Array, ""]) -> Key[Array, ""]:
     """The root of every random stream of one run."""
     return jax.random.key(seed)
 

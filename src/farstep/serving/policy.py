@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
@@ -83,8 +83,9 @@ class Policy:
         """
         observations, single = self._batched(observations, "observations")
         goals, _ = self._batched(goals, "goals")
-        key = stream_key(root_key(seed), "act", step)
-        actions = np.asarray(_act(self.agent, self.params, observations, goals, key, temperature))
+        actions = np.asarray(
+            _act(self.agent, self.params, observations, goals, seed, step, temperature)
+        )
         return actions[0] if single else actions
 
     def distance(
@@ -221,9 +222,11 @@ def _act(
     params: Params,
     observations: Array,
     goals: Array,
-    key: Key[Array, ""],
+    seed: int,
+    step: int,
     temperature: float,
 ) -> Array:
+    key = stream_key(root_key(seed), "act", step)
     return agent.act(params, observations, goals, key, temperature)
 
 
