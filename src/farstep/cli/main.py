@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union
+from typing import Any
 
 from farstep.core.errors import FarstepError, nearest
 
@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "import": Command("farstep.cli.data", "DataImport", "Turn .npz files into a dataset."),
         "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
     },
-    "train": Command("farstep.cli.train", "Train", "Train an agent on a dataset."),
+    "train": Command("farstep.cli.train", "DefaultTrain", "Train an agent on a dataset."),
     "eval": Command("farstep.cli.evaluate", "Evaluate", "Measure a policy's success rates."),
     "plot": {
         "distance": Command(
@@ -121,11 +121,17 @@ def _completion(words: list[str]) -> None:
     """Let tyro print a completion script over all commands."""
     import tyro
 
-    def union(commands: Mapping[str, Command | Mapping[str, Command]]) -> Any:
-        members = []
-        for name, command in commands.items():
-            kind = command.load() if isinstance(command, Command) else union(command)
-            members.append(Annotated[kind, tyro.conf.subcommand(name)])
-        return Union[tuple(members)]  # noqa: UP007 - built at run time
+    kinds = {
+        name if group is None else f"{group} {name}": command.load()
+        for group, commands in _groups()
+        for name, command in commands.items()
+    }
+    tyro.extras.subcommand_cli_from_dict(kinds, prog="farstep", args=words)
 
-    tyro.cli(union(COMMANDS), prog="farstep", args=words)
+
+def _groups() -> Iterator[tuple[str | None, dict[str, Command]]]:
+    """Commands of the top level, then those of each group."""
+    yield None, {name: c for name, c in COMMANDS.items() if isinstance(c, Command)}
+    for name, commands in COMMANDS.items():
+        if isinstance(commands, Mapping):
+            yield name, dict(commands)

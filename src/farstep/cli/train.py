@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from farstep.agents.base import Agent
+from farstep.agents.mqe import MQE
 from farstep.agents.registry import agent_class
 from farstep.cli.evaluator import environment_evaluator
 from farstep.cli.reporting import TrainingReporter
@@ -162,6 +163,10 @@ class Train(Generic[Kind]):
             settings = asdict(run.config.agent) | asdict(run.config.training)
             loggers.append(WandbLogger(run.path, self.wandb, settings))
         return loggers
+
+
+DefaultTrain = Train[MQE]
+"""The command with the options of the default agent, for help and completion."""
 
 
 def _reopen(path: Path, config: RunConfig) -> Run:

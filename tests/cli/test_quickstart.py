@@ -1,0 +1,17 @@
+from farstep.cli.main import main
+
+
+def test_the_quickstart_runs_every_command_and_shows_its_findings(tmp_path, capsys):
+    out = tmp_path / "quick start"
+    sizes = ["--updates", "20", "--episodes", "12", "--evaluation-episodes", "1"]
+    main(["quickstart", "--out", str(out), *sizes])
+    printed = capsys.readouterr().out
+    for command in ("data make", "train", "eval", "plot distance"):
+        assert f"$ farstep {command}" in printed
+    table = printed[printed.index("Success on tasks") :]
+    assert "MQE" in table
+    assert "GCBC" in table
+    assert (out / "distance.png").stat().st_size > 10_000
+
+    main(["quickstart", "--out", str(out), *sizes])
+    assert "$ farstep data make" not in capsys.readouterr().out, "data are made once"
