@@ -8,7 +8,7 @@ direct one would always be shortest, and the long ones are those least to be tru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -91,10 +91,19 @@ class LandmarkGraph:
     def __len__(self) -> int:
         return len(self.observations)
 
-    @cached_property
-    def components(self) -> Int[np.ndarray, " landmarks"]:
-        """A number for each landmark: equal where each can be reached from the other."""
-        return connected_components(self.edges, connection="strong")[1]
+    def shortened(self, reach: float) -> LandmarkGraph:
+        """The graph with a shorter reach; landmarks that it isolates stay, without edges."""
+        return replace(self, reach=float(reach), edges=self._edges_within(reach))
+
+    def components_within(self, reach: float) -> Int[np.ndarray, " landmarks"]:
+        """A number a landmark, equal where edges up to `reach` lead from each to the other."""
+        return connected_components(self._edges_within(reach), connection="strong")[1]
+
+    def _edges_within(self, reach: float) -> csr_array:
+        kept = self.edges.data <= reach
+        starts = np.concatenate([[0], np.cumsum(kept)])[self.edges.indptr].astype(np.int32)
+        edges = self.edges.data[kept], self.edges.indices[kept], starts
+        return csr_array(edges, shape=self.edges.shape)
 
     @cached_property
     def _reversed(self) -> csr_array:

@@ -28,6 +28,12 @@ ROWS = 16
 """Episodes in one call of the planner, always: rows computed in calls of other heights differ in
 their last bits, and an episode must not depend on how many others replan at the same step."""
 
+PROGRESS = 1.0
+"""Steps by which the way to go must have become shorter than ever to count as progress."""
+
+MOST_DOUBLINGS = 5
+"""Of the slack of a stuck episode."""
+
 GOAL = -1
 """In place of a landmark's index: the goal itself."""
 
@@ -65,13 +71,13 @@ class Steering:
         replan_every: steps between choices.
         slack: how much longer than the best a path may be for its landmark to be chosen, as a
             share of the best.
-        patience: choices without progress after which an episode counts as stuck. Its reach is
-            then halved until it has made progress.
+        patience: choices without progress after which an episode counts as stuck: its slack
+            doubles, and again after as many more, until it makes progress.
     """
 
     replan_every: int = 5
     slack: float = 0.02
-    patience: int = 12
+    patience: int = 4
 
     def __post_init__(self) -> None:
         for name, value in (("replan_every", self.replan_every), ("patience", self.patience)):
@@ -167,16 +173,16 @@ class PlannedPolicy:
         observations: Num[np.ndarray, "n *obs"],
         goals: Num[np.ndarray, "n *obs"],
     ) -> None:
-        stuck = self._stalled[slots] >= self.steering.patience
-        reach = np.where(stuck, self.graph.reach / 2, self.graph.reach).astype(np.float32)
-        landmarks, status, steps = self._choose(observations, goals, self._costs[slots], reach)
+        doublings = np.minimum(self._stalled[slots] // self.steering.patience, MOST_DOUBLINGS)
+        slack = (self.steering.slack * 2.0**doublings).astype(np.float32)
+        landmarks, status, steps = self._choose(observations, goals, self._costs[slots], slack)
         at_goal = landmarks == GOAL
         chosen = self.graph.observations[landmarks]
         chosen[at_goal] = goals[at_goal]
         self.subgoals[slots] = chosen
         self.landmarks[slots], self.status[slots] = landmarks, status
         self.steps_to_go[slots] = steps
-        progress = steps < self._best[slots]
+        progress = steps < self._best[slots] - PROGRESS
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
 
@@ -185,7 +191,7 @@ class PlannedPolicy:
         observations: np.ndarray,
         goals: np.ndarray,
         costs: np.ndarray,
-        reach: np.ndarray,
+        slack: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         metric = self.graph.metric
         blocks = [
@@ -196,11 +202,11 @@ class PlannedPolicy:
                 metric.normalization.apply(goal),
                 self.graph.embeddings,
                 cost,
-                limit,
-                self.steering.slack,
+                self.graph.reach,
+                share,
             )
-            for observation, goal, cost, limit in zip(
-                *(in_blocks(rows, ROWS) for rows in (observations, goals, costs, reach)),
+            for observation, goal, cost, share in zip(
+                *(in_blocks(rows, ROWS) for rows in (observations, goals, costs, slack)),
                 strict=True,
             )
         ]
@@ -219,8 +225,8 @@ def _choose_subgoals(
     goals: Array,
     embeddings: Array,
     costs: Float[Array, "rows landmarks"],
-    reach: Float[Array, " rows"],
-    slack: float,
+    reach: float,
+    slack: Float[Array, " rows"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     to_landmarks = agent.pairwise(params, agent.embed(params, observations), embeddings).steps
     to_goal = agent.distance(params, observations, goals).steps
@@ -231,8 +237,8 @@ def choose(
     to_landmarks: Float[Array, "rows landmarks"],
     to_goal: Float[Array, " rows"],
     costs: Float[Array, "rows landmarks"],
-    reach: Float[Array, " rows"],
-    slack: float,
+    reach: float,
+    slack: Float[Array, " rows"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     """The landmark to aim at (or `GOAL`), the `Status`, and the steps to go to the goal.
 
@@ -246,9 +252,9 @@ def choose(
         slack: share of the best path by which the chosen one may be longer.
     """
     through = to_landmarks + costs
-    usable = (to_landmarks <= reach[:, None]) & jnp.isfinite(costs)
+    usable = (to_landmarks <= reach) & jnp.isfinite(costs)
     best = jnp.min(through, axis=1, where=usable, initial=jnp.inf)
-    good = usable & (through <= best[:, None] * (1 + slack))
+    good = usable & (through <= (best * (1 + slack))[:, None])
     farthest = jnp.argmax(jnp.where(good, to_landmarks, -jnp.inf), axis=1)
     nearest = jnp.argmin(jnp.where(jnp.isfinite(costs), to_landmarks, jnp.inf), axis=1)
     rows = jnp.arange(len(to_goal))

@@ -1,0 +1,63 @@
+"""From a trained agent and its data to a graph that it can be steered along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from farstep.core.errors import FarstepError
+from farstep.data.table import Dataset
+from farstep.planning.calibration import Calibration, calibrate
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import Choice, choose_landmarks
+from farstep.planning.metric import LearnedMetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphOptions:
+    """How a graph is made from data.
+
+    Attributes:
+        landmarks: states of the training table that become nodes.
+        choice: how they are chosen.
+        reach: longest edge in environment steps; calibrated if not given.
+        replan_every: steps between choices of a subgoal, which the calibrated reach must span.
+        seed: of the choice of landmarks and of the held-out pairs.
+    """
+
+    landmarks: int = 2000
+    choice: Choice = "random"
+    reach: float | None = None
+    replan_every: int = 5
+    seed: int = 0
+
+
+def prepare_graph(
+    metric: LearnedMetric, dataset: Dataset, options: GraphOptions
+) -> tuple[LandmarkGraph, Calibration | None]:
+    """The graph, and how its reach was chosen unless it was given.
+
+    Held-out episodes are those of the validation table, or of the training table where the
+    dataset has no other.
+
+    Raises:
+        FarstepError: an option is out of range, the data have other observations than the agent
+            was trained on, or no edge is left.
+    """
+    expected = metric.normalization.mean.shape
+    if expected != (0,) and dataset.train.spaces.observation_shape != expected:
+        raise FarstepError(
+            f"{dataset.path} has observations {dataset.train.spaces.observation_shape}, and the "
+            f"agent was trained on {expected}; landmarks must come from data like its own"
+        )
+    observations = choose_landmarks(
+        metric, dataset.train, options.landmarks, options.choice, options.seed
+    )
+    if options.reach is not None:
+        return LandmarkGraph.build(metric, observations, options.reach), None
+    return calibrate(
+        metric,
+        dataset.val or dataset.train,
+        observations,
+        replan_every=options.replan_every,
+        seed=options.seed,
+    )
