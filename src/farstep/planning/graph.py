@@ -19,6 +19,7 @@ from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from farstep.core.errors import FarstepError
+from farstep.planning.landmarks import Landmarks
 from farstep.planning.metric import LearnedMetric
 
 BLOCK = 256
@@ -104,6 +105,11 @@ class LandmarkGraph:
         starts = np.concatenate([[0], np.cumsum(kept)])[self.edges.indptr].astype(np.int32)
         edges = self.edges.data[kept], self.edges.indices[kept], starts
         return csr_array(edges, shape=self.edges.shape)
+
+    @property
+    def landmarks(self) -> Landmarks:
+        """What `build` makes this graph of again."""
+        return Landmarks(self.observations, self.reach)
 
     @cached_property
     def _reversed(self) -> csr_array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
@@ -24,6 +25,19 @@ CANDIDATES = 32
 
 NEAR_FARTHEST = 0.9
 """Share of the farthest state's distance that makes a state far enough to be chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """All that a graph is made of besides the metric.
+
+    Attributes:
+        observations: the landmarks as they stand in the data.
+        reach: longest edge between them, in environment steps.
+    """
+
+    observations: Num[np.ndarray, "landmarks *obs"]
+    reach: float
 
 
 def choose_landmarks(

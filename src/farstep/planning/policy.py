@@ -148,6 +148,18 @@ class PlannedPolicy:
             step=step,
         )
 
+    def path(self, slot: int, goal: Num[np.ndarray, "*obs"]) -> Int[np.ndarray, " n"]:
+        """The landmarks aimed at one after another if each is reached, from the current one on."""
+        path: list[int] = []
+        landmark = int(self.landmarks[slot])
+        costs = self._costs[slot][None]
+        slack = np.full(1, self.steering.slack, np.float32)
+        while landmark != GOAL and landmark not in path:
+            path.append(landmark)
+            here = self.graph.observations[landmark]
+            landmark = int(self._choose(here[None], goal[None], costs, slack)[0][0])
+        return np.array(path, int)
+
     def _grow(self, slots: int) -> None:
         missing = slots - len(self._age)
         if missing <= 0:

@@ -3,7 +3,8 @@
 An exported policy is a directory of two files:
 
     policy.json          the agent, its spaces, where it comes from
-    policy.safetensors   its networks, and the normalisation of its observations
+    policy.safetensors   its networks, the normalisation of its observations, and the landmarks
+                         to plan over if it was exported with them
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,13 @@ from farstep.core.trees import from_named, named_leaves
 from farstep.core.types import Params, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.staging import staged_directory
+from farstep.data.table import open_dataset
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import Landmarks
+from farstep.planning.metric import LearnedMetric
+from farstep.planning.plan import Plan
+from farstep.planning.policy import Steering
+from farstep.planning.prepare import GraphOptions, prepare_graph
 
 FORMAT = 1
 DESCRIPTION = "policy.json"
@@ -51,6 +59,8 @@ class Policy:
         dataset: name of the data that it was trained on.
         environment: the environment of those data, if known.
         step: updates that it was trained for.
+        landmarks: what to plan over; without them, plans take them from the data.
+        data: where the data of a run lay when it was trained; an export does not tell.
     """
 
     agent: Agent
@@ -61,6 +71,8 @@ class Policy:
     environment: str | None
     step: int
     source: Mapping[str, Any] = field(default_factory=dict)
+    landmarks: Landmarks | None = None
+    data: Path | None = None
 
     def act(
         self,
@@ -118,6 +130,46 @@ class Policy:
     ) -> None:
         """New episodes start: a flat policy remembers nothing that it would have to forget."""
 
+    def plan(self, goal: np.ndarray, *, steering: Steering | None = None) -> Plan:
+        """A plan to `goal` over landmarks, for a loop of one's own: `plan.act(observation)`.
+
+        The landmarks are those that the policy was exported with, or states of its own data with
+        the reach calibrated; they are prepared at the first call and kept.
+
+        Raises:
+            FarstepError: the method has no distance, or there are neither landmarks nor data.
+            ValueError: the goal has another shape than the policy was trained on.
+        """
+        goal = np.asarray(goal, self.spaces.observation_dtype)
+        if goal.shape != self.spaces.observation_shape:
+            raise ValueError(
+                f"the goal has shape {goal.shape}; this policy takes "
+                f"{self.spaces.observation_shape}"
+            )
+        return Plan(self, self.graph, goal, steering)
+
+    @property
+    def metric(self) -> LearnedMetric:
+        """The temporal distance over sets of observations.
+
+        Raises:
+            FarstepError: the method has no distance.
+        """
+        return LearnedMetric(self.agent, self.params, self.normalization)
+
+    @cached_property
+    def graph(self) -> LandmarkGraph:
+        """What `plan` searches.
+
+        Raises:
+            FarstepError: the method has no distance, or there are neither landmarks nor data.
+        """
+        metric = self.metric
+        if self.landmarks is not None:
+            return LandmarkGraph.build(metric, self.landmarks.observations, self.landmarks.reach)
+        dataset = open_dataset(self.dataset if self.data is None else self.data)
+        return prepare_graph(metric, dataset, GraphOptions())[0]
+
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the two files of an exported policy into the directory `path`.
 
@@ -132,10 +184,15 @@ class Policy:
             "environment": self.environment,
             "step": self.step,
             "source": dict(self.source),
+            "planning": None
+            if self.landmarks is None
+            else {"landmarks": len(self.landmarks.observations), "reach": self.landmarks.reach},
         }
         tensors = {f"params.{name}": leaf for name, leaf in named_leaves(self.params).items()} | {
             f"normalization.{name}": leaf for name, leaf in named_leaves(self.normalization).items()
         }
+        if self.landmarks is not None:
+            tensors["landmarks"] = self.landmarks.observations
         with staged_directory(path, overwrite=overwrite, marks=(DESCRIPTION,)) as staging:
             (staging / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
             safetensors.numpy.save_file(
@@ -159,6 +216,8 @@ class Policy:
             agent = agent_from_dict(description["agent"], where=str(source))
             spaces = dataclass_from_dict(Spaces, description["spaces"], where=str(source))
             rest = {key: description[key] for key in ("dataset", "environment", "step", "source")}
+            planning = description["planning"]
+            planned = planning and (int(planning["landmarks"]), float(planning["reach"]))
         except FileNotFoundError as error:
             raise FarstepError(f"{path} holds no exported policy: no {DESCRIPTION}.") from error
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
@@ -172,8 +231,17 @@ class Policy:
             "params": jax.eval_shape(lambda: agent.networks(spaces, root_key(0))),
             "normalization": Normalization.identity(spaces),
         }
+        landmarks = None
+        if planned:
+            count, reach = planned
+            skeleton["landmarks"] = jax.ShapeDtypeStruct(
+                (count, *spaces.observation_shape), spaces.observation_dtype
+            )
         loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
+        if planned:
+            landmarks = Landmarks(loaded["landmarks"], reach)
         return cls(
+            landmarks=landmarks,
             agent=agent,
             params=jax.device_put(loaded["params"]),
             normalization=loaded["normalization"],

@@ -43,6 +43,7 @@ def assemble(run: Run, params: Params, step: int) -> Policy:
         environment=config.dataset.environment,
         step=step,
         source={"digest": config.dataset.digest, "seed": config.training.seed},
+        data=Path(config.dataset.path),
     )
 
 

@@ -1,0 +1,75 @@
+"""One plan towards one goal, for a loop of one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Num
+
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.policy import FlatPolicy, PlannedPolicy, Status, Steering
+
+
+class Plan:
+    """Steers a policy to one goal.
+
+        plan = farstep.load_policy("run").plan(goal)
+        while not done:
+            action = plan.act(observation)
+
+    Attributes:
+        goal: the goal's observation.
+        graph: the landmarks and their edges.
+    """
+
+    def __init__(
+        self,
+        policy: FlatPolicy,
+        graph: LandmarkGraph,
+        goal: Num[np.ndarray, "*obs"],
+        steering: Steering | None = None,
+    ):
+        self.goal = goal
+        self.graph = graph
+        self._policy = PlannedPolicy(policy, graph, steering)
+        self._policy.begin(np.zeros(1, int), goal[None], goal[None])
+        self._started = False
+
+    def act(self, observation: Num[np.ndarray, "*obs"]) -> np.ndarray:
+        """The next action, (A,); chooses a new subgoal every few calls."""
+        self._started = True
+        observation = np.asarray(observation, self.graph.observations.dtype)
+        return self._policy.act(observation[None], self.goal[None])[0]
+
+    @property
+    def subgoal(self) -> Num[np.ndarray, "*obs"]:
+        """The observation aimed at: a landmark's, or the goal itself. Known after `act`."""
+        self._check_started()
+        return self._policy.subgoals[0].copy()
+
+    @property
+    def path(self) -> Num[np.ndarray, "n *obs"]:
+        """The subgoals still to come, this one first and the goal last. Known after `act`."""
+        self._check_started()
+        landmarks = self._policy.path(0, self.goal)
+        return np.concatenate([self.graph.observations[landmarks], self.goal[None]])
+
+    @property
+    def steps_to_go(self) -> float:
+        """Length of the rest of the way in environment steps. Known after `act`."""
+        self._check_started()
+        return float(self._policy.steps_to_go[0])
+
+    @property
+    def status(self) -> Status:
+        """Whether the goal is near, on a path, or cut off. Known after `act`."""
+        self._check_started()
+        return Status(self._policy.status[0])
+
+    @property
+    def goal_cut_off(self) -> bool:
+        """Whether no landmark is within reach of the goal: the plan then leads to the nearest."""
+        return bool(self._policy.goal_cut_off[0])
+
+    def _check_started(self) -> None:
+        if not self._started:
+            raise ValueError("a plan starts with the first observation: call act before this")
