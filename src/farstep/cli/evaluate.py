@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -23,13 +23,17 @@ from farstep.analysis.tables import (
     protocol_line,
     rich_table,
 )
+from farstep.cli.planner import calibration_record, graph_of
+from farstep.cli.planner import described as planning_line
 from farstep.core.errors import FarstepError
 from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.catalog import environment as find_environment
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
-from farstep.evaluation.temperature import AtTemperature, protocol_temperature
+from farstep.evaluation.temperature import AtTemperature, SamplingPolicy, protocol_temperature
 from farstep.evaluation.video import Format, Videos
+from farstep.planning.landmarks import Choice
+from farstep.planning.policy import PlannedPolicy, Steering
 from farstep.serving.policy import Policy, load_policy
 
 
@@ -63,6 +67,18 @@ class Evaluate:
     """Results written by --out, to show side by side with this one."""
     markdown: bool = False
     """Print Markdown tables."""
+    plan: Literal["none", "graph"] = "none"
+    """`graph`: steer the policy along shortest paths over states of its data."""
+    landmarks: int | None = None
+    """States of the data to plan over; 2000 by default."""
+    landmark_choice: Choice | None = None
+    """How they are chosen: `random` (the default), or `farthest` from one another."""
+    reach: float | None = None
+    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    replan_every: int = 5
+    """Steps between choices of a subgoal."""
+    dataset: str | None = None
+    """Where landmarks come from; the policy's own data by default."""
     video: Path | None = None
     """Write videos of the first episodes of each task into this directory."""
     video_episodes: int = 1
@@ -85,7 +101,11 @@ class Evaluate:
         check_comparable(
             {str(self.run_path): asked} | {name: one.protocol for name, one in earlier.items()}
         )
-        result = self._evaluate(policy, spec, console)
+        acting, planning = self._planned(policy, console)
+        result = self._evaluate(policy, acting, spec, console)
+        if planning is not None:
+            described = result.protocol["policy"] | {"planning": planning}
+            result = replace(result, protocol={**result.protocol, "policy": described})
         if self.out is not None:
             result.save(self.out)
         console.print(
@@ -111,7 +131,37 @@ class Evaluate:
             )
         return find_environment(name)
 
-    def _evaluate(self, policy: Policy, spec: EnvironmentSpec, console: Console) -> Evaluation:
+    def _planned(
+        self, policy: Policy, console: Console
+    ) -> tuple[SamplingPolicy, dict[str, Any] | None]:
+        """What acts, and its plan's settings for the protocol."""
+        asked = {
+            "landmarks": self.landmarks,
+            "choice": self.landmark_choice,
+            "reach": self.reach,
+        }
+        if self.plan == "none":
+            given = [name for name, value in asked.items() if value is not None]
+            if given:
+                option = {"choice": "landmark-choice"}.get(given[0], given[0])
+                raise FarstepError(f"--{option} is for planning; add --plan graph")
+            return policy, None
+        steering = Steering(replan_every=self.replan_every)
+        graph, calibration = graph_of(
+            policy, self.dataset, asked | {"replan_every": self.replan_every}
+        )
+        console.print(planning_line(graph, calibration), highlight=False, soft_wrap=True)
+        settings = {
+            "landmarks": len(graph),
+            "reach": graph.reach,
+            **asdict(steering),
+            "calibration": calibration_record(calibration),
+        }
+        return PlannedPolicy(policy, graph, steering), settings
+
+    def _evaluate(
+        self, policy: Policy, acting: SamplingPolicy, spec: EnvironmentSpec, console: Console
+    ) -> Evaluation:
         temperature = self.temperature
         if temperature is None:
             temperature = protocol_temperature(spec)
@@ -147,7 +197,7 @@ class Evaluate:
                 bar.update(shown, completed=finished, total=episodes, successes=successes)
 
             result = evaluate(
-                AtTemperature(policy, temperature, self.seed),
+                AtTemperature(acting, temperature, self.seed),
                 spec.name,
                 episodes_per_task=self.episodes,
                 tasks=self.tasks or None,

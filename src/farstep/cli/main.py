@@ -49,6 +49,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "distance": Command(
             "farstep.cli.plot", "PlotDistance", "Draw the learned distance over the maze."
         ),
+        "plan": Command(
+            "farstep.cli.plot_plan", "PlotPlan", "Draw a plan over the maze and the way taken."
+        ),
     },
     "export": Command("farstep.cli.export", "Export", "Write a policy that stands alone."),
     "presets": Command("farstep.cli.presets", "Presets", "List presets and explain their values."),

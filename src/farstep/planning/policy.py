@@ -148,6 +148,10 @@ class PlannedPolicy:
             step=step,
         )
 
+    def costs_to_go(self, slot: int) -> Float[np.ndarray, " landmarks"]:
+        """Steps from every landmark to the goal of `slot` along the graph, ∞ without a path."""
+        return self._costs[slot].copy()
+
     def path(self, slot: int, goal: Num[np.ndarray, "*obs"]) -> Int[np.ndarray, " n"]:
         """The landmarks aimed at one after another if each is reached, from the current one on."""
         path: list[int] = []

@@ -1,0 +1,153 @@
+"""`farstep plot plan`: a plan over a maze, and the way that the policy took along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from jaxtyping import Int, Num
+
+from farstep.cli.planner import described, graph_of
+from farstep.core.errors import FarstepError
+from farstep.envs.catalog import environment as find_environment
+from farstep.evaluation.rollout import evaluate, observes_position
+from farstep.evaluation.temperature import SamplingPolicy
+from farstep.evaluation.trajectories import Trajectories
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import Choice
+from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.serving.policy import load_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotPlan:
+    """Draw a task's plan over the maze: landmarks, path, subgoals, and one episode along it."""
+
+    run_path: Annotated[Path, tyro.conf.arg(name="RUN"), tyro.conf.Positional]
+    """Directory of a run, or of an exported policy."""
+    checkpoint: str = "last"
+    """Of a run: `last`, `best`, or a number of updates."""
+    task: int = 1
+    """Number of the task, from 1."""
+    landmarks: int | None = None
+    """States of the data to plan over; 2000 by default."""
+    landmark_choice: Choice | None = None
+    """How they are chosen: `random` (the default), or `farthest` from one another."""
+    reach: float | None = None
+    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    replan_every: int = 5
+    """Steps between choices of a subgoal."""
+    seed: int = 0
+    """Root of the episode's seed and of the choice of landmarks."""
+    environment: str | None = None
+    """Another environment than that of the policy's data."""
+    dataset: str | None = None
+    """Where landmarks come from; the policy's own data by default."""
+    out: Path | None = None
+    """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/plan-TASK.png by default."""
+
+    def run(self) -> None:
+        from farstep.analysis.heatmap import save_figure
+        from farstep.analysis.plan import PlanPicture, draw_plan
+
+        policy = load_policy(self.run_path, checkpoint=self.checkpoint)
+        name = self.environment or policy.environment
+        if name is None:
+            raise FarstepError(
+                f"the data of {self.run_path} name no environment; say which one with --environment"
+            )
+        spec = find_environment(name)
+        maze = spec.maze_map
+        if maze is None or not observes_position(spec):
+            raise FarstepError(
+                f"{spec.name} cannot be drawn: the picture needs a body in a maze that observes "
+                "its position"
+            )
+        asked = {
+            "landmarks": self.landmarks,
+            "choice": self.landmark_choice,
+            "reach": self.reach,
+            "seed": self.seed or None,
+            "replan_every": self.replan_every,
+        }
+        graph, calibration = graph_of(policy, self.dataset, asked)
+        print(described(graph, calibration))
+        watched = Watched(policy, graph, Steering(replan_every=self.replan_every))
+        recorder = Trajectories()
+        result = evaluate(
+            watched,
+            spec.name,
+            tasks=[self.task],
+            episodes_per_task=1,
+            seed=self.seed,
+            slots=1,
+            workers=0,
+            spaces=policy.spaces,
+            record=recorder,
+        )
+        (episode,) = result.episodes
+        (route,) = recorder.routes.values()
+        picture = PlanPicture(
+            maze=maze,
+            landmarks=graph.observations[:, :2],
+            costs=watched.costs,
+            edges=np.stack(graph.edges.nonzero(), axis=1),
+            path=np.concatenate([route[:1], watched.planned[:, :2], watched.goal[None, :2]]),
+            subgoals=np.array(watched.aimed)[:, :2],
+            route=route,
+            goal=watched.goal[:2],
+        )
+        ending = "reached" if episode.success else "not reached"
+        title = (
+            f"{spec.name} · task {self.task} · {ending} in {episode.steps:,} steps · "
+            f"{len(graph):,} landmarks, reach {graph.reach:.0f}"
+        )
+        out = self.out or self.run_path / "plots" / f"plan-{self.task}.png"
+        save_figure(draw_plan(picture, title), out, dpi=200)
+        print(f"Task {self.task} {ending} in {episode.steps:,} steps")
+        print(f"Picture written to {out}")
+
+
+class Watched(PlannedPolicy):
+    """A planned policy that keeps what its first slot was told.
+
+    Attributes:
+        goal: of the episode.
+        costs: steps from each landmark to it.
+        planned: observations of the subgoals as planned at the start.
+        aimed: observations of the subgoals taken, each once in a row.
+    """
+
+    def __init__(self, policy: SamplingPolicy, graph: LandmarkGraph, steering: Steering):
+        super().__init__(policy, graph, steering)
+        self.goal = self.costs = self.planned = np.zeros(0)
+        self.aimed: list[np.ndarray] = []
+
+    def begin(
+        self,
+        slots: Int[np.ndarray, " n"],
+        observations: Num[np.ndarray, "n *obs"],
+        goals: Num[np.ndarray, "n *obs"],
+    ) -> None:
+        super().begin(slots, observations, goals)
+        self.goal = goals[0].copy()
+        self.costs = self.costs_to_go(0)
+
+    def act(
+        self,
+        observations: Num[np.ndarray, "slots *obs"],
+        goals: Num[np.ndarray, "slots *obs"],
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        step: int = 0,
+    ) -> np.ndarray:
+        actions = super().act(observations, goals, temperature=temperature, seed=seed, step=step)
+        if not self.aimed:
+            self.planned = self.graph.observations[self.path(0, self.goal)]
+        if not self.aimed or not np.array_equal(self.aimed[-1], self.subgoals[0]):
+            self.aimed.append(self.subgoals[0].copy())
+        return actions
