@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from farstep.agents.mqe import MQE
 from farstep.agents.registry import AGENTS, agent_class, agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
@@ -134,7 +135,7 @@ def test_hyperparameters_survive_json(agent):
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(FarstepError, match="Did you mean 'mqe'"):
         agent_class("mqee")
-    values = agent_to_dict(AGENTS["mqe"]()) | {"discont": 0.9}
+    values = agent_to_dict(MQE()) | {"discont": 0.9}
     with pytest.raises(FarstepError, match=r"config.json: MQE has no 'discont'.*'discount'"):
         agent_from_dict(values, where="config.json")
 
@@ -142,7 +143,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 class TestMQE:
     """What only MQE promises."""
 
-    agent = AGENTS["mqe"](**SMALL["mqe"])
+    agent = MQE(**SMALL["mqe"])
 
     @pytest.mark.parametrize("option", [{"invariance": "cross"}, {"policy_goals": "paired"}])
     def test_options_change_their_own_term_alone(self, option, table):
@@ -194,7 +195,7 @@ class TestMQE:
             jnp.ones((length * episodes, 1), jnp.float32),
             Episodes.from_ends(np.arange(length - 1, length * episodes, length)),
         )
-        agent = AGENTS["mqe"](
+        agent = MQE(
             hidden=(64, 64),
             latent=64,
             batch_size=64,

@@ -121,6 +121,7 @@ def test_a_batch_holds_what_was_asked_for_and_nothing_else():
         successors={"next": 1, "subgoal": 7},
     )
     batch = table.sample(spec, KEY)
+    assert batch.waypoint is not None
     rows = np.asarray(batch.observations)[:, 0].astype(int)
     end = ends[np.searchsorted(ends, rows)]
     np.testing.assert_allclose(batch.actions[:, 0], rows / 30, rtol=1e-6)

@@ -28,7 +28,7 @@ def config():
         training=TrainConfig(steps=10),
         dataset=DatasetReference(name="toy", path="/toy", digest="abc", environment=None),
         spaces=SPACES,
-        normalization=Normalization(np.float32([0.1, 0.2]), np.float32([1, 1 / 3])),
+        normalization=Normalization(np.array([0.1, 0.2], "f4"), np.array([1, 1 / 3], "f4")),
     )
 
 
@@ -135,8 +135,14 @@ def test_training_stops_where_a_metric_is_lost_and_names_it(tmp_path, capsys):
 )
 def test_bad_input_is_one_clear_error_before_any_work(arguments, message, toy, tmp_path, capsys):
     (tmp_path / "existing").mkdir()
-    places = {"TOY": str(toy), "EXISTING": str(tmp_path / "existing"), "MISSING": "missing"}
-    words = [places.get(word, word) for word in arguments]
+    places: dict[str, str] = {
+        "TOY": str(toy),
+        "EXISTING": str(tmp_path / "existing"),
+        "MISSING": "missing",
+    }
+    words = list(arguments)
+    for place, path in places.items():
+        words = [path if word == place else word for word in words]
     if "--out" not in words:
         words += ["--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as caught:

@@ -72,7 +72,8 @@ class Quickstart:
             for name, run in (("MQE", mqe), ("GCBC", gcbc))
         }
         console.print()
-        console.print(rich_table(comparison_cells(results), "Success on tasks beyond the data"))
+        console.print("[bold]Success on tasks beyond the data[/]")
+        console.print(rich_table(comparison_cells(results)))
         console.print(f"Picture   {picture}\nData      {data}\nRuns      {mqe}, {gcbc}")
 
     def _make_data(self, data: Path, step: Callable[[str], None]) -> None:
