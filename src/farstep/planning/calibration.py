@@ -42,8 +42,8 @@ WIDEST = 4.0
 JOINED = 0.99
 """Share of the pairs of landmarks joined at the widest reach that the chosen one must join."""
 
-MARGIN = 1.25
-"""Over the shortest reach that joins the landmarks: one more edge than the last bridge."""
+MARGIN = 1.1
+"""Over the shortest reach that joins the landmarks, whose last bridge may be a single edge."""
 
 
 @dataclass(frozen=True, eq=False)

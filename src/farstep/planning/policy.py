@@ -3,7 +3,9 @@
     s ──d──▶ landmarks within reach ──cost to go──▶ goal
 
 Of the landmarks within reach whose `d(s, l) + v(l)` is near the best, the farthest becomes the
-subgoal; once the goal is within reach, it is the goal itself.
+subgoal; once the goal is within reach, it is the goal itself. Where two ways are about as long, a
+small error of `d` would turn the agent round at every choice, so a subgoal is never farther from
+the goal than the one before it, unless the episode is stuck.
 """
 
 from __future__ import annotations
@@ -107,6 +109,7 @@ class PlannedPolicy:
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
+        self._committed = np.zeros(0, np.float32)
 
     def begin(
         self,
@@ -125,6 +128,7 @@ class PlannedPolicy:
         self._age[slots] = 0
         self._best[slots] = np.inf
         self._stalled[slots] = 0
+        self._committed[slots] = np.inf
 
     def act(
         self,
@@ -178,6 +182,7 @@ class PlannedPolicy:
             "_age",
             "_best",
             "_stalled",
+            "_committed",
         ):
             array = getattr(self, name)
             new = np.zeros((missing, *array.shape[1:]), array.dtype)
@@ -191,10 +196,22 @@ class PlannedPolicy:
     ) -> None:
         doublings = np.minimum(self._stalled[slots] // self.steering.patience, MOST_DOUBLINGS)
         slack = (self.steering.slack * 2.0**doublings).astype(np.float32)
-        landmarks, status, steps = self._choose(observations, goals, self._costs[slots], slack)
+        self._committed[slots[doublings > 0]] = np.inf
+        costs = self._costs[slots]
+        ahead = np.where(costs <= self._committed[slots][:, None], costs, np.inf)
+        landmarks, status, steps = self._choose(observations, goals, ahead, slack)
+        # Off its path, an episode is free to take any other.
+        strayed = (status == Status.CUT_OFF) & np.isfinite(self._committed[slots])
+        if strayed.any():
+            free = self._choose(
+                observations[strayed], goals[strayed], costs[strayed], slack[strayed]
+            )
+            landmarks[strayed], status[strayed], steps[strayed] = free
         at_goal = landmarks == GOAL
         chosen = self.graph.observations[landmarks]
         chosen[at_goal] = goals[at_goal]
+        aimed = costs[np.arange(len(slots)), landmarks]
+        self._committed[slots] = np.where(at_goal, self._committed[slots], aimed)
         self.subgoals[slots] = chosen
         self.landmarks[slots], self.status[slots] = landmarks, status
         self.steps_to_go[slots] = steps
