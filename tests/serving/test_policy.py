@@ -13,6 +13,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
 from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
+from farstep.planning.landmarks import Landmarks
 from farstep.serving.policy import Policy
 
 SPACES = Spaces((3,), "float32", 2)
@@ -105,6 +106,28 @@ def test_an_existing_export_is_kept_unless_told(policy, exported):
     with pytest.raises(FarstepError, match="already exists"):
         policy.save(exported)
     policy.save(exported, overwrite=True)
+
+
+def test_an_export_with_landmarks_plans_without_data(policy, tmp_path):
+    landmarks = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32) * STD + MEAN
+    planned = replace(policy, landmarks=Landmarks(landmarks, 1e4))
+    planned.save(tmp_path / "planned")
+    loaded = farstep.load_policy(tmp_path / "planned")
+    assert loaded.landmarks.reach == 1e4
+    np.testing.assert_array_equal(loaded.landmarks.observations, landmarks)
+    plan = loaded.plan(GOALS[0])
+    action = plan.act(STATES[0])
+    np.testing.assert_array_equal(action, loaded.act(STATES[0], plan.subgoal))
+    np.testing.assert_array_equal(plan.path[-1], GOALS[0])
+    with pytest.raises(ValueError, match=r"the goal has shape \(4,\)"):
+        loaded.plan(np.zeros(4))
+
+
+def test_without_landmarks_or_data_there_is_no_plan(policy):
+    with pytest.raises(FarstepError, match="There is no dataset 'toy'"):
+        policy.plan(GOALS[0])
+    with pytest.raises(FarstepError, match="planning needs a distance"):
+        make(GCBC(hidden=(16,))).plan(GOALS[0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,135 @@
+"""Planning, as it is typed: `eval --plan graph`, `plot plan` and `export --landmarks`."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from farstep.agents.gcbc import GCBC
+from farstep.agents.mqe import MQE
+from farstep.analysis.plan import PlanPicture, draw_plan
+from farstep.cli.main import main
+from farstep.core.rng import root_key
+from farstep.core.types import Spaces
+from farstep.data.normalize import Normalization
+from farstep.data.writer import TableWriter
+from farstep.envs.mazes import PUBLISHED
+from farstep.serving.policy import Policy
+
+NAME = "pointmaze-medium-v0"
+MAZE = PUBLISHED["medium"]
+SPACES = Spaces((2,), "float32", 2)
+QUICK = ["--episodes", "1", "--max-steps", "20", "--workers", "0", "--slots", "5"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Episodes that drift about the maze's cells."""
+    path = tmp_path_factory.mktemp("data") / "drift"
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        with TableWriter(path / split, (2,), "float32", 2, environment=NAME) as writer:
+            for cell in MAZE.free_cells:
+                states = MAZE.ij_to_xy(cell) + np.cumsum(rng.normal(0, 0.1, (30, 2)), axis=0)
+                writer.append(states.astype(np.float32), np.zeros((30, 2), np.float32))
+    return str(path)
+
+
+@pytest.fixture
+def export(tmp_path):
+    return saved(tmp_path / "policy", MQE(latent=16, groups=2, hidden=(16,)))
+
+
+def saved(path, agent):
+    Policy(
+        agent=agent,
+        params=jax.jit(lambda: agent.networks(SPACES, root_key(0)))(),
+        spaces=SPACES,
+        normalization=Normalization.identity(SPACES),
+        dataset="absent-v0",
+        environment=NAME,
+        step=7,
+    ).save(path)
+    return str(path)
+
+
+def fails(capsys, *words) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, words)])
+    assert stopped.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_planned_evaluation_records_its_settings_and_its_curve(export, data, tmp_path, capsys):
+    pytest.importorskip("ogbench")
+    out = tmp_path / "eval.json"
+    words = ["--plan", "graph", "--dataset", data, "--landmarks", "100", "--out", str(out)]
+    main(["eval", export, *QUICK, *words])
+    printed = capsys.readouterr().out
+    settings = json.loads(out.read_text())["protocol"]["policy"]["planning"]
+    assert 0 < settings["landmarks"] <= 100
+    assert f"Planning over {settings['landmarks']} landmarks, reach" in printed
+    assert settings["replan_every"] == 5
+    assert settings["calibration"]["reach"] == settings["reach"]
+    curve = settings["calibration"]["envelope"]
+    assert len(curve["gaps"]) == len(curve["steps"]) > 5
+
+
+def test_the_plan_is_drawn(export, data, tmp_path, capsys):
+    pytest.importorskip("ogbench")
+    out = tmp_path / "plan.png"
+    words = ["--dataset", data, "--landmarks", "80", "--landmark-choice", "farthest"]
+    main(["plot", "plan", export, "--task", "2", *words, "--reach", "1e3", "--out", str(out)])
+    assert "Task 2" in capsys.readouterr().out
+    assert imread(out).shape[0] > 300
+
+
+def test_landmarks_without_a_path_and_a_plan_without_subgoals_are_drawn(tmp_path):
+    xy = np.array([MAZE.ij_to_xy(cell) for cell in MAZE.free_cells])
+    costs = np.where(np.arange(len(xy)) % 3, 10.0, np.inf)
+    edges = np.zeros((0, 2), int)
+    picture = PlanPicture(MAZE, xy, costs, edges, xy[:2], xy[:0], xy[:5], xy[3])
+    figure = draw_plan(picture, "title")
+    (axes,) = figure.axes[:1]
+    assert axes.get_title() == "title"
+    shown = [len(line.get_xdata()) for line in axes.lines]
+    assert np.isinf(costs).sum() in shown
+
+
+def test_bad_input_is_one_line_and_exit_status_2(export, data, tmp_path, capsys):
+    assert "add --plan graph" in fails(capsys, "eval", export, "--reach", "40")
+    message = fails(capsys, "eval", export, "--plan", "graph")
+    assert "There is no dataset 'absent-v0'" in message
+    planned = ["--plan", "graph", "--dataset", data]
+    assert "positive number" in fails(capsys, "eval", export, *planned, "--reach", "-1")
+    assert "at least one landmark" in fails(capsys, "eval", export, *planned, "--landmarks", "0")
+    assert "replan_every must be at least 1" in fails(
+        capsys, "eval", export, *planned, "--replan-every", "0"
+    )
+    cloned = saved(tmp_path / "cloned", GCBC(hidden=(8,)))
+    assert "planning needs a distance" in fails(capsys, "eval", cloned, *planned)
+    assert "cannot be drawn" in fails(
+        capsys, "plot", "plan", export, "--environment", "cube-single-v0"
+    )
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_exported_with_landmarks_and_plans_farther_than_it_was_shown(
+    tmp_path, capsys
+):
+    """End to end on a small corridor's worth of training: train, export, plan, evaluate."""
+    pytest.importorskip("ogbench")
+    data, run = tmp_path / "pointmaze-medium-stitch-v0", tmp_path / "run"
+    make = ["data", "make", "pointmaze-medium-stitch", "--out", str(data), "--episodes", "1000"]
+    main([*make, "--seed", "0"])
+    train = ["--preset", "small", "--steps", "6000", "--evaluation-episodes", "0"]
+    main(["train", str(data), "--agent", "mqe", *train, "--out", str(run)])
+    main(["export", str(run), "--landmarks", "1000", "--out", str(tmp_path / "policy")])
+    out = tmp_path / "eval.json"
+    words = ["--episodes", "4", "--plan", "graph", "--out", str(out)]
+    main(["eval", str(tmp_path / "policy"), *words])
+    assert json.loads(out.read_text())["mean_success"] >= 0.6

@@ -1,0 +1,110 @@
+"""The reach that is chosen, on data whose distances are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from worlds import World
+
+from farstep.core.errors import FarstepError
+from farstep.data.table import TableWriter, open_dataset
+from farstep.planning.calibration import calibrate, envelope, joined_share
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import choose_landmarks, farthest_points
+from farstep.planning.prepare import GraphOptions, prepare_graph
+
+LINE = World(["." * 60])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Walks along a line, a cell a step, that stop half way and wait."""
+    path = tmp_path_factory.mktemp("line") / "line"
+    for split, seed in (("train", 0), ("val", 1)):
+        rng = np.random.default_rng(seed)
+        with TableWriter(path / split, (2,), "float32", 2) as writer:
+            for _ in range(30):
+                first, direction = rng.integers(20, 40), rng.choice([-1, 1])
+                moved = np.minimum(np.arange(41), 20)
+                positions = np.clip(first + direction * moved, 0, 59)
+                states = np.stack([positions, np.zeros(41)], axis=1).astype(np.float32)
+                writer.append(states, np.zeros((41, 2), np.float32))
+    return open_dataset(path)
+
+
+def test_the_envelope_is_the_gap_until_episodes_wait(dataset):
+    curve = envelope(LINE.metric(), dataset.val)
+    moving = curve.gaps <= 20
+    np.testing.assert_allclose(curve.steps[moving, -1], curve.gaps[moving])
+    assert curve.steps[-1, -1] == 20
+    assert curve.trusted == pytest.approx(20, abs=3)
+    assert curve.covered(10) == pytest.approx(10, abs=0.5)
+
+
+def test_dense_landmarks_need_no_more_than_the_progress_between_choices(dataset):
+    graph, calibration = calibrate(LINE.metric(), dataset.val, LINE.states, replan_every=3)
+    assert calibration.joined == pytest.approx(1, abs=0.25)
+    assert graph.reach == calibration.reach == pytest.approx(6, abs=0.5)
+
+
+def test_sparse_landmarks_need_edges_that_join_them(dataset):
+    graph, calibration = calibrate(LINE.metric(), dataset.val, LINE.states[::6], replan_every=2)
+    assert calibration.joined == pytest.approx(6, abs=0.2)
+    assert calibration.reach > 6
+    assert joined_share(graph) == 1
+
+
+def test_no_edge_is_longer_than_the_distance_is_trusted(dataset):
+    # Further apart than any held-out episode got: the graph stays in pieces.
+    apart = LINE.states[[0, 1, 30, 31, 58, 59]]
+    graph, calibration = calibrate(LINE.metric(), dataset.val, apart, replan_every=8)
+    assert calibration.reach <= calibration.trusted
+    assert len(np.unique(graph.components_within(graph.reach))) == 3
+
+
+def test_a_diverged_distance_is_refused(dataset):
+    broken = LINE.metric(np.full_like(LINE.steps, np.nan))
+    with pytest.raises(FarstepError, match="training has diverged"):
+        calibrate(broken, dataset.val, LINE.states, replan_every=3)
+
+
+def test_landmarks_follow_the_seed(dataset):
+    metric = LINE.metric()
+    first, again, other = (
+        choose_landmarks(metric, dataset.train, 20, seed=seed) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    with pytest.raises(FarstepError, match="at least one landmark, not 0"):
+        choose_landmarks(metric, dataset.train, 0)
+
+
+def test_farthest_points_cover_better_than_random_ones(dataset):
+    metric = LINE.metric()
+
+    def worst(landmarks):
+        visited = np.unique(dataset.train.observations, axis=0)
+        return metric.steps(metric.embed(landmarks), metric.embed(visited)).min(axis=0).max()
+
+    spread = choose_landmarks(metric, dataset.train, 10, "farthest")
+    assert len(np.unique(spread, axis=0)) == 10
+    by_chance = np.median(
+        [worst(choose_landmarks(metric, dataset.train, 10, seed=seed)) for seed in range(5)]
+    )
+    assert worst(spread) < by_chance
+    picked = farthest_points(metric, LINE.states, 60, np.random.default_rng(0))
+    assert sorted(picked) == list(range(60))
+
+
+def test_a_given_reach_is_not_calibrated(dataset):
+    graph, calibration = prepare_graph(
+        LINE.metric(), dataset, GraphOptions(landmarks=100, reach=4.0)
+    )
+    assert calibration is None
+    assert graph.reach == 4.0
+    same = LandmarkGraph.build(LINE.metric(), *_parts(graph))
+    np.testing.assert_array_equal(same.edges.toarray(), graph.edges.toarray())
+
+
+def _parts(graph):
+    return graph.landmarks.observations, graph.landmarks.reach
