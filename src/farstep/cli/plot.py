@@ -137,7 +137,7 @@ class PlotDistance:
             return positions.astype(np.float32), positions, EVEN_SQUARES
         if self.samples < 1:
             raise FarstepError(f"--samples must be at least 1, not {self.samples}")
-        table = open_dataset(self.dataset or policy.dataset).train
+        table = open_dataset(self.dataset or policy.data or policy.dataset).train
         rows = stream_generator(self.seed, "heatmap").integers(table.num_steps, size=self.samples)
         observations = np.asarray(table.observations[np.sort(rows)])
         return observations, observations[:, :2].astype(np.float64), SAMPLED_SQUARES

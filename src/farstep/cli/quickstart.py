@@ -19,7 +19,7 @@ BASELINE_UPDATES = 10_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Quickstart:
-    """Make data, train MQE and GCBC on them, evaluate both, and draw what MQE has learned.
+    """Make data, train MQE and GCBC on them, evaluate both, and MQE again with a planner on top.
 
     The logged episodes cover four cells of a maze; the tasks ask for up to three times that.
     Takes a few minutes on two cores.
@@ -59,22 +59,26 @@ class Quickstart:
             f"train {_quote(data)} --agent gcbc --steps {BASELINE_UPDATES} "
             f"--max-minutes {minutes:.2f} {options} --out {_quote(gcbc)}"
         )
-        for run in (mqe, gcbc):
+        rows = (
+            ("GCBC", gcbc, ""),
+            ("MQE", mqe, ""),
+            ("MQE + planning", mqe, " --plan graph"),
+        )
+        results = {}
+        for name, run, planning in rows:
+            result = self.out / f"{name.lower().replace(' + ', '-')}.json"
             step(
-                f"eval {_quote(run)} --episodes {self.evaluation_episodes} --seed {self.seed} "
-                f"--out {_quote(run / 'evaluation.json')}"
+                f"eval {_quote(run)}{planning} --episodes {self.evaluation_episodes} "
+                f"--seed {self.seed} --out {_quote(result)}"
             )
-        picture = self.out / "distance.png"
-        step(f"plot distance {_quote(mqe)} --goal task:1 --out {_quote(picture)}")
-
-        results = {
-            name: Evaluation.load(run / "evaluation.json")
-            for name, run in (("MQE", mqe), ("GCBC", gcbc))
-        }
+            results[name] = Evaluation.load(result)
+        distance, plan = self.out / "distance.png", self.out / "plan.png"
+        step(f"plot distance {_quote(mqe)} --goal task:1 --out {_quote(distance)}")
+        step(f"plot plan {_quote(mqe)} --task 1 --out {_quote(plan)}")
         console.print()
         console.print("[bold]Success on tasks beyond the data[/]")
         console.print(rich_table(comparison_cells(results)))
-        console.print(f"Picture   {picture}\nData      {data}\nRuns      {mqe}, {gcbc}")
+        console.print(f"Pictures  {distance}, {plan}\nData      {data}\nRuns      {mqe}, {gcbc}")
 
     def _make_data(self, data: Path, step: Callable[[str], None]) -> None:
         from farstep.data.table import open_dataset
