@@ -27,7 +27,7 @@ empty :=
 space := $(empty) $(empty)
 SYNCED := .venv/.synced-$(subst $(space),-,$(strip $(EXTRAS)))
 
-.PHONY: help setup quickstart test test-all lint format bench-smoke clean
+.PHONY: help setup quickstart test test-all lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -53,9 +53,6 @@ lint: $(SYNCED) ## formatting, lint rules, types, and who imports whom
 format: $(SYNCED) ## rewrite the sources as `make lint` wants them
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
-
-bench-smoke: $(SYNCED) ## the benchmarks at toy size
-	.venv/bin/python -m benchmarks.smoke $(ARGS)
 
 clean: ## remove the environment and every cache
 	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -14,6 +14,3 @@ def test_the_quickstart_runs_every_command_and_shows_its_findings(tmp_path, caps
     assert "planning" in table
     for picture in ("distance.png", "plan.png"):
         assert (out / picture).stat().st_size > 10_000
-
-    main(["quickstart", "--out", str(out), *sizes])
-    assert "$ farstep data make" not in capsys.readouterr().out, "data are made once"
