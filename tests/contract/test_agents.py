@@ -116,6 +116,8 @@ def test_pairwise_distances_are_those_of_each_pair(agent):
         each = agent.distance(params, jnp.broadcast_to(state, goals.shape), goals)
         np.testing.assert_allclose(pairwise.nats[i], each.nats, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(pairwise.steps[i], each.steps, rtol=1e-5, atol=1e-4)
+        alone = agent.pairwise(params, starts[i : i + 1], agent.embed(params, goals))
+        np.testing.assert_allclose(alone.steps[0], pairwise.steps[i], rtol=1e-5, atol=1e-4)
 
 
 def test_training_lowers_the_loss_on_a_fixed_batch(agent, batch):

@@ -201,6 +201,13 @@ class MQE(Agent):
         goals: Float[Array, "goals members latent"],
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
-        distances = pairwise_mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
+        if len(starts) == 1:
+            # One row's differences are no more than its goals, and need no tiles of pairs.
+            distances = mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
+            distances = distances[:, None]
+        else:
+            distances = pairwise_mrn(
+                jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups
+            )
         nats = jnp.mean(distances, axis=0)
         return Distance(nats, nats / -math.log(self.discount))

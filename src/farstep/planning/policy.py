@@ -6,10 +6,14 @@ Of the landmarks within reach whose `d(s, l) + v(l)` is near the best, the farth
 subgoal; once the goal is within reach, it is the goal itself. Where two ways are about as long, a
 small error of `d` would turn the agent round at every choice, so a subgoal is never farther from
 the goal than the one before it, unless the episode is stuck.
+
+All landmarks are searched when an episode starts, strays or is stuck. In between, what may come
+next is known from the graph: the subgoal itself and the best of its neighbours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -18,7 +22,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
@@ -35,6 +39,9 @@ PROGRESS = 1.0
 
 MOST_DOUBLINGS = 5
 """Of the slack of a stuck episode."""
+
+CANDIDATES = 32
+"""Landmarks looked at while an episode follows its path."""
 
 GOAL = -1
 """In place of a landmark's index: the goal itself."""
@@ -89,6 +96,10 @@ class Steering:
             raise FarstepError(f"slack must not be negative, and is {self.slack}")
 
 
+Chooser = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""(slots, observations, goals, costs, slack) -> landmarks, status, steps to go."""
+
+
 class PlannedPolicy:
     """`policy` steered along `graph`: a `BatchPolicy` with a plan for every slot.
 
@@ -110,6 +121,7 @@ class PlannedPolicy:
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
         self._committed = np.zeros(0, np.float32)
+        self._candidates = np.zeros((0, CANDIDATES), np.int32)
 
     def begin(
         self,
@@ -165,7 +177,8 @@ class PlannedPolicy:
         while landmark != GOAL and landmark not in path:
             path.append(landmark)
             here = self.graph.observations[landmark]
-            landmark = int(self._choose(here[None], goal[None], costs, slack)[0][0])
+            nowhere = np.zeros(1, int)
+            landmark = int(self._search(nowhere, here[None], goal[None], costs, slack)[0][0])
         return np.array(path, int)
 
     def _grow(self, slots: int) -> None:
@@ -183,6 +196,7 @@ class PlannedPolicy:
             "_best",
             "_stalled",
             "_committed",
+            "_candidates",
         ):
             array = getattr(self, name)
             new = np.zeros((missing, *array.shape[1:]), array.dtype)
@@ -199,17 +213,30 @@ class PlannedPolicy:
         self._committed[slots[doublings > 0]] = np.inf
         costs = self._costs[slots]
         ahead = np.where(costs <= self._committed[slots][:, None], costs, np.inf)
-        landmarks, status, steps = self._choose(observations, goals, ahead, slack)
+        landmarks = np.full(len(slots), GOAL)
+        status = np.full(len(slots), Status.CUT_OFF)
+        steps = np.zeros(len(slots), np.float32)
+
+        def plan(rows: Bool[np.ndarray, " n"], choose_from: Chooser, costs: np.ndarray) -> None:
+            if rows.any():
+                landmarks[rows], status[rows], steps[rows] = choose_from(
+                    slots[rows], observations[rows], goals[rows], costs[rows], slack[rows]
+                )
+
+        # Stuck episodes search each time that their slack doubles. Those at their goal never do:
+        # there is nothing to find, and finished ones stay there until their slots are needed.
+        stuck = (doublings > 0) & (self._stalled[slots] % self.steering.patience == 0)
+        stuck &= self.status[slots] != Status.DIRECT
+        plan((self._age[slots] > 0) & ~stuck, self._follow, ahead)
+        plan(status == Status.CUT_OFF, self._search, ahead)
         # Off its path, an episode is free to take any other.
-        strayed = (status == Status.CUT_OFF) & np.isfinite(self._committed[slots])
-        if strayed.any():
-            free = self._choose(
-                observations[strayed], goals[strayed], costs[strayed], slack[strayed]
-            )
-            landmarks[strayed], status[strayed], steps[strayed] = free
+        plan((status == Status.CUT_OFF) & np.isfinite(self._committed[slots]), self._search, costs)
         at_goal = landmarks == GOAL
         chosen = self.graph.observations[landmarks]
         chosen[at_goal] = goals[at_goal]
+        for slot, landmark in zip(slots, landmarks, strict=True):
+            if landmark not in (GOAL, self.landmarks[slot]) or self._age[slot] == 0:
+                self._candidates[slot] = self._next_from(max(landmark, 0), self._costs[slot])
         aimed = costs[np.arange(len(slots)), landmarks]
         self._committed[slots] = np.where(at_goal, self._committed[slots], aimed)
         self.subgoals[slots] = chosen
@@ -219,29 +246,65 @@ class PlannedPolicy:
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
 
-    def _choose(
+    def _next_from(
+        self, landmark: int, costs: Float[np.ndarray, " landmarks"]
+    ) -> Int[np.ndarray, " candidates"]:
+        """The landmark, and which of its neighbours are worth a look on the way there.
+
+        The near-best are taken from the far end, others by the length of their path.
+        """
+        edges = slice(*self.graph.edges.indptr[landmark : landmark + 2])
+        neighbours = self.graph.edges.indices[edges]
+        steps = np.asarray(self.graph.edges.data[edges])
+        through = steps + costs[neighbours]
+        best = through.min(initial=np.inf)
+        near = through <= best * (1 + 2 * self.steering.slack)
+        order = np.lexsort((np.where(near, np.negative(steps), through), ~near))[: CANDIDATES - 1]
+        candidates = np.full(CANDIDATES, landmark, np.int32)
+        candidates[1 : 1 + len(order)] = neighbours[order]
+        return candidates
+
+    def _follow(
         self,
+        slots: np.ndarray,
         observations: np.ndarray,
         goals: np.ndarray,
         costs: np.ndarray,
         slack: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        metric = self.graph.metric
+        """The best of each episode's candidates."""
+        candidates = self._candidates[slots]
+        costs = np.take_along_axis(costs, candidates, axis=1)
+        chosen, status, steps = self._in_blocks(
+            _choose_candidates, observations, goals, costs, slack, candidates
+        )
+        landmarks = candidates[np.arange(len(slots)), chosen]
+        return np.where(chosen == GOAL, GOAL, landmarks), status, steps
+
+    def _search(
+        self,
+        slots: np.ndarray,
+        observations: np.ndarray,
+        goals: np.ndarray,
+        costs: np.ndarray,
+        slack: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The best of all landmarks."""
+        return self._in_blocks(_choose_landmarks, observations, goals, costs, slack)
+
+    def _in_blocks(
+        self,
+        choose_subgoals: Callable[..., tuple[Array, Array, Array]],
+        observations: np.ndarray,
+        goals: np.ndarray,
+        *rows: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        metric, embeddings, reach = self.graph.metric, self.graph.embeddings, self.graph.reach
+        normalize = metric.normalization.apply
+        split = [in_blocks(r, ROWS) for r in (normalize(observations), normalize(goals), *rows)]
         blocks = [
-            _choose_subgoals(
-                metric.agent,
-                metric.params,
-                metric.normalization.apply(observation),
-                metric.normalization.apply(goal),
-                self.graph.embeddings,
-                cost,
-                self.graph.reach,
-                share,
-            )
-            for observation, goal, cost, share in zip(
-                *(in_blocks(rows, ROWS) for rows in (observations, goals, costs, slack)),
-                strict=True,
-            )
+            choose_subgoals(metric.agent, metric.params, embeddings, reach, *block)
+            for block in zip(*split, strict=True)
         ]
         landmarks, status, steps = (
             np.concatenate([np.asarray(block[part]) for block in blocks])[: len(observations)]
@@ -251,19 +314,41 @@ class PlannedPolicy:
 
 
 @partial(jax.jit, static_argnums=0)
-def _choose_subgoals(
+def _choose_landmarks(
     agent: Agent,
     params: Params,
+    embeddings: Array,
+    reach: float,
     observations: Array,
     goals: Array,
-    embeddings: Array,
     costs: Float[Array, "rows landmarks"],
-    reach: float,
     slack: Float[Array, " rows"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     to_landmarks = agent.pairwise(params, agent.embed(params, observations), embeddings).steps
     to_goal = agent.distance(params, observations, goals).steps
     return choose(to_landmarks, to_goal, costs, reach, slack)
+
+
+@partial(jax.jit, static_argnums=0)
+def _choose_candidates(
+    agent: Agent,
+    params: Params,
+    embeddings: Array,
+    reach: float,
+    observations: Array,
+    goals: Array,
+    costs: Float[Array, "rows candidates"],
+    slack: Float[Array, " rows"],
+    candidates: Int[Array, "rows candidates"],
+) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
+    """The same with a choice of landmarks for each row; what is chosen is the place among them."""
+
+    def from_one(start: Array, chosen: Array) -> Array:
+        return agent.pairwise(params, start[None], embeddings[chosen]).steps[0]
+
+    to_candidates = jax.vmap(from_one)(agent.embed(params, observations), candidates)
+    to_goal = agent.distance(params, observations, goals).steps
+    return choose(to_candidates, to_goal, costs, reach, slack)
 
 
 def choose(
