@@ -113,6 +113,7 @@ def test_an_export_with_landmarks_plans_without_data(policy, tmp_path):
     planned = replace(policy, landmarks=Landmarks(landmarks, 1e4))
     planned.save(tmp_path / "planned")
     loaded = farstep.load_policy(tmp_path / "planned")
+    assert loaded.landmarks is not None
     assert loaded.landmarks.reach == 1e4
     np.testing.assert_array_equal(loaded.landmarks.observations, landmarks)
     plan = loaded.plan(GOALS[0])
