@@ -147,7 +147,7 @@ class Watched(PlannedPolicy):
     ) -> np.ndarray:
         actions = super().act(observations, goals, temperature=temperature, seed=seed, step=step)
         if not self.aimed:
-            self.planned = self.graph.observations[self.path(0, self.goal)]
+            self.planned = self.graph.observations[self.path(0)]
         if not self.aimed or not np.array_equal(self.aimed[-1], self.subgoals[0]):
             self.aimed.append(self.subgoals[0].copy())
         return actions

@@ -115,36 +115,37 @@ class LandmarkGraph:
     def _reversed(self) -> csr_array:
         return csr_array(self.edges.T.tocsr())
 
-    def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
-        """The last edges of paths: from landmarks to these goals."""
-        steps = self.metric.steps(self.embeddings, self.metric.embed(goals)).T
+    def to_goals(self, embeddings: Array) -> Attached:
+        """The last edges of paths: from landmarks to goals given by their embeddings."""
+        steps = self.metric.steps(self.embeddings, embeddings).T
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
         return Attached(
             np.where(steps <= np.maximum(nearest, self.reach)[:, None], steps, np.inf), cut_off
         )
 
-    def costs_to(self, goals: Num[np.ndarray, "goals *obs"]) -> CostToGo:
+    def costs_to(self, embeddings: Array) -> CostToGo:
         """Steps along the shortest path from every landmark to each goal, by Dijkstra.
 
-        A goal that no landmark is within reach of is joined to the nearest one.
+        Goals are given by their embeddings. One that no landmark is within reach of is joined to
+        the nearest.
         """
-        attached = self.to_goals(goals)
+        attached = self.to_goals(embeddings)
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
         last = _sparse(attached.steps, np.isfinite(attached.steps))
-        count = len(goals)
+        count = len(embeddings)
         graph = vstack([self._reversed, last], format="csr")
         graph.resize((len(self) + count, len(self) + count))
         steps = dijkstra(graph, indices=np.arange(len(self), len(self) + count))
         return CostToGo(steps[:, : len(self)].astype(np.float32), attached.cut_off)
 
-    def relaxed_costs_to(self, goals: Num[np.ndarray, "goals *obs"]) -> CostToGo:
+    def relaxed_costs_to(self, embeddings: Array) -> CostToGo:
         """What `costs_to` computes, by relaxing the edges on the device for all goals at once.
 
         The better choice for hundreds of goals; a few are faster by Dijkstra.
         """
-        attached = self.to_goals(goals)
+        attached = self.to_goals(embeddings)
         neighbours, steps = self._padded
         costs = _relax(neighbours, steps, jnp.asarray(attached.steps.T))
         return CostToGo(np.asarray(costs).T, attached.cut_off)

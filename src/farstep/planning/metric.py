@@ -46,10 +46,14 @@ class LearnedMetric:
             )
 
     def embed(self, observations: Num[np.ndarray, "n *obs"]) -> Array:
-        """Embeddings of raw observations, (n, …), as `steps` takes them."""
+        """Embeddings of raw observations, (n, …), as `steps` takes them.
+
+        Always in calls of the same height: an embedding does not depend, in its last bits either,
+        on how many others are computed beside it.
+        """
         blocks = [
             _embed(self.agent, self.params, self.normalization.apply(block))
-            for block in in_blocks(observations)
+            for block in in_blocks(observations, BLOCK)
         ]
         return jnp.concatenate(blocks)[: len(observations)]
 

@@ -50,7 +50,7 @@ class Plan:
     def path(self) -> Num[np.ndarray, "n *obs"]:
         """The subgoals still to come, this one first and the goal last. Known after `act`."""
         self._check_started()
-        landmarks = self._policy.path(0, self.goal)
+        landmarks = self._policy.path(0)
         return np.concatenate([self.graph.observations[landmarks], self.goal[None]])
 
     @property

@@ -30,7 +30,7 @@ from farstep.core.types import Params
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.metric import in_blocks
 
-ROWS = 16
+ROWS = 25
 """Episodes in one call of the planner, always: rows computed in calls of other heights differ in
 their last bits, and an episode must not depend on how many others replan at the same step."""
 
@@ -97,7 +97,7 @@ class Steering:
 
 
 Chooser = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""(slots, observations, goals, costs, slack) -> landmarks, status, steps to go."""
+"""(slots, observations, costs, slack) -> landmarks, status, steps to go."""
 
 
 class PlannedPolicy:
@@ -117,6 +117,7 @@ class PlannedPolicy:
         self.steps_to_go = np.zeros(0, np.float32)
         self.goal_cut_off = np.zeros(0, bool)
         self._costs = np.zeros((0, len(graph)), np.float32)
+        self._goals = np.zeros((0, *graph.embeddings.shape[1:]), graph.embeddings.dtype)
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
@@ -133,8 +134,10 @@ class PlannedPolicy:
         self._grow(int(np.max(slots, initial=-1)) + 1)
         # Tasks fill several slots with the same goal, and the first call fills spare ones.
         unique, which = np.unique(goals, axis=0, return_inverse=True)
-        costs = self.graph.costs_to(unique)
+        embeddings = self.graph.metric.embed(unique)
+        costs = self.graph.costs_to(embeddings)
         which = which.reshape(-1)
+        self._goals[slots] = np.asarray(embeddings)[which]
         self._costs[slots] = costs.steps[which]
         self.goal_cut_off[slots] = costs.cut_off[which]
         self._age[slots] = 0
@@ -168,7 +171,7 @@ class PlannedPolicy:
         """Steps from every landmark to the goal of `slot` along the graph, ∞ without a path."""
         return self._costs[slot].copy()
 
-    def path(self, slot: int, goal: Num[np.ndarray, "*obs"]) -> Int[np.ndarray, " n"]:
+    def path(self, slot: int) -> Int[np.ndarray, " n"]:
         """The landmarks aimed at one after another if each is reached, from the current one on."""
         path: list[int] = []
         landmark = int(self.landmarks[slot])
@@ -177,8 +180,7 @@ class PlannedPolicy:
         while landmark != GOAL and landmark not in path:
             path.append(landmark)
             here = self.graph.observations[landmark]
-            nowhere = np.zeros(1, int)
-            landmark = int(self._search(nowhere, here[None], goal[None], costs, slack)[0][0])
+            landmark = int(self._search(np.array([slot]), here[None], costs, slack)[0][0])
         return np.array(path, int)
 
     def _grow(self, slots: int) -> None:
@@ -192,6 +194,7 @@ class PlannedPolicy:
             "steps_to_go",
             "goal_cut_off",
             "_costs",
+            "_goals",
             "_age",
             "_best",
             "_stalled",
@@ -220,7 +223,7 @@ class PlannedPolicy:
         def plan(rows: Bool[np.ndarray, " n"], choose_from: Chooser, costs: np.ndarray) -> None:
             if rows.any():
                 landmarks[rows], status[rows], steps[rows] = choose_from(
-                    slots[rows], observations[rows], goals[rows], costs[rows], slack[rows]
+                    slots[rows], observations[rows], costs[rows], slack[rows]
                 )
 
         # Stuck episodes search each time that their slack doubles. Those at their goal never do:
@@ -268,7 +271,6 @@ class PlannedPolicy:
         self,
         slots: np.ndarray,
         observations: np.ndarray,
-        goals: np.ndarray,
         costs: np.ndarray,
         slack: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -276,7 +278,7 @@ class PlannedPolicy:
         candidates = self._candidates[slots]
         costs = np.take_along_axis(costs, candidates, axis=1)
         chosen, status, steps = self._in_blocks(
-            _choose_candidates, observations, goals, costs, slack, candidates
+            _choose_candidates, slots, observations, costs, slack, candidates
         )
         landmarks = candidates[np.arange(len(slots)), chosen]
         return np.where(chosen == GOAL, GOAL, landmarks), status, steps
@@ -285,23 +287,22 @@ class PlannedPolicy:
         self,
         slots: np.ndarray,
         observations: np.ndarray,
-        goals: np.ndarray,
         costs: np.ndarray,
         slack: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The best of all landmarks."""
-        return self._in_blocks(_choose_landmarks, observations, goals, costs, slack)
+        return self._in_blocks(_choose_landmarks, slots, observations, costs, slack)
 
     def _in_blocks(
         self,
         choose_subgoals: Callable[..., tuple[Array, Array, Array]],
+        slots: np.ndarray,
         observations: np.ndarray,
-        goals: np.ndarray,
         *rows: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         metric, embeddings, reach = self.graph.metric, self.graph.embeddings, self.graph.reach
-        normalize = metric.normalization.apply
-        split = [in_blocks(r, ROWS) for r in (normalize(observations), normalize(goals), *rows)]
+        columns = (metric.normalization.apply(observations), self._goals[slots], *rows)
+        split = [in_blocks(column, ROWS) for column in columns]
         blocks = [
             choose_subgoals(metric.agent, metric.params, embeddings, reach, *block)
             for block in zip(*split, strict=True)
@@ -324,8 +325,9 @@ def _choose_landmarks(
     costs: Float[Array, "rows landmarks"],
     slack: Float[Array, " rows"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
-    to_landmarks = agent.pairwise(params, agent.embed(params, observations), embeddings).steps
-    to_goal = agent.distance(params, observations, goals).steps
+    starts = agent.embed(params, observations)
+    to_landmarks = agent.pairwise(params, starts, embeddings).steps
+    to_goal = _between(agent, params, starts, goals)
     return choose(to_landmarks, to_goal, costs, reach, slack)
 
 
@@ -343,12 +345,23 @@ def _choose_candidates(
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     """The same with a choice of landmarks for each row; what is chosen is the place among them."""
 
+    starts = agent.embed(params, observations)
+
     def from_one(start: Array, chosen: Array) -> Array:
         return agent.pairwise(params, start[None], embeddings[chosen]).steps[0]
 
-    to_candidates = jax.vmap(from_one)(agent.embed(params, observations), candidates)
-    to_goal = agent.distance(params, observations, goals).steps
+    to_candidates = jax.vmap(from_one)(starts, candidates)
+    to_goal = _between(agent, params, starts, goals)
     return choose(to_candidates, to_goal, costs, reach, slack)
+
+
+def _between(agent: Agent, params: Params, starts: Array, goals: Array) -> Float[Array, " rows"]:
+    """From each start to its own goal, both embeddings."""
+
+    def one(start: Array, goal: Array) -> Array:
+        return agent.pairwise(params, start[None], goal[None]).steps[0, 0]
+
+    return jax.vmap(one)(starts, goals)
 
 
 def choose(

@@ -61,8 +61,9 @@ def relaxation_by_range(
         true: distance from each landmark to each goal, in any unit.
         bounds: of the ranges of `true`, increasing.
     """
-    raw = graph.metric.steps(graph.embeddings, graph.metric.embed(goals)).T
-    relaxed = graph.relaxed_costs_to(goals).steps
+    embeddings = graph.metric.embed(goals)
+    raw = graph.metric.steps(graph.embeddings, embeddings).T
+    relaxed = graph.relaxed_costs_to(embeddings).steps
     usable = np.isfinite(relaxed) & np.isfinite(true)
     rows = []
     for low, high in itertools.pairwise(bounds):
