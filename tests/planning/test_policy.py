@@ -95,14 +95,14 @@ def test_the_farthest_of_the_near_best_is_chosen_and_ties_go_to_the_first():
     to_landmarks = jnp.array([[1.0, 3.0, 3.0, 5.0, 2.0]])
     costs = jnp.array([[9.0, 7.0, 7.0, 6.0, jnp.inf]])
     goal = jnp.array([20.0])
-    landmark, status, steps = choose(to_landmarks, goal, costs, 4.0, jnp.array([0.0]))
+    landmark, status, steps = choose(to_landmarks, goal, costs, jnp.array([4.0]), jnp.array([0.0]))
     assert (int(landmark[0]), int(status[0]), float(steps[0])) == (1, Status.ON_PATH, 10.0)
-    landmark, *_ = choose(to_landmarks, goal, costs, 6.0, jnp.array([0.1]))
+    landmark, *_ = choose(to_landmarks, goal, costs, jnp.array([6.0]), jnp.array([0.1]))
     assert int(landmark[0]) == 3
-    landmark, status, _ = choose(to_landmarks, goal, costs, 0.5, jnp.array([0.0]))
+    landmark, status, _ = choose(to_landmarks, goal, costs, jnp.array([0.5]), jnp.array([0.0]))
     assert (int(landmark[0]), int(status[0])) == (0, Status.CUT_OFF)
     nowhere = jnp.full_like(costs, jnp.inf)
-    landmark, status, _ = choose(to_landmarks, goal, nowhere, 6.0, jnp.array([0.0]))
+    landmark, status, _ = choose(to_landmarks, goal, nowhere, jnp.array([6.0]), jnp.array([0.0]))
     assert (int(landmark[0]), int(status[0])) == (GOAL, Status.CUT_OFF)
 
 

@@ -40,6 +40,9 @@ PROGRESS = 1.0
 MOST_DOUBLINGS = 5
 """Of the slack of a stuck episode."""
 
+STRETCH = 0.25
+"""Growth of a stuck episode's own reach at each doubling; edges of the graph stay as they are."""
+
 CANDIDATES = 32
 """Landmarks looked at while an episode follows its path."""
 
@@ -81,7 +84,7 @@ class Steering:
         slack: how much longer than the best a path may be for its landmark to be chosen, as a
             share of the best.
         patience: choices without progress after which an episode counts as stuck: its slack
-            doubles, and again after as many more, until it makes progress.
+            doubles and its own reach grows, and again after as many more, until it makes progress.
     """
 
     replan_every: int = 5
@@ -97,7 +100,7 @@ class Steering:
 
 
 Chooser = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""(slots, observations, costs, slack) -> landmarks, status, steps to go."""
+"""(slots, observations, costs) -> landmarks, status, steps to go."""
 
 
 class PlannedPolicy:
@@ -176,11 +179,10 @@ class PlannedPolicy:
         path: list[int] = []
         landmark = int(self.landmarks[slot])
         costs = self._costs[slot][None]
-        slack = np.full(1, self.steering.slack, np.float32)
         while landmark != GOAL and landmark not in path:
             path.append(landmark)
             here = self.graph.observations[landmark]
-            landmark = int(self._search(np.array([slot]), here[None], costs, slack)[0][0])
+            landmark = int(self._search(np.array([slot]), here[None], costs)[0][0])
         return np.array(path, int)
 
     def _grow(self, slots: int) -> None:
@@ -211,8 +213,7 @@ class PlannedPolicy:
         observations: Num[np.ndarray, "n *obs"],
         goals: Num[np.ndarray, "n *obs"],
     ) -> None:
-        doublings = np.minimum(self._stalled[slots] // self.steering.patience, MOST_DOUBLINGS)
-        slack = (self.steering.slack * 2.0**doublings).astype(np.float32)
+        doublings = self._doublings(slots)
         self._committed[slots[doublings > 0]] = np.inf
         costs = self._costs[slots]
         ahead = np.where(costs <= self._committed[slots][:, None], costs, np.inf)
@@ -223,7 +224,7 @@ class PlannedPolicy:
         def plan(rows: Bool[np.ndarray, " n"], choose_from: Chooser, costs: np.ndarray) -> None:
             if rows.any():
                 landmarks[rows], status[rows], steps[rows] = choose_from(
-                    slots[rows], observations[rows], costs[rows], slack[rows]
+                    slots[rows], observations[rows], costs[rows]
                 )
 
         # Stuck episodes search each time that their slack doubles. Those at their goal never do:
@@ -249,6 +250,10 @@ class PlannedPolicy:
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
 
+    def _doublings(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """How often the slack of stuck episodes has doubled."""
+        return np.minimum(self._stalled[slots] // self.steering.patience, MOST_DOUBLINGS)
+
     def _next_from(
         self, landmark: int, costs: Float[np.ndarray, " landmarks"]
     ) -> Int[np.ndarray, " candidates"]:
@@ -272,13 +277,12 @@ class PlannedPolicy:
         slots: np.ndarray,
         observations: np.ndarray,
         costs: np.ndarray,
-        slack: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The best of each episode's candidates."""
         candidates = self._candidates[slots]
         costs = np.take_along_axis(costs, candidates, axis=1)
         chosen, status, steps = self._in_blocks(
-            _choose_candidates, slots, observations, costs, slack, candidates
+            _choose_candidates, slots, observations, costs, candidates
         )
         landmarks = candidates[np.arange(len(slots)), chosen]
         return np.where(chosen == GOAL, GOAL, landmarks), status, steps
@@ -288,10 +292,9 @@ class PlannedPolicy:
         slots: np.ndarray,
         observations: np.ndarray,
         costs: np.ndarray,
-        slack: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The best of all landmarks."""
-        return self._in_blocks(_choose_landmarks, slots, observations, costs, slack)
+        return self._in_blocks(_choose_landmarks, slots, observations, costs)
 
     def _in_blocks(
         self,
@@ -300,11 +303,20 @@ class PlannedPolicy:
         observations: np.ndarray,
         *rows: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        metric, embeddings, reach = self.graph.metric, self.graph.embeddings, self.graph.reach
-        columns = (metric.normalization.apply(observations), self._goals[slots], *rows)
+        metric, embeddings = self.graph.metric, self.graph.embeddings
+        doublings = self._doublings(slots)
+        slack = (self.steering.slack * 2.0**doublings).astype(np.float32)
+        reach = (self.graph.reach * (1 + STRETCH * doublings)).astype(np.float32)
+        columns = (
+            metric.normalization.apply(observations),
+            self._goals[slots],
+            reach,
+            slack,
+            *rows,
+        )
         split = [in_blocks(column, ROWS) for column in columns]
         blocks = [
-            choose_subgoals(metric.agent, metric.params, embeddings, reach, *block)
+            choose_subgoals(metric.agent, metric.params, embeddings, *block)
             for block in zip(*split, strict=True)
         ]
         landmarks, status, steps = (
@@ -319,11 +331,11 @@ def _choose_landmarks(
     agent: Agent,
     params: Params,
     embeddings: Array,
-    reach: float,
     observations: Array,
     goals: Array,
-    costs: Float[Array, "rows landmarks"],
+    reach: Float[Array, " rows"],
     slack: Float[Array, " rows"],
+    costs: Float[Array, "rows landmarks"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     starts = agent.embed(params, observations)
     to_landmarks = agent.pairwise(params, starts, embeddings).steps
@@ -336,11 +348,11 @@ def _choose_candidates(
     agent: Agent,
     params: Params,
     embeddings: Array,
-    reach: float,
     observations: Array,
     goals: Array,
-    costs: Float[Array, "rows candidates"],
+    reach: Float[Array, " rows"],
     slack: Float[Array, " rows"],
+    costs: Float[Array, "rows candidates"],
     candidates: Int[Array, "rows candidates"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     """The same with a choice of landmarks for each row; what is chosen is the place among them."""
@@ -368,7 +380,7 @@ def choose(
     to_landmarks: Float[Array, "rows landmarks"],
     to_goal: Float[Array, " rows"],
     costs: Float[Array, "rows landmarks"],
-    reach: float,
+    reach: Float[Array, " rows"],
     slack: Float[Array, " rows"],
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     """The landmark to aim at (or `GOAL`), the `Status`, and the steps to go to the goal.
@@ -383,7 +395,7 @@ def choose(
         slack: share of the best path by which the chosen one may be longer.
     """
     through = to_landmarks + costs
-    usable = (to_landmarks <= reach) & jnp.isfinite(costs)
+    usable = (to_landmarks <= reach[:, None]) & jnp.isfinite(costs)
     best = jnp.min(through, axis=1, where=usable, initial=jnp.inf)
     good = usable & (through <= (best * (1 + slack))[:, None])
     farthest = jnp.argmax(jnp.where(good, to_landmarks, -jnp.inf), axis=1)
