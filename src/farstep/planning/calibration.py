@@ -43,8 +43,8 @@ JOINED = 0.99
 """Share of the pairs of landmarks joined at the widest reach that the chosen one must join."""
 
 MARGIN = 1.25
-"""Over the shortest reach that joins the landmarks: its last bridge is a single edge, and a body that
-stops a little short of that landmark could not use it."""
+"""Over the shortest reach that joins the landmarks: its last bridge is a single edge, and a body
+that stops a little short of that landmark could not use it."""
 
 
 @dataclass(frozen=True, eq=False)
