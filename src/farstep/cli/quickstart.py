@@ -12,7 +12,7 @@ from rich.console import Console
 from farstep.core.errors import FarstepError
 
 DATASET = "pointmaze-medium-stitch-v0"
-UPDATES = 10_000
+UPDATES = 12_000
 BASELINE_UPDATES = 10_000_000
 """More than the baseline can do in the time that it is given."""
 
