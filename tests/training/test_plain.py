@@ -24,6 +24,8 @@ def test_two_hundred_updates_follow_the_plain_formulation():
     params, optimizer = state.params, optax.adam(agent.learning_rate).init(state.params)
     slow, fast = plain_update(agent), jax.jit(agent.update)
     sample = jax.jit(lambda key: table.sample(agent.spec(), key))
+    fast_loss = jax.jit(lambda p, b: agent.loss(p, b, root_key(0))[0])
+    slow_loss = jax.jit(lambda p, b: plain_loss(agent, p, b))
     curves = []
     for step in range(200):
         batch = sample(jax.random.fold_in(root_key(1), step))
@@ -36,14 +38,9 @@ def test_two_hundred_updates_follow_the_plain_formulation():
             "policy_goals": batch.goals["policy"].observations,
         }
         if step % 20 == 0:
-            curves.append(
-                (
-                    float(agent.loss(state.params, batch, root_key(0))[0]),
-                    float(plain_loss(agent, params, plain_batch)),
-                )
-            )
+            curves.append((fast_loss(state.params, batch), slow_loss(params, plain_batch)))
         state, _ = fast(state, batch, root_key(0))
         params, optimizer = slow(params, optimizer, plain_batch)
-    ours, plain = np.array(curves).T
+    ours, plain = np.array(curves, float).T
     np.testing.assert_allclose(ours, plain, rtol=1e-4)
     assert ours[-1] < ours[0]
