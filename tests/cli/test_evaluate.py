@@ -34,6 +34,7 @@ def untrained(environment: str | None = NAME, size: int = 2) -> Policy:
         dataset="pointmaze-medium-stitch-v0",
         environment=environment,
         step=1234,
+        source={"digest": "d" * 64, "seed": 3},
     )
 
 
@@ -65,10 +66,14 @@ def test_prints_the_table_and_writes_every_episode(export, tmp_path, capsys):
     assert "seed 4, at most 20 steps, 5 slots" in " ".join(printed.split())
     result = Evaluation.load(out)
     assert [episode.task for episode in result.episodes] == [1, 2, 3, 4, 5]
-    assert json.loads(out.read_text())["protocol"]["policy"] == {
+    described = json.loads(out.read_text())["protocol"]["policy"]
+    assert described.pop("hyperparameters")["latent"] == 8
+    assert described == {
         "path": str(export),
         "agent": "mqe",
+        "normalized": False,
         "dataset": "pointmaze-medium-stitch-v0",
+        "source": {"digest": "d" * 64, "seed": 3},
         "step": 1234,
         "temperature": 0.0,
     }

@@ -213,7 +213,10 @@ class Evaluate:
         described = {
             "path": str(self.run_path),
             "agent": agent_name(policy.agent),
+            "hyperparameters": asdict(policy.agent),
+            "normalized": not policy.normalization.is_identity,
             "dataset": policy.dataset,
+            "source": dict(policy.source),
             "step": policy.step,
             "temperature": temperature,
         }

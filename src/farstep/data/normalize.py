@@ -45,6 +45,11 @@ class Normalization(eqx.Module):
             np.where(std < SMALLEST_STD, np.float32(1), std),
         )
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether observations pass through unchanged."""
+        return not self.mean.any() and bool((self.std == 1).all())
+
     def apply(self, observations: np.ndarray) -> np.ndarray:
         """Raw observations (…, D) to what the networks see."""
         if self.mean.size == 0:
