@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
-from farstep.networks.actors import GaussianActor
+from farstep.core.types import Spaces
+from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
 from farstep.networks.mlp import MLP, LayerNorm, Linear
 
 KEY = jax.random.key(0)
+SPACES = Spaces((3,), "float32", 2)
 
 
 def test_kernels_follow_variance_scaling_over_the_mean_of_fans():
@@ -47,7 +49,7 @@ def test_ensemble_members_are_independent_and_applied_alike():
 
 
 def test_the_critic_embeds_states_and_pairs_by_separate_networks():
-    critic = StateActionEmbedding(3, 2, (8,), 16, members=2, key=KEY)
+    critic = StateActionEmbedding(SPACES, (8,), 16, members=2, key=KEY)
     states, actions = jnp.ones((4, 3)), jnp.zeros((4, 2))
     assert critic.phi(states, actions).shape == critic.psi(states).shape == (2, 4, 16)
     gradients = jax.grad(lambda c: c.phi(states, actions).sum())(critic)
@@ -55,7 +57,7 @@ def test_the_critic_embeds_states_and_pairs_by_separate_networks():
 
 
 def test_the_actor_starts_near_zero_and_knows_its_density():
-    actor = GaussianActor(3, 2, (64, 64), key=KEY)
+    actor = Actor.of(SPACES, (64, 64), KEY)
     policy = actor(jax.random.normal(KEY, (100, 3)), jnp.ones((100, 3)))
     assert float(jnp.abs(policy.mean).max()) < 0.1
     actions = jax.random.normal(KEY, (100, 2))

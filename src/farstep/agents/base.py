@@ -13,9 +13,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Real
 
+from farstep.core.errors import FarstepError
 from farstep.core.types import Batch, BatchSpec, Metrics, Params, Scalar, Spaces
+
+Observations = Real[Array, "batch *obs"]
+"""(B, D) floats or (B, H, W, C) bytes, of states or of goals."""
 
 
 class AgentState(eqx.Module):
@@ -59,7 +63,11 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
-        """Freshly initialised networks for these spaces."""
+        """Freshly initialised networks for these spaces.
+
+        Raises:
+            FarstepError: the method is not defined for them, such as for discrete actions.
+        """
 
     @abc.abstractmethod
     def loss(
@@ -67,28 +75,36 @@ class Agent(abc.ABC):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The scalar that one Adam descends, and the terms it is made of."""
 
-    @abc.abstractmethod
     def act(
         self,
         params: Params,
-        observations: Float[Array, "batch *obs"],
-        goals: Float[Array, "batch *obs"],
+        observations: Observations,
+        goals: Observations,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:
-        """Actions in [−1, 1], (B, A); `temperature` scales the policy's own noise."""
+        """Actions of the networks' `actor`: (B, A) in [−1, 1], or (B,) integers if discrete.
+
+        `temperature` scales the policy's own noise; at 0 it acts deterministically.
+        """
+        return params.actor(observations, goals).act(key, temperature)
 
     def distance(
         self,
         params: Params,
-        observations: Float[Array, "batch *obs"],
-        goals: Float[Array, "batch *obs"],
-        actions: Float[Array, "batch actions"] | None = None,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
     ) -> Distance:
-        """Temporal distance from each state (and action) to its goal, where the method has one."""
+        """Temporal distance from each state (and action) to its goal, where the method has one.
+
+        Raises:
+            TypeError: it has none.
+            FarstepError: it has one of states alone, and actions are given.
+        """
         raise TypeError(f"{type(self).__name__} learns a policy only, it has no distance")
 
-    def embed(self, params: Params, observations: Float[Array, "batch *obs"]) -> Array:
+    def embed(self, params: Params, observations: Observations) -> Array:
         """What `pairwise` needs of each state, (B, …), so that it is computed once a state.
 
         The states themselves, unless the method's distance is one between embeddings.
@@ -103,6 +119,18 @@ class Agent(abc.ABC):
 
         # Start by start: the networks see C rows at a time, not B × C.
         return jax.lax.map(from_one, starts)
+
+    def move_targets(self, params: Params) -> Params:
+        """The networks after an update, their target networks (if any) moved by τ."""
+        return params
+
+    def require_continuous(self, spaces: Spaces, remedy: str) -> None:
+        """Raises FarstepError if actions are discrete; `remedy` says what to do instead."""
+        if spaces.discrete:
+            raise FarstepError(
+                f"{type(self).__name__} improves its policy by the gradient of a critic in the "
+                f"action, and these actions are discrete: {remedy}"
+            )
 
     def optimizer(self) -> optax.GradientTransformation:
         """One Adam over all parameters."""
@@ -119,6 +147,6 @@ class Agent(abc.ABC):
         """One gradient step: pure, jittable, vmappable over seeds."""
         gradients, metrics = jax.grad(self.loss, has_aux=True)(state.params, batch, key)
         updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = self.move_targets(optax.apply_updates(state.params, updates))
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         return AgentState(params, optimizer, state.step + 1), metrics

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Scalar, Spaces
+from farstep.agents.base import Agent, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
-from farstep.networks.actors import GaussianActor
+from farstep.networks.actors import Actor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +25,21 @@ class GCBC(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(self.batch_size, goals={"policy": GoalSpec(law="uniform")})
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GaussianActor:
-        (observation,) = spaces.observation_shape
-        return GaussianActor(observation, spaces.action_size, self.hidden, key=key)
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor:
+        return Actor.of(spaces, self.hidden, key)
 
     def loss(
-        self, params: GaussianActor, batch: Batch, key: Key[Array, ""]
+        self, params: Actor, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         policy = params(batch.observations, batch.goals["policy"].observations)
         return behaviour_cloning(policy.log_prob(batch.actions))
 
     def act(
         self,
-        params: Params,
-        observations: Float[Array, "batch *obs"],
-        goals: Float[Array, "batch *obs"],
+        params: Actor,
+        observations: Observations,
+        goals: Observations,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:
-        return jnp.clip(params(observations, goals).sample(key, temperature), -1, 1)
+        return params(observations, goals).act(key, temperature)

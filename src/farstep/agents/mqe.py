@@ -15,22 +15,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance
+from farstep.agents.base import Agent, Distance, Observations
 from farstep.core.types import (
     Batch,
     BatchSpec,
     GoalSpec,
     Metrics,
     Params,
-    Scalar,
     Spaces,
     WaypointLaw,
     WaypointSpec,
 )
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
-from farstep.losses.policy import ddpg_bc
-from farstep.networks.actors import GaussianActor
+from farstep.losses.policy import PolicyGoals, policy_improvement
+from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
 from farstep.quasimetrics import mrn, pairwise_mrn
 
@@ -39,7 +38,7 @@ class MQENetworks(eqx.Module):
     """The ensemble of (φ, ψ) and the policy."""
 
     critic: StateActionEmbedding
-    actor: GaussianActor
+    actor: Actor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class MQE(Agent):
     clip: float = 5.0
     invariance: Literal["logged", "cross", "off"] = "logged"
     alpha: float = 0.1
-    policy_goals: Literal["cross", "paired"] = "cross"
+    policy_goals: PolicyGoals = "cross"
     members: int = 2
     groups: int = 8
     latent: int = 512
@@ -96,18 +95,13 @@ class MQE(Agent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> MQENetworks:
-        (observation,) = spaces.observation_shape
+        self.require_continuous(spaces, "train gcbc, or gciql with --policy-loss awr.")
         critic_key, actor_key = jax.random.split(key)
         return MQENetworks(
             critic=StateActionEmbedding(
-                observation,
-                spaces.action_size,
-                self.hidden,
-                self.latent,
-                members=self.members,
-                key=critic_key,
+                spaces, self.hidden, self.latent, members=self.members, key=critic_key
             ),
-            actor=GaussianActor(observation, spaces.action_size, self.hidden, key=actor_key),
+            actor=Actor.of(spaces, self.hidden, actor_key),
         )
 
     def loss(
@@ -148,38 +142,18 @@ class MQE(Agent):
     def actor_loss(self, params: MQENetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """DDPG+BC on the learned distance, L_π (Eq. 15); the critic's parameters are fixed."""
         critic = jax.lax.stop_gradient(params.critic)
-        own_goals = batch.goals["policy"].observations
-        behaviour = params.actor(batch.observations, own_goals)
-        if self.policy_goals == "paired":
-            q_goals, policy = own_goals, behaviour
-        else:
-            # Rows are independent draws, so their neighbour's goal is any other row's goal.
-            q_goals = jnp.roll(own_goals, 1, axis=0)
-            policy = params.actor(batch.observations, q_goals)
 
-        actions = jnp.clip(policy.mean, -1, 1)
-        distances = mrn(critic.phi(batch.observations, actions), critic.psi(q_goals), self.groups)
-        loss, metrics = ddpg_bc(
-            -jnp.max(distances, axis=0), behaviour.log_prob(batch.actions), alpha=self.alpha
-        )
-        metrics["actor/mse"] = jnp.mean(jnp.square(behaviour.mean - batch.actions))
-        return loss, metrics
+        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
+            phi = critic.phi(batch.observations, actions)
+            return -jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
 
-    def act(
-        self,
-        params: Params,
-        observations: Float[Array, "batch *obs"],
-        goals: Float[Array, "batch *obs"],
-        key: Key[Array, ""],
-        temperature: Scalar = 0.0,
-    ) -> Array:
-        return jnp.clip(params.actor(observations, goals).sample(key, temperature), -1, 1)
+        return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
 
     def distance(
         self,
         params: Params,
-        observations: Float[Array, "batch *obs"],
-        goals: Float[Array, "batch *obs"],
+        observations: Observations,
+        goals: Observations,
         actions: Float[Array, "batch actions"] | None = None,
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
@@ -189,7 +163,7 @@ class MQE(Agent):
         return Distance(nats, nats / -math.log(self.discount))
 
     def embed(
-        self, params: Params, observations: Float[Array, "batch *obs"]
+        self, params: Params, observations: Observations
     ) -> Float[Array, "batch members latent"]:
         """ψ(s) of every member."""
         return jnp.moveaxis(params.critic.psi(observations), 0, 1)

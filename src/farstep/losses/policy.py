@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
-from farstep.core.types import Metrics
+from farstep.core.types import Batch, Metrics
+
+PolicyGoals = Literal["cross", "paired"]
+"""Goals of a policy's q term: those of other rows of the batch, or each row's own."""
 
 
 def behaviour_cloning(
@@ -32,3 +38,62 @@ def ddpg_bc(
     bc_loss, metrics = behaviour_cloning(log_probs)
     loss = q_loss + alpha * bc_loss
     return loss, metrics | {"actor/loss": loss, "actor/q": jnp.mean(q_values)}
+
+
+def policy_improvement(
+    actor: Callable[[Array, Array], Any],
+    q: Callable[[Array, Array], Float[Array, " batch"]],
+    batch: Batch,
+    *,
+    alpha: float,
+    goals: PolicyGoals,
+) -> tuple[Float[Array, ""], Metrics]:
+    """DDPG+BC of a policy on a critic: raise q of its own actions, stay near the logged ones.
+
+    Cloning is always towards the row's own goal, which the logged action led to.
+
+    Args:
+        actor: from observations and goals to a distribution.
+        q: from actions and goals to each row's value; its critic's parameters must be fixed.
+        goals: what the q term aims at.
+    """
+    own = batch.goals["policy"].observations
+    behaviour = actor(batch.observations, own)
+    if goals == "paired":
+        q_goals, policy = own, behaviour
+    else:
+        q_goals = goals_of_other_rows(own)
+        policy = actor(batch.observations, q_goals)
+    log_probs = behaviour.log_prob(batch.actions)
+    loss, metrics = ddpg_bc(q(policy.mode, q_goals), log_probs, alpha=alpha)
+    metrics["actor/mse"] = jnp.mean(jnp.square(behaviour.mean - batch.actions))
+    return loss, metrics
+
+
+def goals_of_other_rows(goals: Real[Array, "batch *obs"]) -> Real[Array, "batch *obs"]:
+    """Each row's neighbour's goal: rows are independent draws, so it is any other row's goal."""
+    return jnp.roll(goals, 1, axis=0)
+
+
+def advantage_weighted(
+    log_probs: Float[Array, " batch"],
+    advantages: Float[Array, " batch"],
+    *,
+    alpha: float,
+    ceiling: float = 100.0,
+) -> tuple[Float[Array, ""], Metrics]:
+    """`−mean min(exp(α·A), ceiling)·log π` (Peng et al. 2019), cloning what did better than V.
+
+    Args:
+        log_probs: log π of the logged actions.
+        advantages: A, with no gradient wanted.
+        alpha: α, inverse temperature.
+    """
+    weights = jnp.minimum(jnp.exp(alpha * jax.lax.stop_gradient(advantages)), ceiling)
+    loss = -jnp.mean(weights * log_probs)
+    return loss, {
+        "actor/loss": loss,
+        "actor/bc_loss": -jnp.mean(log_probs),
+        "actor/advantage": jnp.mean(advantages),
+        "actor/weight": jnp.mean(weights),
+    }

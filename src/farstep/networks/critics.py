@@ -1,4 +1,4 @@
-"""Embeddings whose quasimetric is the temporal distance."""
+"""Values and embeddings of states, actions and goals."""
 
 from __future__ import annotations
 
@@ -6,11 +6,62 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
+from farstep.core.rng import stream_key
+from farstep.core.types import Spaces
+from farstep.networks.encoders import (
+    ActionVector,
+    Encoder,
+    Observations,
+    encode,
+    join,
+    joined_shape,
+    make_encoder,
+)
 from farstep.networks.mlp import MLP
+
+
+class Embedding(eqx.Module):
+    """An ensemble from an observation, and vectors beside it, into a latent space.
+
+    Its members share the encoder, which vectors do not have.
+    """
+
+    encoder: Encoder
+    members: MLP
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int],
+        latent: int,
+        *,
+        beside: int = 0,
+        members: int = 1,
+        layer_norm: bool = True,
+        key: Key[Array, ""],
+    ):
+        """
+        Args:
+            shape: of the observation.
+            beside: total size of the vectors that come with it.
+        """
+        encoder = make_encoder(shape, stream_key(key, "encoder", 0))
+        self.encoder = encoder
+        self.members = make_ensemble(
+            lambda k: MLP(
+                encoder.features + beside, (*hidden, latent), layer_norm=layer_norm, key=k
+            ),
+            members,
+            key,
+        )
+
+    def __call__(
+        self, observations: Observations, *beside: Float[Array, "batch _"]
+    ) -> Float[Array, "members batch latent"]:
+        return apply_ensemble(self.members, encode(self.encoder, observations, *beside))
 
 
 class StateActionEmbedding(eqx.Module):
@@ -18,11 +69,13 @@ class StateActionEmbedding(eqx.Module):
 
     state_action: MLP
     state: MLP
+    state_action_encoder: Encoder
+    state_encoder: Encoder
+    action_vector: ActionVector
 
     def __init__(
         self,
-        observation: int,
-        actions: int,
+        spaces: Spaces,
         hidden: Sequence[int],
         latent: int,
         *,
@@ -30,22 +83,65 @@ class StateActionEmbedding(eqx.Module):
         key: Key[Array, ""],
     ):
         phi_key, psi_key = jax.random.split(key)
-        widths = (*hidden, latent)
+        shape, widths = spaces.observation_shape, (*hidden, latent)
+        phi_encoder = make_encoder(shape, stream_key(phi_key, "encoder", 0))
+        psi_encoder = make_encoder(shape, stream_key(psi_key, "encoder", 0))
+        phi_inputs = phi_encoder.features + spaces.action_size
         self.state_action = make_ensemble(
-            lambda k: MLP(observation + actions, widths, layer_norm=True, key=k), members, phi_key
+            lambda k: MLP(phi_inputs, widths, layer_norm=True, key=k), members, phi_key
         )
         self.state = make_ensemble(
-            lambda k: MLP(observation, widths, layer_norm=True, key=k), members, psi_key
+            lambda k: MLP(psi_encoder.features, widths, layer_norm=True, key=k), members, psi_key
         )
+        self.state_action_encoder = phi_encoder
+        self.state_encoder = psi_encoder
+        self.action_vector = ActionVector(spaces.action_size, spaces.discrete)
 
     def phi(
-        self, observations: Float[Array, "*batch obs"], actions: Float[Array, "*batch actions"]
-    ) -> Float[Array, "members *batch latent"]:
+        self, observations: Observations, actions: Array
+    ) -> Float[Array, "members batch latent"]:
         """φ(s, a) of each member."""
-        return apply_ensemble(self.state_action, jnp.concatenate([observations, actions], axis=-1))
+        features = encode(self.state_action_encoder, observations, self.action_vector(actions))
+        return apply_ensemble(self.state_action, features)
 
-    def psi(
-        self, observations: Float[Array, "*batch obs"]
-    ) -> Float[Array, "members *batch latent"]:
+    def psi(self, observations: Observations) -> Float[Array, "members batch latent"]:
         """ψ(s) of each member."""
-        return apply_ensemble(self.state, observations)
+        return apply_ensemble(self.state, self.state_encoder(observations))
+
+
+class GoalValue(eqx.Module):
+    """V(s, g): one number a member, from [s; g]."""
+
+    embedding: Embedding
+
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
+        shape = joined_shape(spaces.observation_shape)
+        self.embedding = Embedding(shape, hidden, 1, members=members, key=key)
+
+    def __call__(
+        self, observations: Observations, goals: Observations
+    ) -> Float[Array, "members batch"]:
+        return self.embedding(join(observations, goals))[..., 0]
+
+
+class GoalActionValue(eqx.Module):
+    """Q(s, a, g): one number a member, from [s; g] and a."""
+
+    embedding: Embedding
+    action_vector: ActionVector
+
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
+        self.embedding = Embedding(
+            joined_shape(spaces.observation_shape),
+            hidden,
+            1,
+            beside=spaces.action_size,
+            members=members,
+            key=key,
+        )
+        self.action_vector = ActionVector(spaces.action_size, spaces.discrete)
+
+    def __call__(
+        self, observations: Observations, goals: Observations, actions: Array
+    ) -> Float[Array, "members batch"]:
+        return self.embedding(join(observations, goals), self.action_vector(actions))[..., 0]
