@@ -90,12 +90,15 @@ class BatchSpec:
         goals: goal law by name.
         waypoint: the waypoint law, if the agent uses waypoints.
         successors: offsets h ≥ 1 by name; each gives the state `min(i + h, end)`.
+        capped_by: for a successor's name, the goal that it must not lie beyond; a goal that does
+            not lie in the row's future caps nothing.
     """
 
     size: int
     goals: Mapping[str, GoalSpec] = field(default_factory=dict)
     waypoint: WaypointSpec | None = None
     successors: Mapping[str, int] = field(default_factory=dict)
+    capped_by: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -104,12 +107,16 @@ class BatchSpec:
             goal = self.goals.get(self.waypoint.goal)
             if goal is None or goal.future != 1.0:
                 raise ValueError(f"waypoints need a goal '{self.waypoint.goal}' with future = 1")
+        for successor, goal in self.capped_by.items():
+            if successor not in self.successors or goal not in self.goals:
+                raise ValueError(f"'{successor}' capped by '{goal}': both must be asked for")
 
 
 class Sampled(eqx.Module):
     """States drawn for each row, and how many steps ahead of it they lie.
 
-    `offsets` is −1 where the state is not known to lie in the row's future (a random goal).
+    `offsets` is −1 where the state is not known to lie in the row's future (a random goal), and 0
+    where it is the row's own state.
     """
 
     observations: Array

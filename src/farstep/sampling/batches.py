@@ -72,6 +72,9 @@ def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> Draw:
     successors = {}
     for name, horizon in spec.successors.items():
         offsets = jnp.minimum(horizon, ends - rows)
+        if name in spec.capped_by:
+            _, goal_offsets = goals[spec.capped_by[name]]
+            offsets = jnp.where(goal_offsets < 0, offsets, jnp.minimum(offsets, goal_offsets))
         successors[name] = (rows + offsets, offsets)
     return Draw(rows, goals, waypoint, successors)
 

@@ -48,7 +48,8 @@ def goal_indices(
         random_indices: uniformly drawn valid steps, one a row.
 
     Returns:
-        The goals' indices and their offsets from i; −1 where the goal is a random step.
+        The goals' indices and their offsets from i; −1 where the goal is a random step, unless
+        the random step is i itself.
     """
     law_key, choice_key = jax.random.split(key)
     steps_left = episode_ends - indices
@@ -63,5 +64,6 @@ def goal_indices(
     choice = jax.random.uniform(choice_key, indices.shape)
     is_current = choice < spec.current
     is_random = choice >= spec.current + spec.future
-    offsets = jnp.where(is_random, -1, jnp.where(is_current, 0, future))
+    random_offsets = jnp.where(random_indices == indices, 0, -1)
+    offsets = jnp.where(is_random, random_offsets, jnp.where(is_current, 0, future))
     return jnp.where(is_random, random_indices, indices + offsets), offsets
