@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +17,11 @@ from farstep.evaluation.results import Evaluation
 MISSING = "–"
 
 Cells = list[list[str]]
-"""Rows of text, the header first; the last row is the mean over tasks."""
+"""Rows of text, the header first."""
 
 
 def evaluation_cells(evaluation: Evaluation) -> Cells:
-    """One evaluation: a row a task, then the mean.
+    """One evaluation: a row a task, then their mean.
 
     `steps` is the mean length of all episodes, `to success` that of the successful ones, and
     `metres left` the mean distance to the goal at the end.
@@ -61,7 +63,7 @@ def evaluation_cells(evaluation: Evaluation) -> Cells:
 
 
 def comparison_cells(evaluations: Mapping[str, Evaluation]) -> Cells:
-    """Several evaluations of one environment: a column each, success % and interval a task.
+    """Several evaluations of one environment: a column each, a row a task, then their mean.
 
     Raises:
         FarstepError: nothing to compare, or evaluations of different environments or tasks, whose
@@ -102,14 +104,15 @@ def protocol_line(evaluation: Evaluation) -> str:
     )
 
 
-def rich_table(cells: Cells) -> Table:
-    """The cells for the terminal, the last row set off as the mean."""
+def rich_table(cells: Cells, *, summary: bool = True) -> Table:
+    """The cells for the terminal, the last row set off if it sums up the others."""
     table = Table(box=box.SIMPLE_HEAD)
     for column, name in enumerate(cells[0]):
         table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
     for number, row in enumerate(cells[1:], start=1):
-        last = number == len(cells) - 1
-        table.add_row(*row, style="bold" if last else None, end_section=number == len(cells) - 2)
+        last = summary and number == len(cells) - 1
+        before_last = summary and number == len(cells) - 2
+        table.add_row(*row, style="bold" if last else None, end_section=before_last)
     return table
 
 
@@ -128,6 +131,49 @@ def markdown_table(cells: Cells) -> str:
         return "| " + " | ".join(padded) + " |"
 
     return "\n".join([line(escaped[0]), line(rule), *map(line, escaped[1:])])
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{symbol: f"\\{symbol}" for symbol in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    ">": "$>$",
+    "λ": r"$\lambda$",
+    "κ": r"$\kappa$",
+    "∞": r"$\infty$",
+}
+"""What LaTeX needs in place of a character."""
+
+
+def latex_table(cells: Cells) -> str:
+    """The cells as a LaTeX tabular with booktabs' rules."""
+
+    def line(row: Sequence[str]) -> str:
+        escaped = ["".join(LATEX.get(letter, letter) for letter in text) for text in row]
+        return " & ".join(escaped) + r" \\"
+
+    columns = "l" + "r" * (len(cells[0]) - 1)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line(cells[0]),
+            r"\midrule",
+            *map(line, cells[1:]),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def csv_table(cells: Cells) -> str:
+    """The cells as comma-separated values."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(cells)
+    return text.getvalue()
 
 
 def _percent(rate: float) -> str:

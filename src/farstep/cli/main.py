@@ -45,6 +45,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
     },
     "train": Command("farstep.cli.train", "DefaultTrain", "Train an agent on a dataset."),
     "eval": Command("farstep.cli.evaluate", "Evaluate", "Measure a policy's success rates."),
+    "compare": Command(
+        "farstep.cli.compare", "Compare", "Put runs in one table beside the published numbers."
+    ),
     "plot": {
         "distance": Command(
             "farstep.cli.plot", "PlotDistance", "Draw the learned distance over the maze."

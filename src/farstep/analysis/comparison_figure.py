@@ -1,0 +1,87 @@
+"""A comparison as a picture: every run and mean by dataset, and performance profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
+
+from farstep.analysis.comparison import THRESHOLDS, Comparison
+
+COLUMNS = 3
+"""Most panels beside each other."""
+
+MARK: dict[str, Any] = {"marker": "D", "mfc": "none", "mec": "black", "ms": 6, "ls": ""}
+PUBLISHED = Line2D([], [], label="published", **MARK)
+
+
+def draw_comparison(comparison: Comparison) -> Figure:
+    """One panel a dataset, and one of performance profiles where there are any.
+
+    In a dataset's panel a dot is a run, a bar the mean with its 95 % interval over seeds, and a
+    diamond what is published.
+    """
+    panels = len(comparison.datasets) + bool(comparison.profiles)
+    columns = min(COLUMNS, panels)
+    rows = -(-panels // columns)
+    height = 1.4 + 0.32 * len(comparison.methods)
+    figure = Figure(figsize=(4.6 * columns + 0.8, rows * max(height, 2.6)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    colours = {
+        method: matplotlib.color_sequences["tab10"][number % 10]
+        for number, method in enumerate(comparison.methods)
+    }
+    for axes, dataset in zip(grid, comparison.datasets, strict=False):
+        _draw_dataset(axes, comparison, dataset, colours)
+    if comparison.profiles:
+        _draw_profiles(grid[panels - 1], comparison, colours)
+    for axes in grid[panels:]:
+        axes.set_axis_off()
+    if any(cell.published for cell in comparison.cells):
+        figure.legend(handles=[PUBLISHED], loc="outside lower right", fontsize=9, frameon=False)
+    return figure
+
+
+def _draw_dataset(
+    axes: Axes, comparison: Comparison, dataset: str, colours: Mapping[str, ColorType]
+) -> None:
+    cells = [cell for cell in comparison.cells if cell.dataset == dataset]
+    for row, cell in enumerate(cells):
+        colour = colours[cell.method]
+        figures = comparison.aggregate(cell)
+        axes.barh(row, 100 * figures.mean, height=0.62, color=colour, alpha=0.35)
+        if figures.mean_interval is not None:
+            low, high = (100 * end for end in figures.mean_interval)
+            axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
+        axes.plot(100 * cell.values, np.full(len(cell.values), row), "o", color=colour, ms=4)
+        if cell.published is not None:
+            axes.plot(100 * cell.published.success, row, **MARK)
+    axes.set_yticks(range(len(cells)), [cell.method for cell in cells])
+    axes.set(title=dataset, xlabel="success %", xlim=(-2, 102), ylim=(len(cells) - 0.4, -0.6))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_profiles(axes: Axes, comparison: Comparison, colours: Mapping[str, ColorType]) -> None:
+    for profile in comparison.profiles:
+        colour = colours[profile.method]
+        axes.step(
+            100 * THRESHOLDS, profile.fractions, where="post", color=colour, label=profile.method
+        )
+        if profile.band is not None:
+            axes.fill_between(
+                100 * THRESHOLDS, *profile.band, step="post", color=colour, alpha=0.15, linewidth=0
+            )
+    axes.set(
+        title="performance profiles", xlabel="τ (success %)", ylabel="fraction of runs above τ"
+    )
+    axes.set(xlim=(-1, 101), ylim=(-0.02, 1.03))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)

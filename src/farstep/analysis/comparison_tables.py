@@ -1,0 +1,229 @@
+"""A comparison as tables: success in %, for the terminal, Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from farstep.analysis.comparison import THRESHOLDS, Aggregate, Cell, Comparison
+from farstep.analysis.published import PublishedResult
+from farstep.analysis.tables import MISSING, Cells, csv_table, latex_table, markdown_table
+from farstep.evaluation.intervals import Interval
+
+PROFILE_STEPS = (0, 10, 25, 50, 75, 90)
+"""Thresholds, in %, of a profile's table."""
+
+
+def result_cells(comparison: Comparison) -> Cells:
+    """Every method on every dataset, beside what is published for its agent."""
+    cells = [
+        ["dataset", "method", "seeds", "each", "mean ± s.e.", "95 %", "IQM", "95 %", "published"]
+    ]
+    for cell in comparison.cells:
+        figures = comparison.aggregate(cell)
+        cells.append(
+            [
+                cell.dataset,
+                cell.method,
+                seeds_of(cell),
+                " ".join(_percent(value) for value in cell.values),
+                *_figures(figures),
+                published_text(cell.published),
+            ]
+        )
+    return cells
+
+
+def overall_cells(comparison: Comparison) -> Cells:
+    """Every method over the datasets that all share."""
+    cells = [["method", "runs", "mean", "95 %", "IQM", "95 %"]]
+    for method, figures in comparison.overall.items():
+        cells.append([method, str(figures.runs), *_figures(figures)])
+    return cells
+
+
+def improvement_cells(comparison: Comparison) -> Cells:
+    """The probability of improvement of every pair of methods."""
+    cells = [["X", "Y", "P(X > Y)", "95 %", "datasets"]]
+    for one in comparison.improvements:
+        interval = one.interval
+        cells.append(
+            [
+                one.method,
+                one.other,
+                f"{one.probability:.2f}",
+                MISSING if interval is None else f"{interval.low:.2f}–{interval.high:.2f}",
+                str(len(one.datasets)),
+            ]
+        )
+    return cells
+
+
+def profile_cells(comparison: Comparison, percents: Sequence[int] = PROFILE_STEPS) -> Cells:
+    """The fraction of each method's runs whose success is above each threshold."""
+    columns = [int(np.argmin(np.abs(100 * THRESHOLDS - percent))) for percent in percents]
+    cells = [["method", *(f"> {percent} %" for percent in percents)]]
+    for profile in comparison.profiles:
+        cells.append([profile.method, *(f"{profile.fractions[c]:.2f}" for c in columns)])
+    return cells
+
+
+def run_cells(comparison: Comparison) -> Cells:
+    """One row a run, for a reader's own statistics: rates in [0, 1], unrounded."""
+    tasks = sorted({task for cell in comparison.cells for one in cell.scores for task in one.tasks})
+    cells = [["dataset", "method", "agent", "seed", "success", *(f"task{t}" for t in tasks), "run"]]
+    for cell in comparison.cells:
+        for score in cell.scores:
+            cells.append(
+                [
+                    cell.dataset,
+                    cell.method,
+                    score.agent,
+                    "" if score.seed is None else str(score.seed),
+                    repr(score.success),
+                    *(repr(score.tasks[t]) if t in score.tasks else "" for t in tasks),
+                    str(score.source),
+                ]
+            )
+    return cells
+
+
+def protocol_lines(comparison: Comparison) -> list[str]:
+    """How each method's runs became numbers, a line for every protocol."""
+    lines: dict[str, list[str]] = {}
+    for cell in comparison.cells:
+        protocol = cell.scores[0].protocol
+        updates = protocol["updates"]
+        after = ", ".join(f"{step:,}" for step in updates)
+        number = (
+            f"the evaluation after {after} updates"
+            if len(updates) == 1
+            else f"the mean of the evaluations after {after} updates"
+        )
+        line = (
+            f"{cell.dataset}: a run's number is {number}, {len(protocol['tasks'])} tasks × "
+            f"{protocol['episodes per task']} episodes, temperature {protocol['temperature']:g}"
+        )
+        lines.setdefault(line, []).append(cell.method)
+    return [f"{line} ({', '.join(methods)})." for line, methods in lines.items()]
+
+
+def tables(comparison: Comparison) -> dict[str, Cells]:
+    """All tables that have something to say, by title."""
+    found = {"Success in %": result_cells(comparison)}
+    if comparison.overall:
+        shared = ", ".join(comparison.shared_datasets)
+        found[f"Over {shared}"] = overall_cells(comparison)
+    if comparison.improvements:
+        found["Probability of improvement"] = improvement_cells(comparison)
+    if comparison.profiles:
+        found["Fraction of runs above a success rate"] = profile_cells(comparison)
+    return found
+
+
+def explanation(comparison: Comparison) -> str:
+    """What the columns mean, in a paragraph."""
+    sources = {cell.published.source for cell in comparison.cells if cell.published is not None}
+    published = f" Published: {'; '.join(sorted(sources))}." if sources else ""
+    return (
+        "s.e.: standard error over seeds. IQM: interquartile mean. 95 %: percentile intervals of "
+        f"{comparison.resamples:,} bootstrap resamples of the seeds within each dataset "
+        f"(seed {comparison.seed}); none where a method has a single seed. P(X > Y): the "
+        f"probability that a run of X scores higher than one of Y, ties counting half.{published}"
+    )
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """The whole comparison as a Markdown document."""
+    parts = []
+    for title, cells in tables(comparison).items():
+        parts += [f"## {title}", markdown_table(cells)]
+    parts += [explanation(comparison), "## How it was measured"]
+    parts.append("\n".join(f"- {line}" for line in protocol_lines(comparison)))
+    if comparison.notes:
+        parts.append("## To be noted")
+        parts.append("\n".join(f"- {note}" for note in comparison.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """The tables as LaTeX tabulars, each under a comment with its title."""
+    parts = [f"% {title}\n{latex_table(cells)}" for title, cells in tables(comparison).items()]
+    comments = [explanation(comparison), *protocol_lines(comparison), *comparison.notes]
+    said = "\n".join(f"% {line}" for text in comments for line in text.splitlines())
+    return "\n\n".join([*parts, said]) + "\n"
+
+
+def as_csv(comparison: Comparison) -> dict[str, str]:
+    """Files by name: the figures of every method, every run, and the profiles."""
+    profiles = [["method", "threshold", "fraction", "low", "high"]]
+    for profile in comparison.profiles:
+        ends = profile.band or (np.full(len(THRESHOLDS), np.nan),) * 2
+        for row in zip(THRESHOLDS, profile.fractions, *ends, strict=True):
+            numbers = ["" if np.isnan(value) else f"{value:.6g}" for value in row]
+            profiles.append([profile.method, *numbers])
+    return {
+        "comparison.csv": csv_table(_summary_cells(comparison)),
+        "runs.csv": csv_table(run_cells(comparison)),
+        "improvement.csv": csv_table(improvement_cells(comparison)),
+        "profiles.csv": csv_table(profiles),
+    }
+
+
+def seeds_of(cell: Cell) -> str:
+    """The seeds of a cell's runs, neighbours as a range; a question mark where one is not told."""
+    seeds = [score.seed for score in cell.scores if score.seed is not None]
+    unknown = ["?"] * (len(cell.scores) - len(seeds))
+    if not unknown and len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]}–{seeds[-1]}"
+    return " ".join([*map(str, seeds), *unknown])
+
+
+def published_text(result: PublishedResult | None) -> str:
+    """A published mean with its standard error, in %."""
+    if result is None:
+        return MISSING
+    return f"{_percent(result.success)} ± {_percent(result.standard_error)}"
+
+
+def _summary_cells(comparison: Comparison) -> Cells:
+    """`result_cells` for a machine: one number a column, rates in [0, 1]."""
+    header = ["dataset", "method", "runs", "mean", "standard_error", "mean_low", "mean_high"]
+    header += ["iqm", "iqm_low", "iqm_high", "published", "published_standard_error"]
+    cells = [header]
+    for cell in comparison.cells:
+        figures = comparison.aggregate(cell)
+        published = cell.published
+        numbers = [
+            figures.mean,
+            figures.standard_error,
+            *(figures.mean_interval or (None, None)),
+            figures.interquartile_mean,
+            *(figures.interquartile_interval or (None, None)),
+            published and published.success,
+            published and published.standard_error,
+        ]
+        texts = ["" if number is None else f"{number:.6g}" for number in numbers]
+        cells.append([cell.dataset, cell.method, str(figures.runs), *texts])
+    return cells
+
+
+def _figures(figures: Aggregate) -> list[str]:
+    mean = _percent(figures.mean)
+    if figures.standard_error is not None:
+        mean += f" ± {_percent(figures.standard_error)}"
+    return [
+        mean,
+        _range(figures.mean_interval),
+        _percent(figures.interquartile_mean),
+        _range(figures.interquartile_interval),
+    ]
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
+
+
+def _range(interval: Interval | None) -> str:
+    return MISSING if interval is None else f"{_percent(interval.low)}–{_percent(interval.high)}"

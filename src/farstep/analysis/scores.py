@@ -1,0 +1,256 @@
+"""A run's number: its success, how it was measured, and with which settings it was trained.
+
+Two sources give one: a run directory, whose evaluations while training are averaged as papers do,
+and a result file of `farstep eval`. Both are reduced to a `Score`, which keeps everything that has
+to be equal for two numbers to be averaged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farstep.agents.registry import agent_name
+from farstep.core.errors import FarstepError
+from farstep.envs.catalog import environment as find_environment
+from farstep.evaluation.results import Evaluation
+from farstep.evaluation.rollout import SLOTS
+from farstep.training.checkpoint import SUCCESS
+from farstep.training.config import RunConfig
+from farstep.training.run import CONFIG, Run
+
+LAST_EVALUATIONS = 3
+"""How many evaluations of a run its number is the mean of (OGBench's protocol)."""
+
+SIMULATORS = ("ogbench", "mujoco")
+"""Packages whose version is the environments' version."""
+
+BOOKKEEPING = frozenset(
+    {
+        "steps",
+        "seed",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "evaluate_every",
+        "evaluation_episodes",
+        "validation_batches",
+        "normalize",
+    }
+)
+"""Training settings that change no number, or that a protocol names in another way.
+
+Every other training setting belongs to the protocol, those of later versions included.
+"""
+
+NOT_TOLD = "not told"
+"""Stands in a protocol for what an older file does not record."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One trained policy's success.
+
+    Attributes:
+        source: the run directory or result file.
+        name: what the user calls the method; its agent's name, and whether it plans, otherwise.
+        agent: name of the agent.
+        dataset: name of the data.
+        seed: of the training; None where the file does not tell.
+        success: mean over tasks (and evaluations) of the success rate, in [0, 1].
+        tasks: the same for each task.
+        protocol: how it was trained and measured, apart from hyperparameters, as JSON values.
+        hyperparameters: of the agent; None where the file does not tell.
+        remark: what a reader should know of this one run, such as that it ended early.
+    """
+
+    source: Path
+    name: str
+    agent: str
+    dataset: str
+    seed: int | None
+    success: float
+    tasks: Mapping[int, float]
+    protocol: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any] | None
+    remark: str | None = None
+
+    @property
+    def planned(self) -> bool:
+        """Whether the policy was steered by a plan."""
+        return self.protocol["planning"] is not None
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that must be equal in runs that are averaged, by name."""
+        if self.hyperparameters is None:
+            return {**self.protocol, "hyperparameters": NOT_TOLD}
+        agent = {f"agent.{name}": value for name, value in self.hyperparameters.items()}
+        return {**self.protocol, "hyperparameters": "told", **agent}
+
+
+def read_scores(
+    path: Path, name: str | None = None, *, evaluations: int = LAST_EVALUATIONS
+) -> list[Score]:
+    """The scores at `path`: a result file, a run directory, or a directory of runs at any depth.
+
+    Args:
+        name: what to call the method.
+        evaluations: how many of a run's last evaluations to average.
+
+    Raises:
+        FarstepError: there is neither, or a run was never evaluated.
+    """
+    if path.is_dir():
+        runs = list(_runs_below(path))
+        if not runs:
+            raise FarstepError(
+                f"{path} holds no run (a directory with {CONFIG}). Name run directories, "
+                "directories of them, or result files of 'farstep eval --out'."
+            )
+        return [run_score(run, name, evaluations=evaluations) for run in runs]
+    return [result_score(path, name)]
+
+
+def run_score(path: Path, name: str | None = None, *, evaluations: int = LAST_EVALUATIONS) -> Score:
+    """The number of a run directory: the mean over tasks of its last evaluations.
+
+    Raises:
+        FarstepError: no run, or one without evaluations.
+    """
+    run = Run.open(path)
+    config = run.config
+    records = run.records("eval")[-evaluations:]
+    if not records:
+        raise FarstepError(
+            f"{path} has no evaluation yet: {SUCCESS} is measured while training if the data name "
+            "an environment, or afterwards by 'farstep eval'."
+        )
+    agent = agent_name(config.agent)
+    remark = None
+    if records[-1]["step"] < config.training.steps:
+        remark = (
+            f"last evaluated after {records[-1]['step']:,} of {config.training.steps:,} updates"
+        )
+    return Score(
+        source=path,
+        name=name or agent,
+        agent=agent,
+        dataset=config.dataset.name,
+        seed=config.training.seed,
+        success=_rate(np.mean([record[SUCCESS] for record in records])),
+        tasks=_mean_by_task(records),
+        protocol=_run_protocol(config, records) | _simulator_versions(path),
+        hyperparameters=_as_json(asdict(config.agent)),
+        remark=remark,
+    )
+
+
+def result_score(path: Path, name: str | None = None) -> Score:
+    """The number in a result file of `farstep eval`.
+
+    Raises:
+        FarstepError: the file cannot be read, is no such result, or is not of a trained policy.
+    """
+    result = Evaluation.load(path)
+    protocol = result.protocol
+    policy = protocol.get("policy")
+    if policy is None:
+        raise FarstepError(f"{path} does not tell which policy it measured.")
+    source = policy.get("source", {})
+    planning = _planning(policy.get("planning"))
+    agent = policy["agent"]
+    versions = protocol["versions"]
+    return Score(
+        source=path,
+        name=name or (agent if planning is None else f"{agent}+planning"),
+        agent=agent,
+        dataset=policy["dataset"],
+        seed=source.get("seed"),
+        success=_rate(result.mean_success),
+        tasks={task.task: task.success_rate for task in result.tasks},
+        protocol={
+            "environment": protocol["environment"],
+            "tasks": protocol["tasks"],
+            "episodes per task": protocol["episodes_per_task"],
+            "step limit": protocol["max_steps"],
+            "slots": protocol["slots"],
+            "temperature": policy["temperature"],
+            "planning": planning,
+            "updates": [policy["step"]],
+            "normalized": policy.get("normalized", NOT_TOLD),
+            "data": source.get("digest", NOT_TOLD),
+        }
+        | {package: versions.get(package, NOT_TOLD) for package in SIMULATORS},
+        hyperparameters=policy.get("hyperparameters"),
+    )
+
+
+def _runs_below(path: Path) -> Iterator[Path]:
+    if (path / CONFIG).exists():
+        yield path
+        return
+    for child in sorted(path.iterdir()):
+        if child.is_dir():
+            yield from _runs_below(child)
+
+
+def _run_protocol(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What evaluations while training have in common with those of `farstep eval`, and the rest."""
+    environment = config.dataset.environment
+    assert environment is not None
+    training = asdict(config.training)
+    return {
+        "environment": environment,
+        "tasks": sorted(_mean_by_task(records)),
+        "episodes per task": config.training.evaluation_episodes,
+        "step limit": find_environment(environment).max_episode_steps,
+        "slots": SLOTS,
+        "temperature": 0.0,
+        "planning": None,
+        "updates": [record["step"] for record in records],
+        "normalized": config.training.normalize,
+        "data": config.dataset.digest,
+    } | {name: value for name, value in training.items() if name not in BOOKKEEPING}
+
+
+def _simulator_versions(path: Path) -> dict[str, Any]:
+    try:
+        versions = json.loads((path / "env.json").read_text(encoding="utf-8"))["versions"]
+    except (OSError, json.JSONDecodeError, KeyError):
+        versions = {}
+    return {package: versions.get(package, NOT_TOLD) for package in SIMULATORS}
+
+
+def _mean_by_task(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    names = [name for name in records[0] if name.startswith("task") and name.endswith("/success")]
+    return {
+        int(name.removeprefix("task").removesuffix("/success")): float(
+            np.mean([record[name] for record in records])
+        )
+        for name in names
+    }
+
+
+def _planning(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What was asked for, without what calibration found for this one policy."""
+    if settings is None:
+        return None
+    asked = {name: value for name, value in settings.items() if name != "calibration"}
+    if settings.get("calibration") is not None:
+        asked["reach"] = "calibrated"
+    return asked
+
+
+def _rate(value: float | np.floating) -> float:
+    """Without the last bits of its sum, so that equally many successes are equal rates."""
+    return round(float(value), 9)
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they come back from a result file: lists for tuples."""
+    return json.loads(json.dumps(values))

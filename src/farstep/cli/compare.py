@@ -1,0 +1,102 @@
+"""`farstep compare`: methods × datasets × seeds in one table, beside the published numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from farstep.analysis.bootstrap import RESAMPLES
+from farstep.analysis.comparison import Comparison, compare
+from farstep.analysis.comparison_tables import (
+    as_csv,
+    as_latex,
+    as_markdown,
+    explanation,
+    protocol_lines,
+    tables,
+)
+from farstep.analysis.scores import LAST_EVALUATIONS, Score, read_scores
+from farstep.analysis.tables import rich_table
+from farstep.core.errors import FarstepError
+from farstep.training.run import write_text
+
+WIDEST = 240
+"""Columns of the widest table that is to be expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Compare runs: mean, standard error, interquartile mean, intervals, published numbers.
+
+    RUNS are run directories, directories of runs, or results of `farstep eval --out`. Runs are
+    averaged over seeds only if they agree in everything else; NAME=PATH names a method.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="RUNS")]
+    """What to compare."""
+    evaluations: int = LAST_EVALUATIONS
+    """A run directory's number is the mean of so many of its last evaluations."""
+    out: Path | None = None
+    """Write Markdown, LaTeX, CSV and a figure into this directory."""
+    markdown: bool = False
+    """Print Markdown."""
+    seed: int = 0
+    """Of the bootstrap."""
+    resamples: int = RESAMPLES
+    """Of the bootstrap."""
+
+    def run(self) -> None:
+        console = Console()
+        if self.evaluations < 1 or self.resamples < 1:
+            raise FarstepError("--evaluations and --resamples must be at least 1.")
+        scores = [score for word in self.runs for score in self._scores(word)]
+        comparison = compare(scores, seed=self.seed, resamples=self.resamples)
+        show_comparison(console, comparison, markdown=self.markdown)
+        if self.out is not None:
+            written = write_comparison(comparison, self.out)
+            names = ", ".join(path.name for path in written)
+            console.print(f"Written to {self.out}: {names}", highlight=False, soft_wrap=True)
+
+    def _scores(self, word: str) -> list[Score]:
+        name, equals, path = word.partition("=")
+        # A path may hold an equals sign itself.
+        if not equals or Path(word).exists():
+            return read_scores(Path(word), evaluations=self.evaluations)
+        return read_scores(Path(path), name, evaluations=self.evaluations)
+
+
+def show_comparison(console: Console, comparison: Comparison, *, markdown: bool = False) -> None:
+    """Print every table, how it was measured, and what is to be noted."""
+    if markdown:
+        console.print(as_markdown(comparison), soft_wrap=True, highlight=False, markup=False)
+        return
+    for title, cells in tables(comparison).items():
+        console.print(f"\n{title}", style="bold", highlight=False)
+        # Whole, though the terminal may be too narrow: a figure cut short would mislead.
+        Console(width=max(console.width, WIDEST)).print(rich_table(cells, summary=False))
+    for line in [*protocol_lines(comparison), explanation(comparison)]:
+        console.print(line, highlight=False, markup=False)
+    for note in comparison.notes:
+        console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
+    """Write all forms of the comparison; returns the files."""
+    from farstep.analysis.comparison_figure import draw_comparison
+    from farstep.analysis.heatmap import save_figure
+
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "comparison.md": as_markdown(comparison),
+        "comparison.tex": as_latex(comparison),
+        **as_csv(comparison),
+    }
+    for name, text in texts.items():
+        write_text(directory / name, text)
+    picture = directory / "comparison.png"
+    save_figure(draw_comparison(comparison), picture)
+    return [*(directory / name for name in texts), picture]
