@@ -6,6 +6,7 @@ An agent never sees a file, an environment, a logger or the command line.
 from __future__ import annotations
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, Int, Key, Real
 
 from farstep.core.errors import FarstepError
 from farstep.core.types import Batch, BatchSpec, Metrics, Params, Scalar, Spaces
+from farstep.networks.precision import Precision, kernels_in
 
 Observations = Real[Array, "batch *obs"]
 """(B, D) floats or (B, H, W, C) bytes, of states or of goals."""
@@ -42,6 +44,16 @@ class Distance(NamedTuple):
     nats: Float[Array, " *batch"]
     steps: Float[Array, " *batch"]
 
+    @classmethod
+    def from_nats(cls, nats: Float[Array, " *batch"], discount: float) -> Distance:
+        """Both units of a distance in nats."""
+        return cls(nats, nats / -math.log(discount))
+
+    @classmethod
+    def from_steps(cls, steps: Float[Array, " *batch"], discount: float) -> Distance:
+        """Both units of a distance in environment steps."""
+        return cls(steps * -math.log(discount), steps)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agent(abc.ABC):
@@ -50,10 +62,13 @@ class Agent(abc.ABC):
     Attributes:
         batch_size: rows B of one update.
         learning_rate: of Adam.
+        precision: in which the networks' products are computed while training; weights, moments,
+            distances and losses stay float32, and so does the trained policy.
     """
 
     batch_size: int = 256
     learning_rate: float = 3e-4
+    precision: Precision = "float32"
 
     has_distance: ClassVar[bool] = False
 
@@ -145,8 +160,20 @@ class Agent(abc.ABC):
         self, state: AgentState, batch: Batch, key: Key[Array, ""]
     ) -> tuple[AgentState, Metrics]:
         """One gradient step: pure, jittable, vmappable over seeds."""
-        gradients, metrics = jax.grad(self.loss, has_aux=True)(state.params, batch, key)
+
+        def loss(params: Params) -> tuple[Float[Array, ""], Metrics]:
+            return self.loss(kernels_in(params, self.precision), batch, key)
+
+        gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
         params = self.move_targets(optax.apply_updates(state.params, updates))
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         return AgentState(params, optimizer, state.step + 1), metrics
+
+
+def states_only(agent: Agent, actions: Array | None) -> None:
+    """Raises FarstepError if actions are given to a distance that is one of states alone."""
+    if actions is not None:
+        raise FarstepError(
+            f"{type(agent).__name__} values states, not actions: ask for its distance without them."
+        )

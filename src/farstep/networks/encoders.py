@@ -49,9 +49,13 @@ class Convolution(eqx.Module):
     ) -> Float[Array, "batch height width outputs"]:
         channels_last = ("NHWC", "HWIO", "NHWC")
         y = jax.lax.conv_general_dilated(
-            x, self.kernel, (1, 1), "SAME", dimension_numbers=channels_last
+            x.astype(self.kernel.dtype),
+            self.kernel,
+            (1, 1),
+            "SAME",
+            dimension_numbers=channels_last,
         )
-        return y + self.bias
+        return y.astype(self.bias.dtype) + self.bias
 
 
 class ResidualStack(eqx.Module):

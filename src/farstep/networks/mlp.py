@@ -14,7 +14,10 @@ LAYER_NORM_EPSILON = 1e-6
 
 
 class Linear(eqx.Module):
-    """`x @ kernel + bias` over the last axis, kernel stored (inputs, outputs)."""
+    """`x @ kernel + bias` over the last axis, kernel stored (inputs, outputs).
+
+    The product is computed in the kernel's type (see `networks.precision`).
+    """
 
     kernel: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
@@ -26,7 +29,8 @@ class Linear(eqx.Module):
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        return x @ self.kernel + self.bias
+        product = x.astype(self.kernel.dtype) @ self.kernel
+        return product.astype(self.bias.dtype) + self.bias
 
 
 class LayerNorm(eqx.Module):
