@@ -75,7 +75,7 @@ def main(options: Options) -> None:
     )
 
     began = time.perf_counter()
-    progress = program.start(agent, spaces, table, 0)
+    progress = program.start(agent, spaces, 0)
     progress = fast(agent, progress, table, 1)
     compile_seconds = time.perf_counter() - began
     state = progress.state

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
-import jax.numpy as jnp
 import tyro
 from rich.console import Console
 
@@ -21,9 +20,11 @@ from farstep.cli.reporting import TrainingReporter
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.data.normalize import Normalization
-from farstep.data.table import Dataset, Table, open_dataset
+from farstep.data.staging import format_bytes
+from farstep.data.table import Dataset, open_dataset
 from farstep.presets import PRESETS, find_preset
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.residency import Residency, place
+from farstep.sampling.stream import HostTable
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger
 from farstep.training.loop import Interrupted, Trainer
@@ -59,6 +60,8 @@ class Train(Generic[Kind]):
     """Continue the run from its last checkpoint; its configuration must be the same."""
     overwrite: bool = False
     """Replace an existing run."""
+    residency: Residency = "auto"
+    """Where the data lie: in device memory, on disk (batches are read ahead), or by their size."""
     max_minutes: float | None = None
     """End earlier, after so many minutes of updates."""
     tensorboard: bool = False
@@ -88,10 +91,17 @@ class Train(Generic[Kind]):
         config = self._config(dataset)
         runs = self._runs(config)
         reporter = TrainingReporter(console, config.training.steps)
+        tables = [dataset.train] if dataset.val is None else [dataset.train, dataset.val]
+        table, *validation = place(tables, config.normalization, self.residency)
+        if isinstance(table, HostTable):
+            console.print(
+                f"Batches are read from {dataset.path} as they are needed"
+                f" ({format_bytes(dataset.train.observations.nbytes)} of observations)."
+            )
         trainer = Trainer(
             runs=runs,
-            table=_on_device(dataset.train, config.normalization),
-            validation=dataset.val and _on_device(dataset.val, config.normalization),
+            table=table,
+            validation=validation[0] if validation else None,
             evaluator=environment_evaluator(config, console),
             reporter=reporter,
             loggers=[self._loggers(run) for run in runs],
@@ -179,14 +189,6 @@ def _reopen(path: Path, config: RunConfig) -> Run:
             + "\n  ".join(differences)
         )
     return run.with_config(config)
-
-
-def _on_device(table: Table, normalization: Normalization) -> DeviceTable:
-    return DeviceTable(
-        jnp.asarray(normalization.apply(table.observations)),
-        jnp.asarray(table.actions),
-        Episodes.from_ends(table.episode_ends),
-    )
 
 
 def _option(words: Sequence[str], name: str) -> str | None:

@@ -6,16 +6,23 @@ comes out whether the rows lie in device memory or in a memory-mapped file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_key
-from farstep.core.types import Batch, BatchSpec, Sampled
+from farstep.core.types import Batch, BatchSpec, Sampled, Spaces
+from farstep.data.normalize import Normalization
+from farstep.data.table import Table
 from farstep.sampling.goals import goal_indices
 from farstep.sampling.waypoints import waypoint_offsets
+
+Indices = Int[Array, "*stack batch"]
 
 
 class Episodes(eqx.Module):
@@ -31,7 +38,16 @@ class Episodes(eqx.Module):
 
     @classmethod
     def from_ends(cls, episode_ends: Int[np.ndarray, " episodes"]) -> Episodes:
-        """From the index of the last step of each episode, in order."""
+        """From the index of the last step of each episode, in order.
+
+        Raises:
+            FarstepError: more steps than an int32 counts.
+        """
+        if episode_ends[-1] >= np.iinfo(np.int32).max:
+            raise FarstepError(
+                f"The table has {episode_ends[-1] + 1} steps, and batches are drawn from fewer than"
+                " 2³¹. Split the dataset."
+            )
         lengths = np.diff(episode_ends, prepend=-1)
         ends = np.repeat(episode_ends, lengths)
         is_valid = np.arange(len(ends)) < ends
@@ -39,12 +55,40 @@ class Episodes(eqx.Module):
 
 
 class Draw(eqx.Module):
-    """The indices of one batch, before any row is read."""
+    """The indices of one batch, before any row is read; a stack of draws has leading axes."""
 
-    rows: Int[Array, " batch"]
-    goals: dict[str, tuple[Int[Array, " batch"], Int[Array, " batch"]]]
-    waypoint: tuple[Int[Array, " batch"], Int[Array, " batch"]] | None
-    successors: dict[str, tuple[Int[Array, " batch"], Int[Array, " batch"]]]
+    rows: Indices
+    goals: dict[str, tuple[Indices, Indices]]
+    waypoint: tuple[Indices, Indices] | None
+    successors: dict[str, tuple[Indices, Indices]]
+
+    def states(self) -> dict[str, Indices]:
+        """The steps whose observations a batch holds, by what they are to it."""
+        states = {"rows": self.rows}
+        states |= {f"goal/{name}": indices for name, (indices, _) in self.goals.items()}
+        if self.waypoint is not None:
+            states["waypoint"] = self.waypoint[0]
+        states |= {f"successor/{name}": indices for name, (indices, _) in self.successors.items()}
+        return states
+
+    def batch(self, observations: Mapping[str, Array], actions: Array) -> Batch:
+        """The batch made of the observations at `states`, by the same names."""
+        waypoint = None
+        if self.waypoint is not None:
+            waypoint = Sampled(observations["waypoint"], self.waypoint[1])
+        return Batch(
+            observations=observations["rows"],
+            actions=actions,
+            goals={
+                name: Sampled(observations[f"goal/{name}"], offsets)
+                for name, (_, offsets) in self.goals.items()
+            },
+            waypoint=waypoint,
+            successors={
+                name: Sampled(observations[f"successor/{name}"], offsets)
+                for name, (_, offsets) in self.successors.items()
+            },
+        )
 
 
 def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> Draw:
@@ -79,22 +123,6 @@ def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> Draw:
     return Draw(rows, goals, waypoint, successors)
 
 
-def gather(drawn: Draw, observations: Array, actions: Array) -> Batch:
-    """Read the drawn rows; works alike on device arrays and on memory-mapped NumPy arrays."""
-
-    def read(indices_and_offsets: tuple[Array, Array]) -> Sampled:
-        indices, offsets = indices_and_offsets
-        return Sampled(observations[indices], offsets)
-
-    return Batch(
-        observations=observations[drawn.rows],
-        actions=actions[drawn.rows],
-        goals={name: read(goal) for name, goal in drawn.goals.items()},
-        waypoint=None if drawn.waypoint is None else read(drawn.waypoint),
-        successors={name: read(successor) for name, successor in drawn.successors.items()},
-    )
-
-
 class DeviceTable(eqx.Module):
     """A table whose rows lie in device memory, ready to be sampled inside a jitted program."""
 
@@ -102,6 +130,34 @@ class DeviceTable(eqx.Module):
     actions: Array
     episodes: Episodes
 
+    @classmethod
+    def of(cls, table: Table, normalization: Normalization) -> DeviceTable:
+        """Read the whole of `table`, its observations normalised."""
+        return cls(
+            jnp.asarray(normalization.apply(table.observations)),
+            jnp.asarray(table.actions),
+            Episodes.from_ends(table.episode_ends),
+        )
+
     def sample(self, spec: BatchSpec, key: Key[Array, ""]) -> Batch:
         """A batch as a pure function of the key."""
-        return gather(draw(spec, self.episodes, key), self.observations, self.actions)
+        drawn = draw(spec, self.episodes, key)
+        observations = {name: self.observations[steps] for name, steps in drawn.states().items()}
+        return drawn.batch(observations, self.actions[drawn.rows])
+
+
+def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:
+    """A batch of `ShapeDtypeStruct`s, as a table of these spaces would give it."""
+
+    def sample(observations: Array, actions: Array, steps: Array, key: Array) -> Batch:
+        return DeviceTable(observations, actions, Episodes(steps, steps)).sample(spec, key)
+
+    return jax.eval_shape(
+        sample,
+        jax.ShapeDtypeStruct((1, *spaces.observation_shape), spaces.observation_dtype),
+        jax.ShapeDtypeStruct((1,), jnp.int32)
+        if spaces.discrete
+        else jax.ShapeDtypeStruct((1, spaces.action_size), jnp.float32),
+        jax.ShapeDtypeStruct((1,), jnp.int32),
+        jax.random.key(0),
+    )

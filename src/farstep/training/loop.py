@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
-from farstep.core.types import Params
+from farstep.core.types import Metrics, Params
 from farstep.sampling.batches import DeviceTable
+from farstep.sampling.stream import HostTable, Prefetcher, Reader
 from farstep.training import program
 from farstep.training.checkpoint import SUCCESS, Checkpoints
 from farstep.training.loggers import Logger
@@ -28,6 +29,10 @@ from farstep.training.run import Run
 
 DISPATCH_SECONDS = 0.5
 """Aim for dispatches this long: rare enough to cost nothing, short enough to answer Ctrl-C."""
+
+
+Advance = Callable[[Progress, int], Progress]
+"""Does a number of updates."""
 
 
 class Evaluator(Protocol):
@@ -61,8 +66,8 @@ class Trainer:
 
     Attributes:
         runs: the run directories; all share the first one's configuration but for the seed.
-        table: training data in device memory.
-        validation: held-out data, if there is any.
+        table: training data, in device memory or on disk.
+        validation: held-out data, if there is any, likewise.
         evaluator: measures the policy in its environment, if there is one.
         reporter: shows progress.
         loggers: for each run, where its numbers go besides its own journals.
@@ -70,8 +75,8 @@ class Trainer:
     """
 
     runs: Sequence[Run]
-    table: DeviceTable
-    validation: DeviceTable | None
+    table: DeviceTable | HostTable
+    validation: DeviceTable | HostTable | None
     evaluator: Evaluator | None
     reporter: Reporter
     loggers: Sequence[Sequence[Logger]] = ()
@@ -96,7 +101,8 @@ class Trainer:
             ]
             resources.enter_context(self._catching_signals())
             step, progress = self._begin(checkpoints, resume)
-            advance = self._program()
+            advance = self._program(step, resources)
+            held_out = self._held_out()
             clock = _Clock()
             finished = step >= config.steps
             while not finished:
@@ -108,7 +114,7 @@ class Trainer:
                 finished = step == config.steps or clock.seconds >= self.time_limit
 
                 if finished or step % config.log_every == 0:
-                    progress = self._log(step, progress, clock)
+                    progress = self._log(step, progress, clock, held_out)
                 success = None
                 evaluate = finished or _is_multiple(step, config.evaluate_every)
                 if evaluate and self._stop_signal is None:
@@ -132,12 +138,8 @@ class Trainer:
         spaces = self.runs[0].config.spaces
         seeds = [run.config.training.seed for run in self.runs]
         if not resume:
-            return 0, self._join(
-                [program.start(self._agent, spaces, self.table, seed) for seed in seeds]
-            )
-        skeleton = jax.eval_shape(
-            lambda: program.start(self._agent, spaces, self.table, seeds[0]).items()
-        )
+            return 0, self._join([program.start(self._agent, spaces, seed) for seed in seeds])
+        skeleton = jax.eval_shape(lambda: program.start(self._agent, spaces, seeds[0]).items())
         # Seeds saved together can be one checkpoint apart if the process died while saving.
         common = set[int].intersection(*(set(saved.steps) for saved in checkpoints))
         step = max(common, default=0)
@@ -157,16 +159,47 @@ class Trainer:
             return [progress]
         return [program.member(progress, index) for index in range(len(self.runs))]
 
-    def _program(self) -> Callable[[Progress, int], Progress]:
-        roots = [root_key(run.config.training.seed) for run in self.runs]
-        if len(roots) == 1:
-            return lambda progress, updates: program.advance(
-                self._agent, progress, self.table, roots[0], jnp.asarray(updates)
+    def _program(self, step: int, resources: ExitStack) -> Advance:
+        """What does the updates from `step` on; reading ahead ends with `resources`."""
+        agent, table = self._agent, self.table
+        roots = jnp.stack([root_key(run.config.training.seed) for run in self.runs])
+        several = len(self.runs) > 1
+        if not several:
+            roots = roots[0]
+        if isinstance(table, DeviceTable):
+            resident = program.advance_seeds if several else program.advance
+            return lambda progress, updates: resident(
+                agent, progress, table, roots, jnp.asarray(updates)
             )
-        stacked = jnp.stack(roots)
-        return lambda progress, updates: program.advance_seeds(
-            self._agent, progress, self.table, stacked, jnp.asarray(updates)
-        )
+
+        reader = Reader(table, agent.spec(), roots, program.TRAINING)
+        coming = range(step, self.runs[0].config.training.steps)
+        prefetcher = resources.enter_context(Prefetcher(reader, coming))
+        streamed = program.advance_seeds_streamed if several else program.advance_streamed
+
+        def advance(progress: Progress, updates: int) -> Progress:
+            while updates > 0:
+                chunk, skip, count = prefetcher.take(updates)
+                # Chunks whose updates are still to be done would fill the memory.
+                jax.block_until_ready(progress)
+                progress = streamed(
+                    agent, progress, chunk, jnp.asarray(skip), roots, jnp.asarray(count)
+                )
+                updates -= count
+            return progress
+
+        return advance
+
+    def _held_out(self) -> Callable[[Params], Metrics] | None:
+        """What measures the loss on held-out data."""
+        agent, table = self._agent, self.validation
+        batches = self.runs[0].config.training.validation_batches
+        if table is None:
+            return None
+        if isinstance(table, DeviceTable):
+            return lambda params: program.validate(agent, params, table, batches)
+        reader = Reader(table, agent.spec(), root_key(0), program.VALIDATION)
+        return lambda params: program.validate_streamed(agent, params, reader, batches)
 
     def _next_boundary(self, step: int) -> int:
         config = self.runs[0].config.training
@@ -175,19 +208,20 @@ class Trainer:
             config.steps, *(step - step % period + period for period in periods if period > 0)
         )
 
-    def _log(self, step: int, progress: Progress, clock: _Clock) -> Progress:
+    def _log(
+        self,
+        step: int,
+        progress: Progress,
+        clock: _Clock,
+        held_out: Callable[[Params], Metrics] | None,
+    ) -> Progress:
         """Write the means since the last line and start new sums."""
         for index, (run, one) in enumerate(zip(self.runs, self._split(progress), strict=True)):
             self._check_finite(run, step, one)
             metrics = {name: float(mean) for name, mean in one.means().items()}
-            if self.validation is not None:
-                held_out = program.validate(
-                    self._agent,
-                    one.state.params,
-                    self.validation,
-                    run.config.training.validation_batches,
-                )
-                metrics |= {f"validation/{name}": float(v) for name, v in held_out.items()}
+            if held_out is not None:
+                terms = held_out(one.state.params)
+                metrics |= {f"validation/{name}": float(term) for name, term in terms.items()}
             timing = {"updates_per_second": clock.rate, "seconds": clock.seconds}
             run.append("metrics", {"step": step} | timing | metrics)
             self.reporter.logged(run, step, metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,18 @@ from jaxtyping import Array, Float, Int, Key
 
 from farstep.agents.base import Agent, AgentState
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import Metrics, Params, Spaces
-from farstep.sampling.batches import DeviceTable
+from farstep.core.types import Batch, Metrics, Params, Spaces
+from farstep.sampling.batches import DeviceTable, batch_shape
+from farstep.sampling.stream import Chunk, Reader
 
 PARAMS = "params"
 """Name of a checkpoint's networks."""
+
+TRAINING = "batch"
+"""The random stream that training batches are drawn from."""
+
+VALIDATION = "validation"
+"""The random stream that held-out batches are drawn from."""
 
 
 class Progress(eqx.Module):
@@ -62,11 +69,11 @@ class Progress(eqx.Module):
         return Progress(self.state, *jax.tree.map(jnp.zeros_like, (self.sums, self.count)))
 
 
-def start(agent: Agent, spaces: Spaces, table: DeviceTable, seed: int) -> Progress:
+def start(agent: Agent, spaces: Spaces, seed: int) -> Progress:
     """The state before the first update of the run seeded by `seed`."""
     root = root_key(seed)
     state = agent.init(spaces, stream_key(root, "init", 0))
-    _, metrics = jax.eval_shape(partial(_update, agent), state, table, root)
+    _, metrics = jax.eval_shape(agent.update, state, batch_shape(agent.spec(), spaces), root)
     sums = {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
     return Progress(state, sums, jnp.zeros((), jnp.int32))
 
@@ -84,13 +91,7 @@ def advance(
     Update n draws from the root key and n alone, and `updates` is an argument of one compiled
     program, so the result does not depend on how a run is cut into calls.
     """
-
-    def body(_: Int[Array, ""], carried: Progress) -> Progress:
-        state, metrics = _update(agent, carried.state, table, root)
-        sums = {name: carried.sums[name] + metrics[name] for name in carried.sums}
-        return Progress(state, sums, carried.count + 1)
-
-    return jax.lax.fori_loop(0, updates, body, progress)
+    return _repeat(agent, progress, root, updates, lambda _, key: table.sample(agent.spec(), key))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -105,19 +106,52 @@ def advance_seeds(
     return jax.vmap(lambda p, root: advance(agent, p, table, root, updates))(progress, roots)
 
 
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def advance_streamed(
+    agent: Agent,
+    progress: Progress,
+    chunk: Chunk,
+    skip: Int[Array, ""],
+    root: Key[Array, ""],
+    updates: Int[Array, ""],
+) -> Progress:
+    """`advance` on batches that were read beforehand; the next update's is number `skip`."""
+    return _repeat(agent, progress, root, updates, lambda index, _: chunk.batch(skip + index))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def advance_seeds_streamed(
+    agent: Agent,
+    progress: Progress,
+    chunk: Chunk,
+    skip: Int[Array, ""],
+    roots: Key[Array, " seeds"],
+    updates: Int[Array, ""],
+) -> Progress:
+    """`advance_streamed` for several seeds; `progress` and `chunk` have a leading seed axis."""
+    return jax.vmap(lambda p, c, root: advance_streamed(agent, p, c, skip, root, updates))(
+        progress, chunk, roots
+    )
+
+
 @partial(jax.jit, static_argnums=(0, 3))
 def validate(agent: Agent, params: Params, table: DeviceTable, batches: int) -> Metrics:
     """The loss's terms on `batches` batches of held-out data, always the same ones."""
-    root = root_key(0)
 
     def one(index: Int[Array, ""]) -> Metrics:
-        batch = table.sample(agent.spec(), stream_key(root, "validation", index))
-        _, metrics = agent.loss(params, batch, stream_key(root, "validation/loss", index))
-        return metrics
+        key = stream_key(root_key(0), VALIDATION, index)
+        return _held_out(agent, params, table.sample(agent.spec(), key), index)
 
-    return {
-        name: jnp.mean(values) for name, values in jax.lax.map(one, jnp.arange(batches)).items()
-    }
+    return jax.tree.map(jnp.mean, jax.lax.map(one, jnp.arange(batches)))
+
+
+def validate_streamed(agent: Agent, params: Params, reader: Reader, batches: int) -> Metrics:
+    """`validate` on a table that stays on disk."""
+    terms = [
+        _held_out_read(agent, params, reader.read(index, 1), jnp.asarray(index))
+        for index in range(batches)
+    ]
+    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *terms)
 
 
 def stack(trees: Sequence[Progress]) -> Progress:
@@ -130,8 +164,30 @@ def member(progress: Progress, index: int) -> Progress:
     return jax.tree.map(lambda leaf: leaf[index], progress)
 
 
-def _update(
-    agent: Agent, state: AgentState, table: DeviceTable, root: Key[Array, ""]
-) -> tuple[AgentState, Metrics]:
-    batch = table.sample(agent.spec(), stream_key(root, "batch", state.step))
-    return agent.update(state, batch, stream_key(root, "update", state.step))
+def _repeat(
+    agent: Agent,
+    progress: Progress,
+    root: Key[Array, ""],
+    updates: Int[Array, ""],
+    sample: Callable[[Int[Array, ""], Key[Array, ""]], Batch],
+) -> Progress:
+    """`updates` updates, each on the batch of its number in this call and its key."""
+
+    def body(index: Int[Array, ""], carried: Progress) -> Progress:
+        step = carried.state.step
+        batch = sample(index, stream_key(root, TRAINING, step))
+        state, metrics = agent.update(carried.state, batch, stream_key(root, "update", step))
+        sums = {name: carried.sums[name] + metrics[name] for name in carried.sums}
+        return Progress(state, sums, carried.count + 1)
+
+    return jax.lax.fori_loop(0, updates, body, progress)
+
+
+def _held_out(agent: Agent, params: Params, batch: Batch, index: Int[Array, ""]) -> Metrics:
+    _, metrics = agent.loss(params, batch, stream_key(root_key(0), "validation/loss", index))
+    return metrics
+
+
+@partial(jax.jit, static_argnums=0)
+def _held_out_read(agent: Agent, params: Params, chunk: Chunk, index: Int[Array, ""]) -> Metrics:
+    return _held_out(agent, params, chunk.batch(jnp.zeros((), jnp.int32)), index)

@@ -1,0 +1,81 @@
+"""Where a table's rows lie while batches are drawn from them: in device memory, or on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from farstep.data.normalize import Normalization
+from farstep.data.table import Table
+from farstep.sampling.batches import DeviceTable
+from farstep.sampling.stream import HostTable
+
+Residency = Literal["auto", "device", "stream"]
+"""`device`: in device memory. `stream`: on disk, batches are read ahead. `auto`: by size."""
+
+DEVICE_SHARE = 0.5
+"""Of an accelerator's free memory, what tables may fill: networks and activations need the rest."""
+
+HOST_SHARE = 0.25
+"""The same of the main memory where the CPU is the device: while a table is read in, up to three
+copies exist, and the rest of the machine lives there too."""
+
+INDEX_BYTES = 8
+"""Of a row in `Episodes`, which lie in device memory either way."""
+
+
+def place(
+    tables: Sequence[Table], normalization: Normalization, residency: Residency
+) -> list[DeviceTable | HostTable]:
+    """The tables, in order, where `residency` says; the first have the first claim to memory."""
+    budget = memory_for_tables()
+    placed: list[DeviceTable | HostTable] = []
+    for table in tables:
+        fits = table_bytes(table) <= budget
+        if residency == "device" or (residency == "auto" and fits):
+            placed.append(DeviceTable.of(table, normalization))
+            budget -= table_bytes(table)
+        else:
+            placed.append(HostTable.of(table, normalization))
+            budget -= INDEX_BYTES * table.num_steps
+    return placed
+
+
+def table_bytes(table: Table) -> int:
+    """Device memory that the whole table takes."""
+    return table.observations.nbytes + table.actions.nbytes + INDEX_BYTES * table.num_steps
+
+
+def memory_for_tables() -> int:
+    """Bytes of device memory that tables may fill now."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return int(HOST_SHARE * _available_memory())
+    statistics = device.memory_stats()
+    if not statistics:
+        return 0  # Not told how much is free, so nothing is taken unasked.
+    return int(DEVICE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
+
+
+def _available_memory() -> int:
+    """Main memory that can be had without swapping, or what the container leaves of it."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":") for line in lines)
+        available = 1024 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    control = Path("/sys/fs/cgroup")
+    try:
+        limit = int((control / "memory.max").read_text())
+        used = int((control / "memory.current").read_text())
+        lines = (control / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):
+        return available  # No container, or no limit ("max").
+    counts = {name: int(value) for name, value in (line.split() for line in lines)}
+    files = counts.get("active_file", 0) + counts.get("inactive_file", 0)  # Given up on demand.
+    return min(available, max(0, limit - used + files))

@@ -1,0 +1,213 @@
+"""Batches from a table that stays in its memory-mapped files.
+
+The indices are drawn on the device by the very function that samples a table in device memory,
+from the same keys; only the rows that they name are read, by background threads, some updates
+ahead of the update that needs them. So both ways give the same batches.
+
+    device     draw ──┐                     ┌── update … update      (one dispatch)
+    threads           └─ read ── transfer ──┘
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from farstep.core.rng import stream_key
+from farstep.core.types import Batch, BatchSpec
+from farstep.data.normalize import Normalization
+from farstep.data.table import Table
+from farstep.sampling.batches import Draw, Episodes, draw
+
+CHUNK_BYTES = 1 << 26
+"""Read about so much at once: a chunk costs one call of the reader and one transfer."""
+
+CHUNK_UPDATES = 1024
+"""Most updates of one chunk, where rows are so small that `CHUNK_BYTES` would hold more."""
+
+READERS = 2
+"""Threads that read, each its own chunk: a file not yet in memory is asked for two reads at once.
+They, and the chunk in use, bound the memory to a few chunks."""
+
+
+@dataclass(frozen=True, eq=False)
+class HostTable:
+    """A table whose rows stay on disk; its episodes' ends lie in device memory.
+
+    Attributes:
+        observations: (N, *observation shape), memory-mapped, as they stand in the data.
+        actions: (N, A) or (N,), memory-mapped.
+        episodes: where episodes end.
+        normalization: applied to the observations that were read.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    episodes: Episodes
+    normalization: Normalization
+
+    @classmethod
+    def of(cls, table: Table, normalization: Normalization) -> HostTable:
+        """The table as it lies on disk; reads no step."""
+        # A mapping of its own, since `expect` tells the kernel how this one is read.
+        observations = np.load(table.path / "observations.npy", mmap_mode="r", allow_pickle=False)
+        episodes = Episodes.from_ends(table.episode_ends)
+        return cls(observations, table.actions, episodes, normalization)
+
+    def expect(self, steps: Int[np.ndarray, " n"]) -> None:
+        """Have the observations at `steps` read from the disk, without waiting for them.
+
+        Left alone, the kernel reads one after another as each is touched, each with its neighbours
+        in the file; told beforehand, it reads what is asked for, all at once.
+        """
+        mapping = self.observations.base
+        if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        assert isinstance(self.observations, np.memmap)
+        mapping.madvise(mmap.MADV_RANDOM)
+        start = self.observations.offset % mmap.ALLOCATIONGRANULARITY
+        row = self.observations[:1].nbytes
+        firsts = start + row * np.sort(steps).astype(np.int64)
+        pages = firsts // mmap.PAGESIZE * mmap.PAGESIZE
+        # Of small rows that begin in one page, the last reaches farthest.
+        farthest = np.append(pages[1:] != pages[:-1], True)
+        lengths = firsts + row - pages
+        for page, length in zip(pages[farthest].tolist(), lengths[farthest].tolist(), strict=True):
+            mapping.madvise(mmap.MADV_WILLNEED, page, length)
+
+
+class Chunk(eqx.Module):
+    """The batches of a number of updates, read and in device memory.
+
+    Attributes:
+        drawn: their indices, (*seeds, updates, B).
+        observations: rows by the names of `Draw.states`, (*seeds, updates, B, …).
+        actions: (*seeds, updates, B, …).
+    """
+
+    drawn: Draw
+    observations: dict[str, Array]
+    actions: Array
+
+    def batch(self, index: Int[Array, ""]) -> Batch:
+        """The batch of the chunk's update number `index`; for one seed."""
+        drawn, observations, actions = jax.tree.map(
+            lambda leaf: leaf[index], (self.drawn, self.observations, self.actions)
+        )
+        return drawn.batch(observations, actions)
+
+
+class Reader:
+    """Reads the batches of any updates of a run, or of several seeds' runs.
+
+    Args:
+        table: where the rows lie.
+        spec: what a batch holds.
+        roots: root key of the run, or of each seed.
+        stream: the random stream that batches are drawn from.
+    """
+
+    def __init__(
+        self, table: HostTable, spec: BatchSpec, roots: Key[Array, "*seeds"], stream: str
+    ) -> None:
+        self._table = table
+        self._roots = roots
+
+        def draws(
+            root: Key[Array, ""], episodes: Episodes, updates: Int[Array, " updates"]
+        ) -> Draw:
+            # Draw by draw: each is computed as in a program that draws one batch an update.
+            return jax.lax.map(
+                lambda update: draw(spec, episodes, stream_key(root, stream, update)), updates
+            )
+
+        self._draws = jax.jit(jax.vmap(draws, (0, None, None)) if roots.ndim else draws)
+        states = jax.eval_shape(
+            lambda root, episodes, updates: self._draws(root, episodes, updates).states(),
+            *(roots, table.episodes, jnp.zeros(1, jnp.int32)),
+        )
+        rows_read = sum(math.prod(steps.shape) for steps in states.values())
+        self._update_bytes = rows_read * table.observations[:1].nbytes
+
+    @property
+    def chunk_updates(self) -> int:
+        """How many updates to read at once."""
+        return min(CHUNK_UPDATES, max(1, CHUNK_BYTES // self._update_bytes))
+
+    def read(self, first: int, updates: int) -> Chunk:
+        """The batches of `updates` updates from number `first` on."""
+        drawn = self._draws(
+            self._roots, self._table.episodes, first + jnp.arange(updates, dtype=jnp.int32)
+        )
+        states = {name: np.asarray(steps) for name, steps in drawn.states().items()}
+        self._table.expect(np.concatenate([steps.ravel() for steps in states.values()]))
+        observations = {
+            name: self._table.normalization.apply(self._table.observations[steps])
+            for name, steps in states.items()
+        }
+        actions = self._table.actions[np.asarray(drawn.rows)]
+        return Chunk(drawn, *jax.device_put((observations, actions)))
+
+
+class Prefetcher:
+    """The chunks of consecutive updates, read ahead; a context manager.
+
+    Args:
+        reader: reads them.
+        updates: the updates to come.
+    """
+
+    def __init__(self, reader: Reader, updates: range) -> None:
+        self._reader = reader
+        self._updates = max(1, min(reader.chunk_updates, len(updates)))
+        # All chunks have one length, and so one program: the last may reach beyond the end.
+        self._firsts = iter(range(updates.start, updates.stop, self._updates))
+        self._pending: deque[Future[Chunk]] = deque()
+        self._chunk: Chunk | None = None
+        self._used = 0
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="farstep-reader")
+
+    def __enter__(self) -> Prefetcher:
+        for _ in range(READERS):
+            self._read_ahead()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, most: int) -> tuple[Chunk, int, int]:
+        """Batches of the next updates, at most `most`.
+
+        Returns:
+            A chunk, how many of its batches to skip, and how many follow for the taking.
+
+        Raises:
+            Exception: what reading them raised.
+        """
+        if self._chunk is None or self._used == self._updates:
+            self._chunk, self._used = self._pending.popleft().result(), 0
+            self._read_ahead()
+        skip = self._used
+        count = min(most, self._updates - skip)
+        self._used += count
+        return self._chunk, skip, count
+
+    def _read_ahead(self) -> None:
+        first = next(self._firsts, None)
+        if first is not None:
+            self._pending.append(self._pool.submit(self._reader.read, first, self._updates))

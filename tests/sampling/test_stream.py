@@ -1,0 +1,193 @@
+"""Batches read from disk are the batches sampled in memory, in order, without a trace left."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from farstep.core.errors import FarstepError
+from farstep.core.rng import root_key, stream_key
+from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
+from farstep.data.normalize import Normalization
+from farstep.data.table import Table, TableWriter
+from farstep.sampling import residency, stream
+from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.residency import Residency, place, table_bytes
+from farstep.sampling.stream import HostTable, Prefetcher, Reader
+
+SPEC = BatchSpec(
+    7,
+    goals={"value": GoalSpec(), "mixed": GoalSpec(current=0.2, future=0.3, random=0.5)},
+    waypoint=WaypointSpec(),
+    successors={"next": 1, "subgoal": 5},
+)
+
+
+@pytest.fixture(params=["vectors", "pixels"])
+def table(request, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = request.param == "pixels"
+    shape, dtype = ((4, 4, 3), "uint8") if pixels else ((3,), "float32")
+    with TableWriter(tmp_path / "table", shape, dtype, 5, discrete=pixels) as writer:
+        for length in (5, 2, 30, 9):
+            observations = (
+                rng.integers(256, size=(length, *shape), dtype=np.uint8)
+                if pixels
+                else rng.normal(3, 2, (length, *shape))
+            )
+            actions = rng.integers(5, size=length) if pixels else rng.uniform(-1, 1, (length, 5))
+            writer.append(observations, actions)
+    return Table.open(tmp_path / "table")
+
+
+def assert_equal(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for mine, theirs in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if "farstep-reader" in thread.name]
+
+
+@pytest.mark.parametrize("seeds", [None, 3])
+def test_what_is_read_is_what_memory_holds(table, seeds):
+    normalization = Normalization.of(table)
+    resident = DeviceTable.of(table, normalization)
+    roots = root_key(1) if seeds is None else jax.vmap(root_key)(jnp.arange(seeds))
+    chunk = Reader(HostTable.of(table, normalization), SPEC, roots, "batch").read(10, 4)
+    sample = jax.jit(lambda key: resident.sample(SPEC, key))
+    for seed in range(seeds or 1):
+        one, root = chunk, roots
+        if seeds is not None:
+            one, root = jax.tree.map(lambda leaf, seed=seed: leaf[seed], chunk), roots[seed]
+        for index in range(4):
+            expected = sample(stream_key(root, "batch", 10 + index))
+            assert_equal(one.batch(jnp.asarray(index)), expected)
+
+
+def test_updates_come_in_order_however_they_are_taken(table, monkeypatch):
+    monkeypatch.setattr(stream, "CHUNK_UPDATES", 4)
+    reader = Reader(HostTable.of(table, Normalization.of(table)), SPEC, root_key(0), "batch")
+    whole = reader.read(3, 11)
+    position = 0
+    with Prefetcher(reader, range(3, 14)) as prefetcher:
+        for most in (1, 2, 9, 1, 4, 1):
+            chunk, skip, count = prefetcher.take(most)
+            assert 1 <= count <= most
+            for index in range(count):
+                mine = chunk.batch(jnp.asarray(skip + index))
+                assert_equal(mine, whole.batch(jnp.asarray(position)))
+                position += 1
+    assert position > 8
+    assert not reading_threads()
+
+
+def test_chunks_hold_no_more_than_their_share_of_memory(table):
+    host = HostTable.of(table, Normalization.of(table))
+    image = np.lib.stride_tricks.as_strided(
+        np.zeros(1, np.uint8), (table.num_steps, 64, 64, 3), (0, 0, 0, 0)
+    )
+    rows = BatchSpec(256, goals={"policy": GoalSpec()})
+    pixels = Reader(replace(host, observations=image), rows, root_key(0), "batch")
+    assert pixels.chunk_updates == stream.CHUNK_BYTES // (2 * 256 * 64 * 64 * 3)
+    seeds = Reader(
+        replace(host, observations=image), rows, jax.vmap(root_key)(jnp.arange(64)), "batch"
+    )
+    assert seeds.chunk_updates == 1
+    assert Reader(host, BatchSpec(1), root_key(0), "batch").chunk_updates == stream.CHUNK_UPDATES
+
+
+def test_what_fails_in_the_reading_thread_fails_in_the_caller(table):
+    class Unplugged(Normalization):
+        def apply(self, observations):
+            raise OSError("the disk was unplugged")
+
+    unplugged = Unplugged(np.zeros(0), np.ones(0))
+    reader = Reader(HostTable.of(table, unplugged), SPEC, root_key(0), "batch")
+    with Prefetcher(reader, range(100)) as prefetcher, pytest.raises(OSError, match="unplugged"):
+        prefetcher.take(1)
+    assert not reading_threads()
+
+
+def test_tables_lie_in_memory_while_they_fit(table, monkeypatch):
+    def kinds(budget, choice: Residency = "auto"):
+        monkeypatch.setattr(residency, "memory_for_tables", lambda: budget)
+        return [type(placed) for placed in place([table, table], Normalization.of(table), choice)]
+
+    one = table_bytes(table)
+    assert kinds(2 * one) == [DeviceTable, DeviceTable]
+    assert kinds(2 * one - 1) == [DeviceTable, HostTable]
+    assert kinds(one - 1) == [HostTable, HostTable]
+    assert kinds(0, "device") == [DeviceTable, DeviceTable]
+    assert kinds(2 * one, "stream") == [HostTable, HostTable]
+
+
+def test_memory_for_tables_is_measured():
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < residency.memory_for_tables() < total
+
+
+def test_more_steps_than_an_index_counts_are_refused():
+    with pytest.raises(FarstepError, match="2³¹"):
+        Episodes.from_ends(np.array([10, 2**31 - 1]))
+
+
+CHILD = """
+import re, sys
+import jax, numpy as np
+from pathlib import Path
+from farstep.core.rng import root_key
+from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
+from farstep.data.normalize import Normalization
+from farstep.sampling.batches import Episodes
+from farstep.sampling.stream import HostTable, Prefetcher, Reader
+
+rows = {rows}
+table = HostTable(
+    np.load({path!r}, mmap_mode="r"),
+    np.zeros((rows, 5), np.float32),
+    Episodes.from_ends(np.arange(999, rows, 1000)),
+    Normalization(np.zeros(0), np.ones(0)),
+)
+goals = {{"value": GoalSpec(), "policy": GoalSpec(law="uniform")}}
+spec = BatchSpec(64, goals=goals, waypoint=WaypointSpec())
+with Prefetcher(Reader(table, spec, root_key(0), "batch"), range(200)) as prefetcher:
+    taken = 0
+    while taken < 200:
+        chunk, skip, count = prefetcher.take(200 - taken)
+        jax.block_until_ready(chunk)
+        taken += count
+status = Path("/proc/self/status").read_text()
+print(*(re.search(name + r":\\s+(\\d+) kB", status)[1] for name in ("RssAnon", "VmSize")))
+"""
+
+
+def test_a_table_of_20_gigabytes_takes_less_than_one_of_memory(tmp_path):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("private memory is told apart by Linux only")
+    rows, path = 1_700_000, tmp_path / "observations.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": (rows, 64, 64, 3)}
+        )
+        size = file.tell() + rows * 64 * 64 * 3
+        try:
+            file.truncate(size)
+        except OSError as error:
+            pytest.skip(f"no sparse files here: {error}")
+    if path.stat().st_blocks * 512 > 1 << 20:
+        pytest.skip("no sparse files here: the file takes space on the disk")
+    assert size > 20e9
+    code = CHILD.format(rows=rows, path=str(path))
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    private, mapped = (1024 * int(word) for word in child.stdout.split())
+    assert mapped > size
+    assert private < 1e9
