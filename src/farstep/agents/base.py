@@ -165,8 +165,9 @@ class Agent(abc.ABC):
             return self.loss(kernels_in(params, self.precision), batch, key)
 
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
-        params = self.move_targets(optax.apply_updates(state.params, updates))
+        with jax.named_scope("optimizer"):
+            updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
+            params = self.move_targets(optax.apply_updates(state.params, updates))
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         return AgentState(params, optimizer, state.step + 1), metrics
 

@@ -6,7 +6,6 @@ waypoints, φ is made to agree with ψ, and a policy descends d without leaving 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -160,7 +159,7 @@ class MQE(Agent):
         critic = params.critic
         start = critic.psi(observations) if actions is None else critic.phi(observations, actions)
         nats = jnp.mean(mrn(start, critic.psi(goals), self.groups), axis=0)
-        return Distance(nats, nats / -math.log(self.discount))
+        return Distance.from_nats(nats, self.discount)
 
     def embed(
         self, params: Params, observations: Observations
@@ -184,4 +183,4 @@ class MQE(Agent):
                 jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups
             )
         nats = jnp.mean(distances, axis=0)
-        return Distance(nats, nats / -math.log(self.discount))
+        return Distance.from_nats(nats, self.discount)

@@ -7,12 +7,33 @@ from dataclasses import asdict
 from typing import Any
 
 from farstep.agents.base import Agent
+from farstep.agents.cmd import CMD
+from farstep.agents.crl import CRL
 from farstep.agents.gcbc import GCBC
+from farstep.agents.gciql import GCIQL
+from farstep.agents.gcivl import GCIVL
+from farstep.agents.hiql import HIQL
 from farstep.agents.mqe import MQE
+from farstep.agents.nsacbc import NSACBC
+from farstep.agents.qrl import QRL
+from farstep.agents.tmd import TMD
+from farstep.agents.tra import TRA
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.fields import dataclass_from_dict
 
-AGENTS: dict[str, type[Agent]] = {"gcbc": GCBC, "mqe": MQE}
+AGENTS: dict[str, type[Agent]] = {
+    "cmd": CMD,
+    "crl": CRL,
+    "gcbc": GCBC,
+    "gciql": GCIQL,
+    "gcivl": GCIVL,
+    "hiql": HIQL,
+    "mqe": MQE,
+    "nsacbc": NSACBC,
+    "qrl": QRL,
+    "tmd": TMD,
+    "tra": TRA,
+}
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, Real
 
 from farstep.core.types import Batch, Metrics
 
+PolicyLoss = Literal["ddpg-bc", "awr"]
+"""How a policy is extracted: up the critic's gradient, or by advantage-weighted cloning."""
+
 PolicyGoals = Literal["cross", "paired"]
 """Goals of a policy's q term: those of other rows of the batch, or each row's own."""
 

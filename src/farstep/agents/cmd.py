@@ -1,0 +1,150 @@
+"""Contrastive metric distillation (CMD; Myers et al. 2024, arXiv 2406.17098)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.losses.contrastive import binary_nce
+from farstep.losses.policy import PolicyGoals, policy_improvement
+from farstep.networks.actors import Actor
+from farstep.networks.critics import Embedding
+from farstep.quasimetrics import mrn, pairwise_mrn
+
+
+class CMDNetworks(eqx.Module):
+    """The one embedding f(s, a), of starts and of goals, and the policy."""
+
+    critic: Embedding
+    actor: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CMD(Agent):
+    """A contrastive critic whose logit is minus a quasimetric.
+
+    The quasimetric d(f(s, a), f(g, a')) is distilled from the contrast between a row's own future
+    and other rows': it estimates the behaviour's successor distance log p(g | g)/p(g | s, a) in
+    nats, as far as a quasimetric can, and thereby joins what the triangle inequality joins. Goals
+    have no action of their own, so in training another row's stands in for a'. `distance` gives a
+    state the policy's action for staying there, π(s, s), unless actions are given.
+
+    Attributes:
+        discount: γ of the value goals' geometric law, and of the distance's unit.
+        alpha: α, weight of behaviour cloning in the policy's loss.
+        policy_goals: goals of the policy's q term: each row's own (`paired`, as in the released
+            code), or those of other rows (`cross`).
+        members: embeddings in the ensemble.
+        groups: of the quasimetric.
+        latent: D, width of the embeddings.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    alpha: float = 0.1
+    policy_goals: PolicyGoals = "paired"
+    members: int = 2
+    groups: int = 8
+    latent: int = 512
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(law="geometric", discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CMDNetworks:
+        self.require_continuous(spaces, "train crl or gciql with --policy-loss awr.")
+        critic_key, actor_key = jax.random.split(key)
+        return CMDNetworks(
+            critic=Embedding(
+                spaces.observation_shape,
+                self.hidden,
+                self.latent,
+                beside=spaces.action_size,
+                members=self.members,
+                key=critic_key,
+            ),
+            actor=Actor.of(spaces, self.hidden, actor_key),
+        )
+
+    def loss(
+        self, params: CMDNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_NCE + L_π."""
+        critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return critic_loss + actor_loss, critic_metrics | actor_metrics
+
+    def critic_loss(self, critic: Embedding, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Binary classification of all pairs of rows and goals by −d."""
+        start = critic(batch.observations, batch.actions)
+        goal = critic(batch.goals["value"].observations, actions_of_other_rows(batch))
+        return binary_nce(-pairwise_mrn(start, goal, self.groups))
+
+    def actor_loss(self, params: CMDNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """DDPG+BC on the learned distance."""
+        critic = jax.lax.stop_gradient(params.critic)
+
+        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
+            start = critic(batch.observations, actions)
+            goal = critic(goals, actions_of_other_rows(batch))
+            return -jnp.max(mrn(start, goal, self.groups), axis=0)
+
+        return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+
+    def distance(
+        self,
+        params: CMDNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of d(f(s, a), f(g, π(g, g)))."""
+        start = (
+            self._staying(params, observations)
+            if actions is None
+            else params.critic(observations, actions)
+        )
+        nats = jnp.mean(mrn(start, self._staying(params, goals), self.groups), axis=0)
+        return Distance.from_nats(nats, self.discount)
+
+    def embed(
+        self, params: Params, observations: Observations
+    ) -> Float[Array, "batch members latent"]:
+        """f(s, π(s, s)) of every member."""
+        return jnp.moveaxis(self._staying(params, observations), 0, 1)
+
+    def pairwise(
+        self,
+        params: CMDNetworks,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "goals members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d of every pair."""
+        distances = pairwise_mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
+        return Distance.from_nats(jnp.mean(distances, axis=0), self.discount)
+
+    def _staying(
+        self, params: CMDNetworks, observations: Observations
+    ) -> Float[Array, "members batch latent"]:
+        return params.critic(observations, params.actor(observations, observations).mode)
+
+
+def actions_of_other_rows(batch: Batch) -> Float[Array, "batch actions"]:
+    """Each row's neighbour's action, which has nothing to do with the row's goal."""
+    return jnp.roll(batch.actions, 1, axis=0)

@@ -1,0 +1,183 @@
+"""Contrastive reinforcement learning (CRL; Eysenbach et al. 2022, arXiv 2206.07568)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.losses.contrastive import all_products, binary_nce, products
+from farstep.losses.policy import (
+    PolicyGoals,
+    PolicyLoss,
+    advantage_weighted,
+    policy_improvement,
+)
+from farstep.networks.actors import Actor
+from farstep.networks.critics import Embedding, StateActionEmbedding
+
+
+class CRLValue(eqx.Module):
+    """The critic without actions, which advantages are measured against."""
+
+    state: Embedding
+    goal: Embedding
+
+
+class CRLNetworks(eqx.Module):
+    """The ensemble of (φ, ψ), V's own pair for `awr`, and the policy."""
+
+    critic: StateActionEmbedding
+    value: CRLValue | None
+    actor: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CRL(Agent):
+    """A classifier that tells a row's own future from other rows', and a policy on its logit.
+
+    The logit f(s, a, g) = φ(s, a)ᵀψ(g)/√D estimates log p(g | s, a)/p(g), up to a constant, where
+    p(g | s, a) is the γ-discounted distribution of states that the behaviour visits after (s, a).
+    Being the behaviour's own, it joins no pieces of different episodes.
+
+    `distance` is the successor distance log p(g | g)/p(g | s) ≈ f(g, ·, g) − f(s, ·, g)
+    (Myers et al. 2024), which needs no normalisation by p(g). Where no action is given, the
+    policy's for staying where it is, π(s, s), takes its place. It is no quasimetric by
+    construction, and a difference of two logits rather than one learned for the purpose.
+
+    Attributes:
+        discount: γ of the value goals' geometric law, and of the distance's unit.
+        policy_loss: `ddpg-bc` climbs the logit; `awr` clones by the logit's advantage over a
+            critic without actions, and is what discrete actions need.
+        alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`.
+        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
+            OGBench), or those of other rows (`cross`).
+        members: critics in the ensemble.
+        latent: D, width of the embeddings.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    policy_loss: PolicyLoss = "ddpg-bc"
+    alpha: float = 0.1
+    policy_goals: PolicyGoals = "paired"
+    members: int = 2
+    latent: int = 512
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(law="geometric", discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CRLNetworks:
+        critic_key, state_key, goal_key, actor_key = jax.random.split(key, 4)
+        value = None
+        if self.policy_loss == "ddpg-bc":
+            self.require_continuous(spaces, "use --policy-loss awr.")
+        else:
+            shape = spaces.observation_shape
+            value = CRLValue(
+                state=Embedding(shape, self.hidden, self.latent, key=state_key),
+                goal=Embedding(shape, self.hidden, self.latent, key=goal_key),
+            )
+        return CRLNetworks(
+            critic=StateActionEmbedding(
+                spaces, self.hidden, self.latent, members=self.members, key=critic_key
+            ),
+            value=value,
+            actor=Actor.of(spaces, self.hidden, actor_key),
+        )
+
+    def loss(
+        self, params: CRLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_NCE + L_π."""
+        critic_loss, critic_metrics = self.critic_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return critic_loss + actor_loss, critic_metrics | actor_metrics
+
+    def critic_loss(self, params: CRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Binary classification of all pairs of rows and goals; so for V, if there is one."""
+        goals = batch.goals["value"].observations
+        phi = params.critic.phi(batch.observations, batch.actions)
+        loss, metrics = binary_nce(all_products(phi, params.critic.psi(goals)))
+        if params.value is None:
+            return loss, metrics
+        logits = all_products(params.value.state(batch.observations), params.value.goal(goals))
+        value_loss, _ = binary_nce(logits)
+        return loss + value_loss, metrics | {"value/loss": value_loss}
+
+    def actor_loss(self, params: CRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """DDPG+BC on the ensemble's least logit, or advantage-weighted cloning."""
+        critic, value = jax.lax.stop_gradient((params.critic, params.value))
+
+        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
+            phi = critic.phi(batch.observations, actions)
+            return jnp.min(products(phi, critic.psi(goals)), axis=0)
+
+        if value is None:
+            return policy_improvement(
+                params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
+            )
+        goals = batch.goals["policy"].observations
+        baseline = products(value.state(batch.observations), value.goal(goals))[0]
+        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
+        return advantage_weighted(log_probs, q(batch.actions, goals) - baseline, alpha=self.alpha)
+
+    def distance(
+        self,
+        params: CRLNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of f(g, ·, g) − f(s, a, g), and 0 where it is negative."""
+        psi, at_goal = params.critic.psi(goals), self._staying(params, goals)
+        start = (
+            self._staying(params, observations)
+            if actions is None
+            else params.critic.phi(observations, actions)
+        )
+        nats = jnp.mean(products(at_goal, psi) - products(start, psi), axis=0)
+        return Distance.from_nats(jax.nn.relu(nats), self.discount)
+
+    def embed(
+        self, params: Params, observations: Observations
+    ) -> Float[Array, "batch 2 members latent"]:
+        """φ(s, π(s, s)) and ψ(s) of every member."""
+        both = jnp.stack([self._staying(params, observations), params.critic.psi(observations)])
+        return jnp.moveaxis(both, 2, 0)
+
+    def pairwise(
+        self,
+        params: CRLNetworks,
+        starts: Float[Array, "batch 2 members latent"],
+        goals: Float[Array, "goals 2 members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of f(g, ·, g) − f(s, ·, g) of every pair."""
+        phi, (goal_phi, goal_psi) = starts[:, 0], (goals[:, 0], goals[:, 1])
+        to_start = jnp.einsum("bed,ced->bc", phi, goal_psi)
+        to_itself = jnp.einsum("ced,ced->c", goal_phi, goal_psi)
+        nats = (to_itself - to_start) / (self.members * math.sqrt(self.latent))
+        return Distance.from_nats(jax.nn.relu(nats), self.discount)
+
+    def _staying(
+        self, params: CRLNetworks, observations: Observations
+    ) -> Float[Array, "members batch latent"]:
+        actions = params.actor(observations, observations).mode
+        return params.critic.phi(observations, actions)

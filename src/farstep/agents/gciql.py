@@ -1,0 +1,156 @@
+"""Goal-conditioned implicit Q-learning (GCIQL; Kostrikov et al. 2022, as in OGBench)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.losses.policy import (
+    PolicyGoals,
+    PolicyLoss,
+    advantage_weighted,
+    policy_improvement,
+)
+from farstep.losses.values import expectile_loss, goal_backup, value_to_nats
+from farstep.networks.actors import Actor
+from farstep.networks.critics import GoalActionValue, GoalValue
+from farstep.networks.targets import copy_of, polyak
+
+
+class GCIQLNetworks(eqx.Module):
+    """V, Q with its target, and the policy."""
+
+    value: GoalValue
+    critic: GoalActionValue
+    target_critic: GoalActionValue
+    actor: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GCIQL(Agent):
+    """Q(s, a, g) by one-step backups on V, V by expectile regression on Q, and a policy on Q.
+
+    It estimates the value of the best behaviour that the expectile reaches within the data's
+    support, in stochastic worlds as well as in deterministic ones. `distance` turns V, or Q if
+    given actions, into the steps d at which it is −(1 − γ^d)/(1 − γ).
+
+    Attributes:
+        discount: γ, of the values and of the value goals' geometric law.
+        expectile: κ of V's regression.
+        policy_loss: `ddpg-bc` climbs Q, `awr` clones by the advantage Q − V; discrete actions
+            have only the latter.
+        alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`, where values
+            about 10 are usual.
+        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
+            OGBench), or those of other rows (`cross`).
+        target_rate: τ, by which the target network moves at each update.
+        members: critics in the ensemble.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    expectile: float = 0.9
+    policy_loss: PolicyLoss = "ddpg-bc"
+    alpha: float = 0.3
+    policy_goals: PolicyGoals = "paired"
+    target_rate: float = 0.005
+    members: int = 2
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+            successors={"next": 1},
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIQLNetworks:
+        if self.policy_loss == "ddpg-bc":
+            self.require_continuous(spaces, "use --policy-loss awr.")
+        value_key, critic_key, actor_key = jax.random.split(key, 3)
+        critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
+        return GCIQLNetworks(
+            value=GoalValue(spaces, self.hidden, members=1, key=value_key),
+            critic=critic,
+            target_critic=copy_of(critic),
+            actor=Actor.of(spaces, self.hidden, actor_key),
+        )
+
+    def loss(
+        self, params: GCIQLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_V + L_Q + L_π."""
+        value_loss, value_metrics = self.value_loss(params, batch)
+        critic_loss, critic_metrics = self.critic_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return (
+            value_loss + critic_loss + actor_loss,
+            value_metrics | critic_metrics | actor_metrics,
+        )
+
+    def value_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """V towards the upper expectile of the target ensemble's least Q (Eq. 5)."""
+        goals = batch.goals["value"].observations
+        target = jax.lax.stop_gradient(params.target_critic)
+        q = jnp.min(target(batch.observations, goals, batch.actions), axis=0)
+        values = params.value(batch.observations, goals)[0]
+        loss = jnp.mean(expectile_loss(q - values, q - values, self.expectile))
+        return loss, {"value/loss": loss, "value/mean": jnp.mean(values)}
+
+    def critic_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Q onto r + γ·V(s', g) (Eq. 6)."""
+        goal = batch.goals["value"]
+        value = jax.lax.stop_gradient(params.value)
+        next_values = value(batch.successors["next"].observations, goal.observations)[0]
+        backups = goal_backup(next_values, goal.offsets == 0, self.discount)
+        q = params.critic(batch.observations, goal.observations, batch.actions)
+        loss = jnp.sum(jnp.mean(jnp.square(backups - q), axis=-1))
+        return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+
+    def actor_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """DDPG+BC on the least Q of the ensemble, or cloning weighted by exp(α·(Q − V)) (Eq. 7)."""
+        critic, value = jax.lax.stop_gradient((params.critic, params.value))
+
+        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
+            return jnp.min(critic(batch.observations, goals, actions), axis=0)
+
+        if self.policy_loss == "ddpg-bc":
+            return policy_improvement(
+                params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
+            )
+        goals = batch.goals["policy"].observations
+        advantages = q(batch.actions, goals) - value(batch.observations, goals)[0]
+        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
+        return advantage_weighted(log_probs, advantages, alpha=self.alpha)
+
+    def move_targets(self, params: GCIQLNetworks) -> GCIQLNetworks:
+        return replace(
+            params, target_critic=polyak(params.target_critic, params.critic, self.target_rate)
+        )
+
+    def distance(
+        self,
+        params: GCIQLNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """The steps whose discounted cost V(s, g), or the mean Q(s, a, g), is."""
+        if actions is None:
+            values = params.value(observations, goals)[0]
+        else:
+            values = jnp.mean(params.critic(observations, goals, actions), axis=0)
+        return Distance.from_nats(value_to_nats(values, self.discount), self.discount)

@@ -1,0 +1,120 @@
+"""Goal-conditioned implicit V-learning (GCIVL; Park et al. 2025, OGBench, after HIQL's value)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.losses.policy import advantage_weighted
+from farstep.losses.values import implicit_value, value_to_nats
+from farstep.networks.actors import Actor
+from farstep.networks.critics import GoalValue
+from farstep.networks.targets import copy_of, polyak
+
+
+class GCIVLNetworks(eqx.Module):
+    """V, its target, and the policy."""
+
+    value: GoalValue
+    target_value: GoalValue
+    actor: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class GCIVL(Agent):
+    """V(s, g) by expectile regression on itself, and a policy that clones what raised it.
+
+    It estimates the value of the best of the behaviour that the expectile reaches: in a
+    deterministic world and with κ → 1, −(1 − γ^d)/(1 − γ) at d optimal steps within the data's
+    support. In a stochastic world it takes lucky outcomes for good actions, because V alone cannot
+    tell them apart. `distance` inverts that formula, for states alone.
+
+    Attributes:
+        discount: γ, of the value and of the value goals' geometric law.
+        expectile: κ of the value's regression.
+        alpha: α, inverse temperature of advantage-weighted cloning.
+        target_rate: τ, by which the target network moves at each update.
+        members: values in the ensemble.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    expectile: float = 0.9
+    alpha: float = 10.0
+    target_rate: float = 0.005
+    members: int = 2
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+            successors={"next": 1},
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIVLNetworks:
+        value_key, actor_key = jax.random.split(key)
+        value = GoalValue(spaces, self.hidden, members=self.members, key=value_key)
+        return GCIVLNetworks(value, copy_of(value), Actor.of(spaces, self.hidden, actor_key))
+
+    def loss(
+        self, params: GCIVLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_V + L_π."""
+        value_loss, value_metrics = self.value_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return value_loss + actor_loss, value_metrics | actor_metrics
+
+    def value_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Expectile regression of V onto r + γ·V̄(s', g)."""
+        target = jax.lax.stop_gradient(params.target_value)
+        goal = batch.goals["value"]
+        return implicit_value(
+            params.value(batch.observations, goal.observations),
+            target(batch.observations, goal.observations),
+            target(batch.successors["next"].observations, goal.observations),
+            goal.offsets == 0,
+            discount=self.discount,
+            expectile=self.expectile,
+        )
+
+    def actor_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Cloning weighted by exp(α·(V(s', g) − V(s, g)))."""
+        value = jax.lax.stop_gradient(params.value)
+        goals = batch.goals["policy"].observations
+        advantages = jnp.mean(
+            value(batch.successors["next"].observations, goals) - value(batch.observations, goals),
+            axis=0,
+        )
+        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
+        return advantage_weighted(log_probs, advantages, alpha=self.alpha)
+
+    def move_targets(self, params: GCIVLNetworks) -> GCIVLNetworks:
+        return replace(
+            params, target_value=polyak(params.target_value, params.value, self.target_rate)
+        )
+
+    def distance(
+        self,
+        params: GCIVLNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """The steps whose discounted cost the mean V(s, g) of the ensemble is."""
+        states_only(self, actions)
+        values = jnp.mean(params.value(observations, goals), axis=0)
+        return Distance.from_nats(value_to_nats(values, self.discount), self.discount)

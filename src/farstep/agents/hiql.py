@@ -1,0 +1,200 @@
+"""Hierarchical implicit Q-learning (HIQL; Park et al. 2023, arXiv 2307.11949)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
+from farstep.losses.policy import advantage_weighted
+from farstep.losses.values import implicit_value, value_to_nats
+from farstep.networks.actors import Actor
+from farstep.networks.critics import Embedding
+from farstep.networks.encoders import join, joined_shape
+from farstep.networks.targets import copy_of, polyak
+
+
+class HIQLNetworks(eqx.Module):
+    """φ([s; g]), V(s, φ), its target, and the two policies."""
+
+    representation: Embedding
+    value: Embedding
+    target_value: Embedding
+    high_actor: Actor
+    low_actor: Actor
+
+    def represent(
+        self, observations: Observations, goals: Observations
+    ) -> Float[Array, "batch width"]:
+        """φ([s; g]), of length √width."""
+        return normalised(self.representation(join(observations, goals))[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HIQL(Agent):
+    """Two policies from one value: a high one names a subgoal some steps ahead, a low one goes.
+
+    V(s, φ([s; g])) is GCIVL's value behind a bottleneck φ, which is also the language in which the
+    high policy names subgoals to the low one. `distance` reads steps off V, for states alone.
+
+    Attributes:
+        discount: γ, of the value and of the value goals' geometric law.
+        expectile: κ of the value's regression.
+        subgoal_steps: k, how far ahead subgoals lie: 25, or 10 for pixels.
+        high_alpha: α of the high policy, inverse temperature of its cloning.
+        low_alpha: α of the low policy.
+        representation: width of φ.
+        low_representation_gradient: whether the low policy's loss shapes φ too, as is usual for
+            pixels.
+        target_rate: τ, by which the target network moves at each update.
+        members: values in the ensemble.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    expectile: float = 0.7
+    subgoal_steps: int = 25
+    high_alpha: float = 3.0
+    low_alpha: float = 3.0
+    representation: int = 10
+    low_representation_gradient: bool = False
+    target_rate: float = 0.005
+    members: int = 2
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+            successors={
+                "next": 1,
+                "subgoal": self.subgoal_steps,
+                "towards": self.subgoal_steps,
+            },
+            capped_by={"towards": "policy"},
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> HIQLNetworks:
+        keys = jax.random.split(key, 4)
+        shape, pair = spaces.observation_shape, joined_shape(spaces.observation_shape)
+        width, hidden = self.representation, self.hidden
+        value = Embedding(shape, hidden, 1, beside=width, members=self.members, key=keys[0])
+        return HIQLNetworks(
+            representation=Embedding(pair, hidden, width, key=keys[1]),
+            value=value,
+            target_value=copy_of(value),
+            high_actor=Actor(pair, width, hidden, key=keys[2]),
+            low_actor=Actor(
+                shape,
+                spaces.action_size,
+                hidden,
+                discrete=spaces.discrete,
+                beside=width,
+                key=keys[3],
+            ),
+        )
+
+    def loss(
+        self, params: HIQLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_V, and the losses of the high and of the low policy."""
+        value_loss, metrics = self.value_loss(params, batch)
+        high_loss, high_metrics = self.high_loss(params, batch)
+        low_loss, low_metrics = self.low_loss(params, batch)
+        for level, of_level in (("high", high_metrics), ("low", low_metrics)):
+            metrics |= {
+                name.replace("actor/", f"{level}_actor/"): value for name, value in of_level.items()
+            }
+        return value_loss + high_loss + low_loss, metrics
+
+    def value_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Expectile regression of V onto r + γ·V̄(s', φ([s'; g])) (Eq. 4)."""
+        goal = batch.goals["value"]
+        goals, following = goal.observations, batch.successors["next"].observations
+        target = jax.lax.stop_gradient(replace(params, value=params.target_value))
+        return implicit_value(
+            self.values(params, batch.observations, goals),
+            self.values(target, batch.observations, goals),
+            self.values(target, following, goals),
+            goal.offsets == 0,
+            discount=self.discount,
+            expectile=self.expectile,
+        )
+
+    def high_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Clone the representation of the state k steps towards the goal, by V's rise (Eq. 6)."""
+        fixed = jax.lax.stop_gradient(params)
+        goals = batch.goals["policy"].observations
+        ahead = batch.successors["towards"].observations
+        rise = self.values(fixed, ahead, goals) - self.values(fixed, batch.observations, goals)
+        named = fixed.represent(batch.observations, ahead)
+        log_probs = params.high_actor(batch.observations, goals).log_prob(named)
+        return advantage_weighted(log_probs, jnp.mean(rise, axis=0), alpha=self.high_alpha)
+
+    def low_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Clone the action towards the state k steps ahead, by V's rise in one step (Eq. 7)."""
+        fixed = jax.lax.stop_gradient(params)
+        subgoals = batch.successors["subgoal"].observations
+        following = batch.successors["next"].observations
+        rise = self.values(fixed, following, subgoals) - self.values(
+            fixed, batch.observations, subgoals
+        )
+        reader = params if self.low_representation_gradient else fixed
+        named = reader.represent(batch.observations, subgoals)
+        log_probs = params.low_actor.given(batch.observations, named).log_prob(batch.actions)
+        return advantage_weighted(log_probs, jnp.mean(rise, axis=0), alpha=self.low_alpha)
+
+    def values(
+        self, params: HIQLNetworks, observations: Observations, goals: Observations
+    ) -> Float[Array, "members batch"]:
+        """V(s, φ([s; g])) of each member."""
+        return params.value(observations, params.represent(observations, goals))[..., 0]
+
+    def move_targets(self, params: HIQLNetworks) -> HIQLNetworks:
+        return replace(
+            params, target_value=polyak(params.target_value, params.value, self.target_rate)
+        )
+
+    def act(
+        self,
+        params: HIQLNetworks,
+        observations: Observations,
+        goals: Observations,
+        key: Key[Array, ""],
+        temperature: Scalar = 0.0,
+    ) -> Array:
+        """The low policy's actions towards the subgoal that the high policy names."""
+        high_key, low_key = jax.random.split(key)
+        named = normalised(params.high_actor(observations, goals).sample(high_key, temperature))
+        return params.low_actor.given(observations, named).act(low_key, temperature)
+
+    def distance(
+        self,
+        params: HIQLNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """The steps whose discounted cost the mean V of the ensemble is."""
+        states_only(self, actions)
+        values = jnp.mean(self.values(params, observations, goals), axis=0)
+        return Distance.from_nats(value_to_nats(values, self.discount), self.discount)
+
+
+def normalised(x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:
+    """Each row at length √width."""
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * math.sqrt(x.shape[-1]) * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))

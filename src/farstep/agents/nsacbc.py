@@ -1,0 +1,161 @@
+"""n-step SAC+BC (Park et al. 2025, "Horizon Reduction Makes RL Scalable", arXiv 2506.04168)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.losses.policy import PolicyGoals, goals_of_other_rows
+from farstep.networks.actors import TanhGaussianActor
+from farstep.networks.critics import GoalActionValue
+from farstep.networks.targets import copy_of, polyak
+
+
+class NSACBCNetworks(eqx.Module):
+    """The logit of Q and its target, the policy, and the entropy's weight as a logarithm."""
+
+    critic: GoalActionValue
+    target_critic: GoalActionValue
+    actor: TanhGaussianActor
+    log_entropy_weight: Float[Array, ""]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NSACBC(Agent):
+    """Goal-conditioned SAC+BC whose backups take n steps of logged behaviour at once.
+
+    Q(s, a, g) ∈ [0, 1] estimates γ^d, d the steps to the goal: of the behaviour for the first n of
+    them, and of the learned policy after that. `distance` is −log Q, at the policy's own action
+    unless actions are given.
+
+    Attributes:
+        discount: γ, of Q.
+        backup_steps: n, steps of one backup, capped by the episode and by the goal.
+        alpha: α, weight of the squared distance to the logged action, against a Q term of
+            unit scale.
+        target_entropy_per_action: the policy's entropy is held at this many nats for each
+            dimension of the action.
+        policy_goals: goals of the policy's Q and entropy terms: each row's own (`paired`, as in
+            the released code), or those of other rows (`cross`).
+        target_rate: τ, by which the target network moves at each update.
+        members: critics in the ensemble; backups use the least.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    backup_steps: int = 25
+    alpha: float = 0.1
+    target_entropy_per_action: float = -0.5
+    policy_goals: PolicyGoals = "paired"
+    target_rate: float = 0.005
+    members: int = 2
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(current=0.2, future=0.5, random=0.3, law="uniform"),
+                "policy": GoalSpec(law="uniform"),
+            },
+            successors={"later": self.backup_steps},
+            capped_by={"later": "value"},
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> NSACBCNetworks:
+        self.require_continuous(spaces, "train gciql or crl with --policy-loss awr.")
+        critic_key, actor_key = jax.random.split(key)
+        critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
+        return NSACBCNetworks(
+            critic=critic,
+            target_critic=copy_of(critic),
+            actor=TanhGaussianActor(spaces, self.hidden, key=actor_key),
+            log_entropy_weight=jnp.zeros(()),
+        )
+
+    def loss(
+        self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_Q + L_π + the entropy's dual."""
+        critic_key, actor_key = jax.random.split(key)
+        critic_loss, critic_metrics = self.critic_loss(params, batch, critic_key)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, actor_key)
+        return critic_loss + actor_loss, critic_metrics | actor_metrics
+
+    def critic_loss(
+        self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Cross-entropy of Q with γ^k at a goal k ≤ n steps ahead, else with γ^n·Q̄(s_n, π, g)."""
+        goal, later = batch.goals["value"], batch.successors["later"]
+        actor, target = jax.lax.stop_gradient((params.actor, params.target_critic))
+        actions = actor(later.observations, goal.observations).sample(key, 1.0)
+        logits = target(later.observations, goal.observations, actions)
+        # A successor is capped by the goal, so it has the goal's offset exactly if it reached it.
+        beyond = jnp.where(
+            later.offsets == goal.offsets, 1.0, jnp.min(jax.nn.sigmoid(logits), axis=0)
+        )
+        targets = self.discount**later.offsets * beyond
+
+        logits = params.critic(batch.observations, goal.observations, batch.actions)
+        loss = jnp.mean(jax.nn.softplus(logits) - targets * logits)
+        return loss, {"critic/loss": loss, "critic/q": jnp.mean(jax.nn.sigmoid(logits))}
+
+    def actor_loss(
+        self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Raise the logit of Q and the entropy, and stay near the logged actions."""
+        critic = jax.lax.stop_gradient(params.critic)
+        own = batch.goals["policy"].observations
+        goals = own if self.policy_goals == "paired" else goals_of_other_rows(own)
+        actions, log_probs = params.actor(batch.observations, goals).sample_and_log_prob(key)
+        q = jnp.mean(critic(batch.observations, goals, actions), axis=0)
+
+        weight = jnp.exp(params.log_entropy_weight)
+        entropy = -jnp.mean(jax.lax.stop_gradient(log_probs))
+        target_entropy = self.target_entropy_per_action * actions.shape[-1]
+        dual = weight * (entropy - target_entropy)
+
+        if self.policy_goals == "cross":
+            actions = params.actor(batch.observations, own).sample(key, 1.0)
+        mse = jnp.mean(jnp.sum(jnp.square(actions - batch.actions), axis=-1))
+        scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
+        loss = (
+            jnp.mean(jax.lax.stop_gradient(weight) * log_probs - q)
+            + dual
+            + self.alpha * scale * mse
+        )
+        return loss, {
+            "actor/loss": loss,
+            "actor/q": jnp.mean(q),
+            "actor/mse": mse,
+            "actor/entropy": entropy,
+            "actor/entropy_weight": weight,
+        }
+
+    def move_targets(self, params: NSACBCNetworks) -> NSACBCNetworks:
+        return replace(
+            params, target_critic=polyak(params.target_critic, params.critic, self.target_rate)
+        )
+
+    def distance(
+        self,
+        params: NSACBCNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of −log Q."""
+        if actions is None:
+            actions = params.actor(observations, goals).mode
+        nats = jnp.mean(jax.nn.softplus(-params.critic(observations, goals, actions)), axis=0)
+        return Distance.from_nats(nats, self.discount)

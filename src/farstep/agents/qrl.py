@@ -1,0 +1,240 @@
+"""Quasimetric reinforcement learning (QRL; Wang et al. 2023, arXiv 2304.01203)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.core.ensemble import make_ensemble
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.losses.policy import (
+    PolicyGoals,
+    PolicyLoss,
+    advantage_weighted,
+    policy_improvement,
+)
+from farstep.networks.actors import Actor
+from farstep.networks.critics import Embedding
+from farstep.networks.mlp import MLP
+from farstep.quasimetrics import iqe, mrn
+
+Latents = Float[Array, "members *#batch latent"]
+
+
+class QRLCritic(eqx.Module):
+    """The embedding whose quasimetric counts steps, a model of its dynamics, and IQE's weight."""
+
+    embedding: Embedding
+    raw_alpha: Float[Array, ""] | None
+    dynamics: MLP | None
+
+    def step(
+        self, latents: Latents, actions: Float[Array, "batch actions"]
+    ) -> Float[Array, "members batch latent"]:
+        """The latents of the states that the actions lead to."""
+
+        def one(dynamics: MLP, latent: Array) -> Array:
+            return latent + dynamics(jnp.concatenate([latent, actions], axis=-1))
+
+        return jax.vmap(one)(self.dynamics, latents)
+
+
+class QRLNetworks(eqx.Module):
+    """The critic, the multiplier of its constraint as a logarithm, and the policy."""
+
+    critic: QRLCritic
+    log_multiplier: Float[Array, ""]
+    actor: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class QRL(Agent):
+    """A quasimetric pushed up between random states, while a logged step may cost no more than 1.
+
+    In a deterministic world the optimum is the number of steps along the shortest path that the
+    data's transitions make up; in a stochastic one it is no distance of any policy. `distance`
+    gives that d in steps, and after an action 1 + d from where the latent dynamics lead.
+
+    Attributes:
+        discount: γ, of the distance's unit in nats only; learning does not use it.
+        quasimetric: `iqe`, or `mrn` with one group and no scale, as OGBench has it.
+        margin: ε, the mean squared excess of a step's cost over 1 that is tolerated.
+        policy_loss: `ddpg-bc` descends d after a step of the latent dynamics; `awr` clones by
+            d(s, g) − d(s', g), without dynamics, and is what discrete actions need.
+        alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`.
+        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
+            OGBench), or those of other rows (`cross`).
+        members: embeddings in the ensemble; the paper has one.
+        groups: of IQE.
+        latent: width of the embeddings.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    quasimetric: Literal["iqe", "mrn"] = "iqe"
+    margin: float = 0.05
+    policy_loss: PolicyLoss = "ddpg-bc"
+    alpha: float = 0.003
+    policy_goals: PolicyGoals = "paired"
+    members: int = 1
+    groups: int = 64
+    latent: int = 512
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(future=0.0, random=1.0),
+                "policy": GoalSpec(law="uniform"),
+            },
+            successors={"next": 1},
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> QRLNetworks:
+        embedding_key, dynamics_key, actor_key = jax.random.split(key, 3)
+        dynamics = None
+        if self.policy_loss == "ddpg-bc":
+            self.require_continuous(spaces, "use --policy-loss awr.")
+            inputs, widths = self.latent + spaces.action_size, (*self.hidden, self.latent)
+            dynamics = make_ensemble(
+                lambda k: MLP(inputs, widths, layer_norm=True, key=k), self.members, dynamics_key
+            )
+        return QRLNetworks(
+            critic=QRLCritic(
+                embedding=Embedding(
+                    spaces.observation_shape,
+                    self.hidden,
+                    self.latent,
+                    members=self.members,
+                    key=embedding_key,
+                ),
+                raw_alpha=jnp.zeros(()) if self.quasimetric == "iqe" else None,
+                dynamics=dynamics,
+            ),
+            log_multiplier=jnp.zeros(()),
+            actor=Actor.of(spaces, self.hidden, actor_key),
+        )
+
+    def steps_between(
+        self, critic: QRLCritic, x: Latents, y: Latents
+    ) -> Float[Array, "members *batch"]:
+        """d of latents, in environment steps."""
+        if critic.raw_alpha is not None:
+            return iqe(x, y, critic.raw_alpha, self.groups)
+        return math.sqrt(self.latent) * mrn(x, y, groups=1)
+
+    def loss(
+        self, params: QRLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The constrained objective's Lagrangian, the latent dynamics' loss, and L_π."""
+        critic_loss, critic_metrics = self.critic_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return critic_loss + actor_loss, critic_metrics | actor_metrics
+
+    def critic_loss(self, params: QRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """Push d(s, g) up subject to E[relu(d(s, s') − 1)²] ≤ ε; predict s' in the latents."""
+        critic = params.critic
+        state = critic.embedding(batch.observations)
+        following = critic.embedding(batch.successors["next"].observations)
+        goal = critic.embedding(batch.goals["value"].observations)
+
+        distances = self.steps_between(critic, state, goal)
+        # Softened, so that the push weakens as distances pass 500 steps.
+        push = jnp.mean(100 * jax.nn.softplus(5 - distances / 100))
+        local = self.steps_between(critic, state, following)
+        excess = jnp.mean(jnp.square(jax.nn.relu(local - 1)))
+        multiplier = jnp.exp(params.log_multiplier)
+        dual = multiplier * (self.margin - jax.lax.stop_gradient(excess))
+        loss = push + jax.lax.stop_gradient(multiplier) * excess + dual
+        metrics = {
+            "critic/push": push,
+            "critic/excess": excess,
+            "critic/multiplier": multiplier,
+            "critic/distance": jnp.mean(distances),
+            "critic/distance_next": jnp.mean(local),
+        }
+        if critic.dynamics is None:
+            return loss, metrics
+        predicted = critic.step(state, batch.actions)
+        error = 0.5 * jnp.mean(
+            self.steps_between(critic, following, predicted)
+            + self.steps_between(critic, predicted, following)
+        )
+        return loss + error, metrics | {"dynamics/loss": error}
+
+    def actor_loss(self, params: QRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """DDPG+BC through the latent dynamics, or advantage-weighted cloning."""
+        critic = jax.lax.stop_gradient(params.critic)
+        state = critic.embedding(batch.observations)
+
+        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
+            after = critic.step(state, actions)
+            return -jnp.max(self.steps_between(critic, after, critic.embedding(goals)), axis=0)
+
+        if self.policy_loss == "ddpg-bc":
+            return policy_improvement(
+                params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
+            )
+        goals = batch.goals["policy"].observations
+        goal = critic.embedding(goals)
+        following = critic.embedding(batch.successors["next"].observations)
+        advantages = jnp.mean(
+            self.steps_between(critic, state, goal) - self.steps_between(critic, following, goal),
+            axis=0,
+        )
+        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
+        return advantage_weighted(log_probs, advantages, alpha=self.alpha)
+
+    def distance(
+        self,
+        params: QRLNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of d(s, g), or of 1 + d(s', g) at the predicted s' of actions.
+
+        Raises:
+            FarstepError: actions are given, and the agent has no dynamics (`awr`).
+        """
+        critic = params.critic
+        start, goal = critic.embedding(observations), critic.embedding(goals)
+        if critic.dynamics is None:
+            states_only(self, actions)
+        if actions is None:
+            steps = self.steps_between(critic, start, goal)
+        else:
+            steps = 1 + self.steps_between(critic, critic.step(start, actions), goal)
+        return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
+
+    def embed(
+        self, params: Params, observations: Observations
+    ) -> Float[Array, "batch members latent"]:
+        """The latents of every member."""
+        return jnp.moveaxis(params.critic.embedding(observations), 0, 1)
+
+    def pairwise(
+        self,
+        params: QRLNetworks,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "goals members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d of every pair."""
+        columns = jnp.moveaxis(goals, 1, 0)
+
+        def from_one(start: Float[Array, "members latent"]) -> Float[Array, " goals"]:
+            return jnp.mean(self.steps_between(params.critic, start[:, None], columns), axis=0)
+
+        # Start by start: sorting the intervals of all pairs at once would need B × C × latent.
+        return Distance.from_steps(jax.lax.map(from_one, starts), self.discount)

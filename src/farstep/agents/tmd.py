@@ -1,0 +1,162 @@
+"""Temporal metric distillation (TMD; Myers et al. 2025, arXiv 2509.20478)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.losses.contrastive import info_nce
+from farstep.losses.linex import multistep_backup
+from farstep.losses.policy import PolicyGoals, policy_improvement
+from farstep.networks.actors import Actor
+from farstep.networks.critics import StateActionEmbedding
+from farstep.quasimetrics import mrn, pairwise_mrn
+
+
+class TMDNetworks(eqx.Module):
+    """The ensemble of (φ, ψ) and the policy."""
+
+    critic: StateActionEmbedding
+    actor: Actor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TMD(Agent):
+    """A quasimetric contrasted against other rows' futures, and held to two invariances.
+
+    The contrast makes d(φ(s, a), ψ(g)) the behaviour's successor distance; action invariance,
+    d(ψ(s), φ(s, a)) → 0, and one-step backups pull it down towards the optimal one. In nats,
+    where a step costs −log γ. `distance` is d between states, or from (s, a) given actions.
+
+    Attributes:
+        discount: γ, of the value goals, the backup, and the distance's unit.
+        backup_weight: ζ, weight of the one-step backup.
+        clip: t, residual in nats after which the backup's cost is linear.
+        diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
+        alpha: α, weight of behaviour cloning in the policy's loss.
+        policy_goals: goals of the policy's q term: each row's own (`paired`, as in the released
+            code), or those of other rows (`cross`).
+        members: critics in the ensemble.
+        groups: of the quasimetric.
+        latent: D, width of the embeddings.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 512
+    discount: float = 0.99
+    backup_weight: float = 0.05
+    clip: float = 3.0
+    diagonal_weight: float = 0.5
+    alpha: float = 0.1
+    policy_goals: PolicyGoals = "paired"
+    members: int = 2
+    groups: int = 8
+    latent: int = 512
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    has_distance: ClassVar[bool] = True
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(law="geometric", discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+            successors={"next": 1},
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TMDNetworks:
+        self.require_continuous(spaces, "train crl or gciql with --policy-loss awr.")
+        critic_key, actor_key = jax.random.split(key)
+        return TMDNetworks(
+            critic=StateActionEmbedding(
+                spaces, self.hidden, self.latent, members=self.members, key=critic_key
+            ),
+            actor=Actor.of(spaces, self.hidden, actor_key),
+        )
+
+    @property
+    def scale(self) -> float:
+        """√D: distances here are MRN's without its 1/√D, and only the logits have that."""
+        return math.sqrt(self.latent)
+
+    def loss(
+        self, params: TMDNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_NCE + L_I + ζ·L_T, and L_π."""
+        critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        return critic_loss + actor_loss, critic_metrics | actor_metrics
+
+    def critic_loss(
+        self, critic: StateActionEmbedding, batch: Batch
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The contrast over the rows of each goal, action invariance, and the backup."""
+        phi = critic.phi(batch.observations, batch.actions)
+        goal = critic.psi(batch.goals["value"].observations)
+        logits = -pairwise_mrn(phi, goal, self.groups)
+        contrastive_loss, metrics = info_nce(logits, axes=(-2,))
+
+        state = critic.psi(batch.observations)
+        invariance_loss = self.scale * jnp.mean(mrn(state, phi, self.groups))
+
+        following = critic.psi(batch.successors["next"].observations)
+        targets = pairwise_mrn(*jax.lax.stop_gradient((following, goal)), self.groups)
+        backup_loss, backup_metrics = multistep_backup(
+            -self.scale * logits,
+            self.scale * targets,
+            jnp.ones(len(batch.actions)),
+            discount=self.discount,
+            clip=self.clip,
+            diagonal_weight=self.diagonal_weight,
+        )
+        loss = contrastive_loss + invariance_loss + self.backup_weight * backup_loss
+        return loss, metrics | backup_metrics | {"invariance/loss": invariance_loss}
+
+    def actor_loss(self, params: TMDNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """DDPG+BC on the learned distance."""
+        critic = jax.lax.stop_gradient(params.critic)
+
+        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
+            phi = critic.phi(batch.observations, actions)
+            return -self.scale * jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
+
+        return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+
+    def distance(
+        self,
+        params: TMDNetworks,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
+        critic = params.critic
+        start = critic.psi(observations) if actions is None else critic.phi(observations, actions)
+        nats = self.scale * jnp.mean(mrn(start, critic.psi(goals), self.groups), axis=0)
+        return Distance.from_nats(nats, self.discount)
+
+    def embed(
+        self, params: Params, observations: Observations
+    ) -> Float[Array, "batch members latent"]:
+        """ψ(s) of every member."""
+        return jnp.moveaxis(params.critic.psi(observations), 0, 1)
+
+    def pairwise(
+        self,
+        params: Params,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "goals members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
+        distances = pairwise_mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
+        return Distance.from_nats(self.scale * jnp.mean(distances, axis=0), self.discount)

@@ -1,0 +1,100 @@
+"""Temporal representation alignment (TRA; Myers et al. 2025, arXiv 2502.05454)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
+from farstep.losses.contrastive import all_products, info_nce
+from farstep.losses.policy import behaviour_cloning
+from farstep.networks.actors import Actor, Categorical, Gaussian
+from farstep.networks.critics import Embedding
+
+
+class TRANetworks(eqx.Module):
+    """φ of states, ψ of goals, and the policy given ψ."""
+
+    state: Embedding
+    goal: Embedding
+    actor: Actor
+
+    def policy(self, observations: Observations, goals: Observations) -> Gaussian | Categorical:
+        """π(a | s, ψ(g))."""
+        return self.actor.given(observations, jnp.mean(self.goal(goals), axis=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TRA(Agent):
+    """Behaviour cloning towards a goal's representation, which is aligned with what precedes it.
+
+    Alignment makes ψ(g) alike for goals that follow from the same states, so that a goal too far
+    for any episode looks to the policy like nearer ones on the way. There is no value and no
+    distance: the alignment's logits are means to that end.
+
+    Attributes:
+        discount: γ of the aligned goals' geometric law.
+        alignment: weight of the alignment against cloning.
+        members: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
+        latent: D, width of the representations.
+        hidden: widths of every network's hidden layers.
+    """
+
+    batch_size: int = 1024
+    discount: float = 0.99
+    alignment: float = 1.0
+    members: int = 2
+    latent: int = 512
+    hidden: tuple[int, ...] = (512, 512, 512)
+
+    def spec(self) -> BatchSpec:
+        return BatchSpec(
+            self.batch_size,
+            goals={
+                "value": GoalSpec(law="geometric", discount=self.discount),
+                "policy": GoalSpec(law="uniform"),
+            },
+        )
+
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TRANetworks:
+        state_key, goal_key, actor_key = jax.random.split(key, 3)
+        shape, members = spaces.observation_shape, self.members
+        return TRANetworks(
+            state=Embedding(shape, self.hidden, self.latent, members=members, key=state_key),
+            goal=Embedding(shape, self.hidden, self.latent, members=members, key=goal_key),
+            actor=Actor(
+                shape,
+                spaces.action_size,
+                self.hidden,
+                discrete=spaces.discrete,
+                beside=self.latent,
+                key=actor_key,
+            ),
+        )
+
+    def loss(
+        self, params: TRANetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Cloning given ψ(g), and the symmetric contrast of φ(s) with ψ of the state's future."""
+        policy = params.policy(batch.observations, batch.goals["policy"].observations)
+        cloning, cloning_metrics = behaviour_cloning(policy.log_prob(batch.actions))
+        future = params.goal(batch.goals["value"].observations)
+        alignment, metrics = info_nce(
+            all_products(params.state(batch.observations), future), axes=(-2, -1)
+        )
+        return cloning + self.alignment * alignment, cloning_metrics | metrics
+
+    def act(
+        self,
+        params: TRANetworks,
+        observations: Observations,
+        goals: Observations,
+        key: Key[Array, ""],
+        temperature: Scalar = 0.0,
+    ) -> Array:
+        return params.policy(observations, goals).act(key, temperature)
