@@ -69,8 +69,8 @@ def test_what_is_read_is_what_memory_holds(table, seeds):
         if seeds is not None:
             one, root = jax.tree.map(lambda leaf, seed=seed: leaf[seed], chunk), roots[seed]
         for index in range(4):
-            expected = sample(stream_key(root, "batch", 10 + index))
-            assert_equal(one.batch(jnp.asarray(index)), expected)
+            key = stream_key(root, "batch", 10 + index)
+            assert_equal(one.sample(SPEC, key, jnp.asarray(index)), sample(key))
 
 
 def test_updates_come_in_order_however_they_are_taken(table, monkeypatch):
@@ -83,8 +83,8 @@ def test_updates_come_in_order_however_they_are_taken(table, monkeypatch):
             chunk, skip, count = prefetcher.take(most)
             assert 1 <= count <= most
             for index in range(count):
-                mine = chunk.batch(jnp.asarray(skip + index))
-                assert_equal(mine, whole.batch(jnp.asarray(position)))
+                mine = chunk.sample(SPEC, root_key(0), jnp.asarray(skip + index))
+                assert_equal(mine, whole.sample(SPEC, root_key(0), jnp.asarray(position)))
                 position += 1
     assert position > 8
     assert not reading_threads()

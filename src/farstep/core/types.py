@@ -92,6 +92,7 @@ class BatchSpec:
         successors: offsets h ≥ 1 by name; each gives the state `min(i + h, end)`.
         capped_by: for a successor's name, the goal that it must not lie beyond; a goal that does
             not lie in the row's future caps nothing.
+        crops: probability that all images of a batch are randomly cropped; 0 for vectors.
     """
 
     size: int
@@ -99,10 +100,13 @@ class BatchSpec:
     waypoint: WaypointSpec | None = None
     successors: Mapping[str, int] = field(default_factory=dict)
     capped_by: Mapping[str, str] = field(default_factory=dict)
+    crops: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"a batch needs at least one row: {self.size}")
+        if not 0 <= self.crops <= 1:
+            raise ValueError(f"crops must be a probability, in [0, 1]: {self.crops}")
         if self.waypoint is not None:
             goal = self.goals.get(self.waypoint.goal)
             if goal is None or goal.future != 1.0:

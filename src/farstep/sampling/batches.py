@@ -19,6 +19,7 @@ from farstep.core.rng import stream_key
 from farstep.core.types import Batch, BatchSpec, Sampled, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table
+from farstep.sampling.augment import random_crops
 from farstep.sampling.goals import goal_indices
 from farstep.sampling.waypoints import waypoint_offsets
 
@@ -143,7 +144,7 @@ class DeviceTable(eqx.Module):
         """A batch as a pure function of the key."""
         drawn = draw(spec, self.episodes, key)
         observations = {name: self.observations[steps] for name, steps in drawn.states().items()}
-        return drawn.batch(observations, self.actions[drawn.rows])
+        return drawn.batch(random_crops(spec, observations, key), self.actions[drawn.rows])
 
 
 def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:

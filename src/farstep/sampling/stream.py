@@ -27,6 +27,7 @@ from farstep.core.rng import stream_key
 from farstep.core.types import Batch, BatchSpec
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table
+from farstep.sampling.augment import random_crops
 from farstep.sampling.batches import Draw, Episodes, draw
 
 CHUNK_BYTES = 1 << 26
@@ -99,12 +100,12 @@ class Chunk(eqx.Module):
     observations: dict[str, Array]
     actions: Array
 
-    def batch(self, index: Int[Array, ""]) -> Batch:
-        """The batch of the chunk's update number `index`; for one seed."""
+    def sample(self, spec: BatchSpec, key: Key[Array, ""], index: Int[Array, ""]) -> Batch:
+        """One seed's batch number `index`; `key` is the one that its rows were drawn by."""
         drawn, observations, actions = jax.tree.map(
             lambda leaf: leaf[index], (self.drawn, self.observations, self.actions)
         )
-        return drawn.batch(observations, actions)
+        return drawn.batch(random_crops(spec, observations, key), actions)
 
 
 class Reader:

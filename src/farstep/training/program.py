@@ -116,7 +116,13 @@ def advance_streamed(
     updates: Int[Array, ""],
 ) -> Progress:
     """`advance` on batches that were read beforehand; the next update's is number `skip`."""
-    return _repeat(agent, progress, root, updates, lambda index, _: chunk.batch(skip + index))
+    return _repeat(
+        agent,
+        progress,
+        root,
+        updates,
+        lambda index, key: chunk.sample(agent.spec(), key, skip + index),
+    )
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -175,7 +181,8 @@ def _repeat(
 
     def body(index: Int[Array, ""], carried: Progress) -> Progress:
         step = carried.state.step
-        batch = sample(index, stream_key(root, TRAINING, step))
+        with jax.named_scope("sample"):
+            batch = sample(index, stream_key(root, TRAINING, step))
         state, metrics = agent.update(carried.state, batch, stream_key(root, "update", step))
         sums = {name: carried.sums[name] + metrics[name] for name in carried.sums}
         return Progress(state, sums, carried.count + 1)
@@ -190,4 +197,6 @@ def _held_out(agent: Agent, params: Params, batch: Batch, index: Int[Array, ""])
 
 @partial(jax.jit, static_argnums=0)
 def _held_out_read(agent: Agent, params: Params, chunk: Chunk, index: Int[Array, ""]) -> Metrics:
-    return _held_out(agent, params, chunk.batch(jnp.zeros((), jnp.int32)), index)
+    key = stream_key(root_key(0), VALIDATION, index)
+    batch = chunk.sample(agent.spec(), key, jnp.zeros((), jnp.int32))
+    return _held_out(agent, params, batch, index)

@@ -1,0 +1,64 @@
+"""Random crops of pixels, as OGBench's agents see them.
+
+An image is extended by its border pixels and cut back to its size at a random place, which shifts
+it by at most `PADDING` pixels each way (DrQ, arXiv 2004.13649). With a certain probability all
+images of a batch are cropped, with one shift per row that its goals and other states share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key, UInt8
+
+from farstep.core.errors import FarstepError
+from farstep.core.rng import stream_key
+from farstep.core.types import BatchSpec, Spaces
+
+PADDING = 3
+"""Pixels that an image may be shifted by."""
+
+
+def check_crops(spec: BatchSpec, spaces: Spaces) -> None:
+    """Raises FarstepError if `spec` asks for crops of what is not pixels."""
+    if spec.crops > 0 and (
+        spaces.observation_dtype != "uint8" or len(spaces.observation_shape) < 3
+    ):
+        raise FarstepError(
+            f"Random crops are for pixels (H, W, C), and these observations are"
+            f" {spaces.observation_dtype} vectors of {spaces.observation_shape[-1]} numbers:"
+            " leave --crops at 0."
+        )
+
+
+def random_crops(
+    spec: BatchSpec, observations: Mapping[str, Array], key: Key[Array, ""]
+) -> dict[str, Array]:
+    """The observations of one batch, (B, …) each, cropped if `spec` asks for it and chance has it.
+
+    The draws are streams of `key` apart from those that choose rows.
+    """
+    if spec.crops == 0:
+        return dict(observations)
+    chance = jax.random.uniform(stream_key(key, "crops", 0))
+    corners = jax.random.randint(
+        stream_key(key, "crops/corner", 0), (spec.size, 2), 0, 2 * PADDING + 1
+    )
+    # A crop at (PADDING, PADDING) is the image itself, which costs less than a branch on device.
+    corners = jnp.where(chance < spec.crops, corners, PADDING)
+    return {name: crop(images, corners) for name, images in observations.items()}
+
+
+def crop(
+    images: UInt8[Array, "batch height width channels"], corners: Int[Array, "batch 2"]
+) -> UInt8[Array, "batch height width channels"]:
+    """Each image cut out of itself, extended by `PADDING` border pixels, from its corner on."""
+    border = (PADDING, PADDING)
+    extended = jnp.pad(images, ((0, 0), border, border, (0, 0)), mode="edge")
+
+    def cut(image: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), images.shape[1:])
+
+    return jax.vmap(cut)(extended, corners)

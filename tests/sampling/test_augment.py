@@ -1,0 +1,88 @@
+"""Random crops: shifts by at most the padding, shared by a row's images, all or none of a batch."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from farstep.core.errors import FarstepError
+from farstep.core.rng import root_key, stream_key
+from farstep.core.types import BatchSpec, GoalSpec, Spaces
+from farstep.data.normalize import Normalization
+from farstep.sampling.augment import PADDING, check_crops, crop, random_crops
+from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.stream import HostTable, Reader
+
+KEY = root_key(5)
+SPEC = BatchSpec(16, goals={"policy": GoalSpec()}, crops=1.0)
+IMAGES = np.random.default_rng(0).integers(256, size=(16, 9, 8, 3), dtype=np.uint8)
+
+
+def shifted(image, down, right):
+    """The image moved up and left, its border repeated: pixel by pixel, as one would write it."""
+    height, width, _ = image.shape
+    rows = np.clip(np.arange(height) + down, 0, height - 1)
+    columns = np.clip(np.arange(width) + right, 0, width - 1)
+    return image[rows][:, columns]
+
+
+def test_a_crop_is_a_shift_with_the_border_repeated():
+    corners = np.stack(np.meshgrid([0, 3, 6, 1], [2, 3, 0, 6]), -1).reshape(-1, 2)
+    cropped = crop(jnp.asarray(IMAGES), jnp.asarray(corners))
+    assert cropped.dtype == jnp.uint8
+    for image, corner, result in zip(IMAGES, corners, cropped, strict=True):
+        np.testing.assert_array_equal(result, shifted(image, *(corner - PADDING)))
+
+
+def test_all_shifts_occur_and_a_row_shares_its_own():
+    seen, images = set(), jnp.asarray(IMAGES)
+    crops = jax.jit(lambda key: random_crops(SPEC, {"rows": images, "goal/policy": images}, key))
+    for step in range(20):
+        batch = crops(stream_key(KEY, "batch", step))
+        np.testing.assert_array_equal(batch["rows"], batch["goal/policy"])
+        for image, result in zip(IMAGES, batch["rows"], strict=True):
+            shifts = [
+                (down, right)
+                for down in range(-PADDING, PADDING + 1)
+                for right in range(-PADDING, PADDING + 1)
+                if np.array_equal(shifted(image, down, right), result)
+            ]
+            assert len(shifts) == 1
+            seen.update(shifts)
+    assert len(seen) == (2 * PADDING + 1) ** 2
+
+
+def test_a_batch_is_cropped_as_a_whole_with_its_probability():
+    spec, images = replace(SPEC, crops=0.3), {"rows": jnp.asarray(IMAGES)}
+    crops = jax.jit(jax.vmap(lambda key: random_crops(spec, images, key)["rows"]))
+    batches = crops(jax.vmap(lambda step: stream_key(KEY, "batch", step))(jnp.arange(300)))
+    changed = np.any(np.asarray(batches) != IMAGES, axis=(2, 3, 4)).mean(axis=1)
+    untouched = changed == 0
+    assert 0.6 < untouched.mean() < 0.8
+    # Of 49 shifts one is none at all.
+    assert np.all(changed[~untouched] > 0.7)
+
+
+def test_crops_leave_the_choice_of_rows_alone_and_are_streamed_alike():
+    ends = np.array([3, 15])
+    episodes, actions = Episodes.from_ends(ends), np.zeros((16, 1), np.float32)
+    resident = DeviceTable(jnp.asarray(IMAGES), jnp.asarray(actions), episodes)
+    plain = resident.sample(replace(SPEC, crops=0.0), stream_key(KEY, "batch", 7))
+    cropped = resident.sample(SPEC, stream_key(KEY, "batch", 7))
+    assert np.any(plain.observations != cropped.observations)
+    np.testing.assert_array_equal(plain.goals["policy"].offsets, cropped.goals["policy"].offsets)
+    host = HostTable(IMAGES, actions, episodes, Normalization(np.zeros(0), np.ones(0)))
+    chunk = Reader(host, SPEC, KEY, "batch").read(6, 2)
+    streamed = chunk.sample(SPEC, stream_key(KEY, "batch", 7), jnp.asarray(1))
+    jax.tree.map(np.testing.assert_array_equal, streamed, cropped)
+
+
+def test_crops_are_refused_where_they_mean_nothing():
+    check_crops(SPEC, Spaces((64, 64, 3), "uint8", 5))
+    check_crops(replace(SPEC, crops=0.0), Spaces((29,), "float32", 8))
+    with pytest.raises(FarstepError, match="float32 vectors of 29 numbers"):
+        check_crops(SPEC, Spaces((29,), "float32", 8))
+    with pytest.raises(ValueError, match="probability"):
+        replace(SPEC, crops=1.5)
