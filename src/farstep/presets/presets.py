@@ -7,11 +7,15 @@ ones over earlier ones. A value that no entry sets keeps the agent's own default
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from typing import Any
 
+from farstep.agents.registry import agent_class
 from farstep.core.errors import FarstepError, nearest
+
+EVERYWHERE = "*"
+"""The pattern of every dataset."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,38 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """What a source publishes and a preset cannot set, so that nobody takes it for set.
+
+    Attributes:
+        agents: names of the agents that it is about.
+        datasets: shell pattern over dataset names.
+        text: a sentence.
+    """
+
+    agents: tuple[str, ...]
+    datasets: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One hyperparameter of an agent on a dataset.
+
+    Attributes:
+        name: the field.
+        value: its value.
+        source: where it comes from; None where it is the agent's default.
+        datasets: the pattern of the entry that set it.
+    """
+
+    name: str
+    value: Any
+    source: str | None = None
+    datasets: str | None = None
+
+
+@dataclass(frozen=True)
 class Preset:
     """A named set of entries.
 
@@ -39,11 +75,18 @@ class Preset:
         name: as `--preset` takes it.
         summary: what it is for, in a line.
         entries: in order of precedence, the last winning.
+        remarks: what it cannot set.
     """
 
     name: str
     summary: str
     entries: tuple[Entry, ...]
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def agents(self) -> list[str]:
+        """Agents that some entry is about, in order of name."""
+        return sorted({entry.agent for entry in self.entries})
 
     def matching(self, agent: str, dataset: str) -> tuple[Entry, ...]:
         """The entries that apply; empty if the agent's own defaults stand."""
@@ -59,6 +102,43 @@ class Preset:
         for entry in self.matching(agent, dataset):
             merged |= entry.values
         return merged
+
+    def settings(self, agent: str, dataset: str) -> list[Setting]:
+        """Every hyperparameter of `agent` on `dataset` with its source, in the agent's order.
+
+        Raises:
+            FarstepError: there is no such agent.
+        """
+        found = {
+            field.name: Setting(field.name, field.default) for field in fields(agent_class(agent))
+        }
+        for entry in self.matching(agent, dataset):
+            for name, value in entry.values.items():
+                found[name] = Setting(name, value, entry.source, entry.datasets)
+        return list(found.values())
+
+    def fallback(self, agent: str, dataset: str) -> str | None:
+        """What stands in where nothing is known of just this combination; None where it is."""
+        matching = self.matching(agent, dataset)
+        if not matching:
+            return (
+                f"Preset '{self.name}' has nothing for {agent} on {dataset}: "
+                "the agent's own defaults stand."
+            )
+        if all(entry.datasets == EVERYWHERE for entry in matching):
+            return (
+                f"Preset '{self.name}' has nothing for {agent} on {dataset} in particular: "
+                "its values for all datasets stand, and the agent's own defaults for the rest."
+            )
+        return None
+
+    def remarks_on(self, agent: str, dataset: str) -> list[str]:
+        """What is published for this combination and not set."""
+        return [
+            remark.text
+            for remark in self.remarks
+            if agent in remark.agents and fnmatch(dataset, remark.datasets)
+        ]
 
 
 def find_preset(name: str, presets: Mapping[str, Preset]) -> Preset:
