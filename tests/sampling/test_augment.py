@@ -80,9 +80,11 @@ def test_crops_leave_the_choice_of_rows_alone_and_are_streamed_alike():
 
 
 def test_crops_are_refused_where_they_mean_nothing():
-    check_crops(SPEC, Spaces((64, 64, 3), "uint8", 5))
-    check_crops(replace(SPEC, crops=0.0), Spaces((29,), "float32", 8))
-    with pytest.raises(FarstepError, match="float32 vectors of 29 numbers"):
-        check_crops(SPEC, Spaces((29,), "float32", 8))
+    check_crops(0.5, Spaces((64, 64, 3), "uint8", 5))
+    check_crops(0.0, Spaces((29,), "float32", 8))
+    with pytest.raises(FarstepError, match=r"float32 \(29,\): leave --crops at 0"):
+        check_crops(0.5, Spaces((29,), "float32", 8))
+    with pytest.raises(FarstepError, match="probability"):
+        check_crops(1.5, Spaces((64, 64, 3), "uint8", 5))
     with pytest.raises(ValueError, match="probability"):
         replace(SPEC, crops=1.5)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -64,17 +64,23 @@ class Agent(abc.ABC):
         learning_rate: of Adam.
         precision: in which the networks' products are computed while training; weights, moments,
             distances and losses stay float32, and so does the trained policy.
+        crops: probability that the images of a training batch are randomly cropped; pixels only.
     """
 
     batch_size: int = 256
     learning_rate: float = 3e-4
     precision: Precision = "float32"
+    crops: float = 0.0
 
     has_distance: ClassVar[bool] = False
 
     @abc.abstractmethod
     def spec(self) -> BatchSpec:
         """Which goals, waypoints and successors an update needs, and by which law."""
+
+    def training_spec(self) -> BatchSpec:
+        """`spec` with the random crops that belong to training, not to held-out data."""
+        return replace(self.spec(), crops=self.crops)
 
     @abc.abstractmethod
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:

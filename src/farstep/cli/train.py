@@ -23,6 +23,7 @@ from farstep.data.normalize import Normalization
 from farstep.data.staging import format_bytes
 from farstep.data.table import Dataset, open_dataset
 from farstep.presets import PRESETS, find_preset
+from farstep.sampling.augment import check_crops
 from farstep.sampling.residency import Residency, place
 from farstep.sampling.stream import HostTable
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
@@ -121,8 +122,7 @@ class Train(Generic[Kind]):
 
     def _config(self, dataset: Dataset) -> RunConfig:
         table = dataset.train
-        if table.spaces.observation_dtype == "uint8":
-            raise FarstepError(f"{dataset.name} holds pixels; the agents here take vectors so far.")
+        check_crops(self.hyperparameters.crops, table.spaces)
         normalization = (
             Normalization.of(table)
             if self.training.normalize

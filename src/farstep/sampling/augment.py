@@ -21,15 +21,14 @@ PADDING = 3
 """Pixels that an image may be shifted by."""
 
 
-def check_crops(spec: BatchSpec, spaces: Spaces) -> None:
-    """Raises FarstepError if `spec` asks for crops of what is not pixels."""
-    if spec.crops > 0 and (
-        spaces.observation_dtype != "uint8" or len(spaces.observation_shape) < 3
-    ):
+def check_crops(crops: float, spaces: Spaces) -> None:
+    """Raises FarstepError if `crops` is not a probability, or not of pixels."""
+    if not 0 <= crops <= 1:
+        raise FarstepError(f"--crops is a probability, in [0, 1], not {crops}.")
+    if crops > 0 and (spaces.observation_dtype != "uint8" or len(spaces.observation_shape) != 3):
         raise FarstepError(
-            f"Random crops are for pixels (H, W, C), and these observations are"
-            f" {spaces.observation_dtype} vectors of {spaces.observation_shape[-1]} numbers:"
-            " leave --crops at 0."
+            f"Random crops are for uint8 pixels (H, W, C), and these observations are"
+            f" {spaces.observation_dtype} {spaces.observation_shape}: leave --crops at 0."
         )
 
 

@@ -91,7 +91,8 @@ def advance(
     Update n draws from the root key and n alone, and `updates` is an argument of one compiled
     program, so the result does not depend on how a run is cut into calls.
     """
-    return _repeat(agent, progress, root, updates, lambda _, key: table.sample(agent.spec(), key))
+    spec = agent.training_spec()
+    return _repeat(agent, progress, root, updates, lambda _, key: table.sample(spec, key))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -116,12 +117,9 @@ def advance_streamed(
     updates: Int[Array, ""],
 ) -> Progress:
     """`advance` on batches that were read beforehand; the next update's is number `skip`."""
+    spec = agent.training_spec()
     return _repeat(
-        agent,
-        progress,
-        root,
-        updates,
-        lambda index, key: chunk.sample(agent.spec(), key, skip + index),
+        agent, progress, root, updates, lambda index, key: chunk.sample(spec, key, skip + index)
     )
 
 
