@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +16,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from farstep.training.checkpoint import SUCCESS
+from farstep.training.profile import Profiler
 from farstep.training.run import Run
 
 
@@ -73,3 +76,26 @@ class TrainingReporter:
             f"{run.path.name}: success {100 * metrics[SUCCESS]:.1f} % after {step:,} updates",
             highlight=False,
         )
+
+
+def print_profile(console: Console, profiler: Profiler, trace: Path) -> None:
+    """Where a run's time went: its phases, and the parts of an update."""
+    console.print(_shares("The run", "s", 1.0, profiler.seconds))
+    operations = profiler.operations()
+    if operations is None:
+        console.print("Training ended before there was anything to trace; give it more --steps.")
+        return
+    title = f"An update, by the device time of {operations.updates} of them"
+    console.print(_shares(title, "ms", 1e3 / operations.updates, operations.seconds))
+    console.print(f"Trace for Perfetto, TensorBoard or XProf: {trace}", soft_wrap=True)
+
+
+def _shares(title: str, unit: str, scale: float, seconds: Mapping[str, float]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column(unit, justify="right")
+    table.add_column("%", justify="right")
+    total = sum(seconds.values()) or 1.0
+    for name, took in sorted(seconds.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{scale * took:.2f}", f"{100 * took / total:.1f}")
+    return table

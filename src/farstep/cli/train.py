@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from farstep.agents.base import Agent
 from farstep.agents.mqe import MQE
 from farstep.agents.registry import agent_class
 from farstep.cli.evaluator import environment_evaluator
-from farstep.cli.reporting import TrainingReporter
+from farstep.cli.reporting import TrainingReporter, print_profile
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.data.normalize import Normalization
@@ -29,6 +30,7 @@ from farstep.sampling.stream import HostTable
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger
 from farstep.training.loop import Interrupted, Trainer
+from farstep.training.profile import Profiler
 from farstep.training.run import Run
 
 Kind = TypeVar("Kind", bound=Agent)
@@ -63,6 +65,11 @@ class Train(Generic[Kind]):
     """Replace an existing run."""
     residency: Residency = "auto"
     """Where the data lie: in device memory, on disk (batches are read ahead), or by their size."""
+    evaluation: Literal["auto", "between", "beside"] = "auto"
+    """Whether updates wait for an evaluation or go on beside it, the policy then acting on the CPU;
+    `auto`: beside where an accelerator does the updates."""
+    profile: bool = False
+    """Write a trace of half a second of updates to RUN/profile, and print where the time went."""
     max_minutes: float | None = None
     """End earlier, after so many minutes of updates."""
     tensorboard: bool = False
@@ -99,11 +106,19 @@ class Train(Generic[Kind]):
                 f"Batches are read from {dataset.path} as they are needed"
                 f" ({format_bytes(dataset.train.observations.nbytes)} of observations)."
             )
+        profiler = Profiler(runs[0].path / "profile" if self.profile else None)
+        beside = (
+            jax.default_backend() != "cpu"
+            if self.evaluation == "auto"
+            else (self.evaluation == "beside")
+        )
         trainer = Trainer(
             runs=runs,
             table=table,
             validation=validation[0] if validation else None,
             evaluator=environment_evaluator(config, console),
+            evaluate_beside=beside,
+            profiler=profiler,
             reporter=reporter,
             loggers=[self._loggers(run) for run in runs],
             time_limit=math.inf if self.max_minutes is None else 60 * self.max_minutes,
@@ -119,6 +134,8 @@ class Train(Generic[Kind]):
             except Interrupted as interruption:
                 console.print(f"Saved and {interruption}. Continue with --resume.")
                 raise SystemExit(128 + interruption.signal_number) from None
+        if self.profile:
+            print_profile(console, profiler, runs[0].path / "profile")
 
     def _config(self, dataset: Dataset) -> RunConfig:
         table = dataset.train

@@ -54,7 +54,8 @@ def pairwise_mrn(
     total = _total_for_device()
     for _ in x.shape[:-2]:
         total = jax.vmap(total)
-    distances = total(_by_group(x.astype(dtype), groups), _by_group(y.astype(dtype), groups))
+    with jax.named_scope("pairwise_mrn"):
+        distances = total(_by_group(x.astype(dtype), groups), _by_group(y.astype(dtype), groups))
     return distances / (groups * math.sqrt(x.shape[-1]))
 
 

@@ -23,7 +23,9 @@ from farstep.sampling.batches import DeviceTable
 from farstep.sampling.stream import HostTable, Prefetcher, Reader
 from farstep.training import program
 from farstep.training.checkpoint import SUCCESS, Checkpoints
+from farstep.training.evaluations import Evaluation, Evaluations
 from farstep.training.loggers import Logger
+from farstep.training.profile import Profiler
 from farstep.training.program import Progress
 from farstep.training.run import Run
 
@@ -69,9 +71,11 @@ class Trainer:
         table: training data, in device memory or on disk.
         validation: held-out data, if there is any, likewise.
         evaluator: measures the policy in its environment, if there is one.
+        evaluate_beside: whether training goes on meanwhile; else it waits.
         reporter: shows progress.
         loggers: for each run, where its numbers go besides its own journals.
         time_limit: end, as if that had been the last step, after so many seconds of updates.
+        profiler: told where the time goes.
     """
 
     runs: Sequence[Run]
@@ -81,6 +85,8 @@ class Trainer:
     reporter: Reporter
     loggers: Sequence[Sequence[Logger]] = ()
     time_limit: float = math.inf
+    evaluate_beside: bool = False
+    profiler: Profiler = field(default_factory=Profiler)
     _stop_signal: int | None = field(default=None, init=False)
 
     def train(self, *, resume: bool = False) -> None:
@@ -103,31 +109,43 @@ class Trainer:
             step, progress = self._begin(checkpoints, resume)
             advance = self._program(step, resources)
             held_out = self._held_out()
+            evaluations = resources.enter_context(
+                Evaluations(self._measure, beside=self.evaluate_beside)
+            )
+            evaluation: Evaluation | None = None
             clock = _Clock()
             finished = step >= config.steps
             while not finished:
                 updates = min(self._next_boundary(step) - step, clock.dispatch)
-                with clock.timing(updates):
+                with clock.timing(updates), self.profiler.dispatch(updates):
                     progress = jax.block_until_ready(advance(progress, updates))
                 step += updates
                 self.reporter.advanced(step, clock.rate)
                 finished = step == config.steps or clock.seconds >= self.time_limit
 
                 if finished or step % config.log_every == 0:
-                    progress = self._log(step, progress, clock, held_out)
-                success = None
-                evaluate = finished or _is_multiple(step, config.evaluate_every)
-                if evaluate and self._stop_signal is None:
-                    try:
-                        success = self._evaluate(step, progress)
-                    except BaseException:
+                    with self.profiler.phase("logging and validation"):
+                        progress = self._log(step, progress, clock, held_out)
+                evaluate = self.evaluator is not None and (
+                    finished or _is_multiple(step, config.evaluate_every)
+                )
+                if evaluation is not None and (evaluate or evaluation.over):
+                    with self.profiler.phase("evaluation"):
+                        evaluation = self._record(evaluation, checkpoints)
+                stop = self._stop_signal
+                if evaluate and stop is None:
+                    with self.profiler.phase("evaluation"):
+                        params = [one.state.params for one in self._split(progress)]
+                        evaluation = evaluations.start(step, progress, params)
+                        if finished or evaluation.over:
+                            evaluation = self._record(evaluation, checkpoints)
+                elif finished or stop or _is_multiple(step, config.checkpoint_every):
+                    with self.profiler.phase("checkpoints"):
                         self._save(step, progress, checkpoints, None)
-                        raise
-                stop = self._stop_signal is not None
-                if finished or stop or success or _is_multiple(step, config.checkpoint_every):
-                    self._save(step, progress, checkpoints, success)
-                if self._stop_signal is not None and not finished:
-                    raise Interrupted(self._stop_signal, step)
+                if stop is not None and not finished:
+                    if evaluation is not None:
+                        self._record(evaluation, checkpoints)
+                    raise Interrupted(stop, step)
 
     @property
     def _agent(self) -> Agent:
@@ -168,27 +186,32 @@ class Trainer:
             roots = roots[0]
         if isinstance(table, DeviceTable):
             resident = program.advance_seeds if several else program.advance
-            return lambda progress, updates: resident(
-                agent, progress, table, roots, jnp.asarray(updates)
-            )
+
+            def advance_resident(progress: Progress, updates: int) -> Progress:
+                arguments = (agent, progress, table, roots, jnp.asarray(updates))
+                self.profiler.runs(resident, *arguments)
+                return resident(*arguments)
+
+            return advance_resident
 
         reader = Reader(table, agent.spec(), roots, program.TRAINING)
         coming = range(step, self.runs[0].config.training.steps)
         prefetcher = resources.enter_context(Prefetcher(reader, coming))
         streamed = program.advance_seeds_streamed if several else program.advance_streamed
 
-        def advance(progress: Progress, updates: int) -> Progress:
+        def advance_streamed(progress: Progress, updates: int) -> Progress:
             while updates > 0:
-                chunk, skip, count = prefetcher.take(updates)
+                with self.profiler.phase("waiting for data"):
+                    chunk, skip, count = prefetcher.take(updates)
                 # Chunks whose updates are still to be done would fill the memory.
                 jax.block_until_ready(progress)
-                progress = streamed(
-                    agent, progress, chunk, jnp.asarray(skip), roots, jnp.asarray(count)
-                )
+                arguments = (agent, progress, chunk, jnp.asarray(skip), roots, jnp.asarray(count))
+                self.profiler.runs(streamed, *arguments)
+                progress = streamed(*arguments)
                 updates -= count
             return progress
 
-        return advance
+        return advance_streamed
 
     def _held_out(self) -> Callable[[Params], Metrics] | None:
         """What measures the loss on held-out data."""
@@ -229,19 +252,31 @@ class Trainer:
                 logger.log(step, timing | metrics)
         return progress.cleared()
 
-    def _evaluate(self, step: int, progress: Progress) -> list[float] | None:
-        """Measure every seed's policy; returns what the best checkpoint is chosen by."""
-        if self.evaluator is None:
-            return None
-        success = []
-        for index, (run, one) in enumerate(zip(self.runs, self._split(progress), strict=True)):
-            metrics = dict(self.evaluator(run, one.state.params, step))
-            run.append("eval", {"step": step} | metrics)
+    def _measure(self, step: int, params: Sequence[Params]) -> list[Mapping[str, float]]:
+        """What the evaluator finds for each seed's networks."""
+        assert self.evaluator is not None
+        return [
+            dict(self.evaluator(run, one, step)) for run, one in zip(self.runs, params, strict=True)
+        ]
+
+    def _record(self, evaluation: Evaluation, checkpoints: Sequence[Checkpoints]) -> None:
+        """Write down what an evaluation found, and save the checkpoint that it is about.
+
+        The best checkpoint is chosen by it, so this one is saved now that its success is known.
+        """
+        step = evaluation.step
+        try:
+            found = evaluation.result()
+        except BaseException:
+            self._save(step, evaluation.progress, checkpoints, None)
+            raise
+        for index, (run, metrics) in enumerate(zip(self.runs, found, strict=True)):
+            run.append("eval", {"step": step} | dict(metrics))
             self.reporter.evaluated(run, step, metrics)
             for logger in self.loggers[index] if self.loggers else ():
                 logger.log(step, {f"evaluation/{name}": v for name, v in metrics.items()})
-            success.append(metrics[SUCCESS])
-        return success
+        success = [metrics[SUCCESS] for metrics in found]
+        self._save(step, evaluation.progress, checkpoints, success)
 
     def _save(
         self,

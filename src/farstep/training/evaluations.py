@@ -1,0 +1,90 @@
+"""Evaluations that may run beside the training they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+
+from farstep.core.types import Params
+from farstep.training.program import Progress
+
+Measure = Callable[[int, Sequence[Params]], list[Mapping[str, float]]]
+"""At a step, the networks of each seed to what their evaluation found."""
+
+
+class Evaluation:
+    """One evaluation, under way or over.
+
+    Attributes:
+        step: updates done when it began.
+        progress: where training stood then; a copy, if training went on.
+    """
+
+    def __init__(self, step: int, progress: Progress, result: Future[list[Mapping[str, float]]]):
+        self.step = step
+        self.progress = progress
+        self._result = result
+
+    @property
+    def over(self) -> bool:
+        """Whether `result` returns at once."""
+        return self._result.done()
+
+    def result(self) -> list[Mapping[str, float]]:
+        """What was found for each seed; waits for it, and raises what the evaluation raised."""
+        return self._result.result()
+
+
+class Evaluations:
+    """Starts evaluations; a context manager, which waits at its end for one under way.
+
+    Beside training, the policy acts on the CPU: on the device, each of its calls would wait for
+    the dispatch of updates that is running there.
+
+    Args:
+        measure: evaluates the networks of every seed.
+        beside: return at once and measure in a thread, while training goes on.
+    """
+
+    def __init__(self, measure: Measure, *, beside: bool):
+        self._measure = measure
+        self._beside = beside
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="farstep-evaluation")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def start(self, step: int, progress: Progress, params: Sequence[Params]) -> Evaluation:
+        """Evaluate the networks `params` of each seed, as `progress` holds them at `step`."""
+        if self._beside:
+            kept = jax.tree.map(jnp.copy, progress)  # Training takes the original's memory over.
+            copies = [on_cpu(one) for one in params]
+            return Evaluation(step, kept, self._thread.submit(self._measure, step, copies))
+        now: Future[list[Mapping[str, float]]] = Future()
+        try:
+            now.set_result(self._measure(step, params))
+        except BaseException as error:
+            now.set_exception(error)
+        return Evaluation(step, progress, now)
+
+
+def on_cpu(params: Params) -> Params:
+    """A copy in main memory that JAX also computes with there."""
+    try:
+        cpu = jax.devices("cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names the accelerator alone.
+        return jax.tree.map(jnp.copy, params)
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, cpu, may_alias=False), params)

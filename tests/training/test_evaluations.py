@@ -1,0 +1,109 @@
+"""Evaluation between updates and beside them."""
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from farstep.agents.gcbc import GCBC
+from farstep.cli.reporting import TrainingReporter
+from farstep.core.trees import named_leaves
+from farstep.data.normalize import Normalization
+from farstep.data.table import open_dataset
+from farstep.sampling.batches import DeviceTable
+from farstep.serving.policy import load_policy
+from farstep.training.checkpoint import Checkpoints
+from farstep.training.config import DatasetReference, RunConfig, TrainConfig
+from farstep.training.loop import Trainer
+from farstep.training.run import Run
+
+
+@dataclass
+class Evaluator:
+    """Success by step; the evaluation of step `blocked` waits until it is allowed to end."""
+
+    success: dict[int, float | Exception]
+    blocked: int | None = None
+    seen: dict[int, dict] = field(default_factory=dict)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, run, params, step):
+        if step == self.blocked:
+            assert self.release.wait(60)
+        self.seen[step] = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+        if isinstance(self.success[step], Exception):
+            raise self.success[step]
+        return {"success": self.success[step]}
+
+
+class Watcher(TrainingReporter):
+    """Lets the blocked evaluation end once training has come past it."""
+
+    def __init__(self, evaluator, release_at):
+        super().__init__(Console(quiet=True), 0)
+        self.evaluator, self.release_at = evaluator, release_at
+
+    def advanced(self, step, updates_per_second):
+        if step >= self.release_at:
+            self.evaluator.release.set()
+
+
+def train(toy, path, evaluator, *, beside, release_at=0, steps=12):
+    table = open_dataset(str(toy)).train
+    run = Run.create(
+        path,
+        RunConfig(
+            agent=GCBC(hidden=(8,), batch_size=4),
+            training=TrainConfig(
+                steps=steps,
+                log_every=100,
+                checkpoint_every=4,
+                keep_checkpoints=1,
+                evaluate_every=4,
+            ),
+            dataset=DatasetReference(name="toy", path=str(toy), digest="", environment=None),
+            spaces=table.spaces,
+            normalization=Normalization.identity(table.spaces),
+        ),
+    )
+    Trainer(
+        runs=[run],
+        table=DeviceTable.of(table, run.config.normalization),
+        validation=None,
+        evaluator=evaluator,
+        reporter=Watcher(evaluator, release_at),
+        evaluate_beside=beside,
+    ).train()
+    return run
+
+
+def saved(run):
+    with Checkpoints(run.path / "checkpoints") as checkpoints:
+        return checkpoints.steps, checkpoints.find("best")
+
+
+def test_training_goes_on_beside_an_evaluation_and_ends_up_where_it_would_have(toy, tmp_path):
+    success = {4: 0.9, 8: 0.2, 12: 0.4}
+    between = train(toy, tmp_path / "between", Evaluator(success), beside=False)
+    evaluator = Evaluator(success, blocked=4)
+    # The first evaluation ends only after a later update, which a waiting loop never reaches.
+    beside = train(toy, tmp_path / "beside", evaluator, beside=True, release_at=5)
+    for run in (between, beside):
+        records = [(line["step"], line["success"]) for line in run.records("eval")]
+        assert records == list(success.items())
+        assert saved(run) == ([4, 12], 4)
+        for name, leaf in named_leaves(load_policy(run.path, checkpoint="best").params).items():
+            np.testing.assert_array_equal(leaf, evaluator.seen[4][name])
+    last = [load_policy(run.path, checkpoint="last").params for run in (between, beside)]
+    for name, leaf in named_leaves(last[0]).items():
+        np.testing.assert_array_equal(leaf, named_leaves(last[1])[name])
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_failing_evaluation_ends_training_with_its_step_saved(beside, toy, tmp_path):
+    evaluator = Evaluator({4: OSError("the simulator is gone")})
+    with pytest.raises(OSError, match="simulator is gone"):
+        train(toy, tmp_path / "run", evaluator, beside=beside, steps=4)
+    assert saved(Run.open(tmp_path / "run"))[0] == [4]
