@@ -1,0 +1,1 @@
+"""Small decision processes whose every quantity is known exactly: ground truth for the critics."""

@@ -1,0 +1,57 @@
+"""Episodes as the samplers read them: the laws that the closed forms speak of are those drawn."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
+from farstep.tabular.backup import BackupLaw, backup_operator
+from farstep.tabular.episodes import one_hot_spaces, one_hot_table, roll_out
+from farstep.tabular.exact import future_goals
+from farstep.tabular.mdp import random_mdp, random_policy
+
+
+def test_goals_and_waypoints_drawn_from_episodes_follow_the_closed_forms():
+    rng = np.random.default_rng(2)
+    mdp = random_mdp(rng, 4, 2, outcomes=2)
+    behaviour = random_policy(rng, mdp)
+    discount, lambda_, one_step = 0.7, 0.8, 0.3
+    # Episodes so long against 1/(1 − γ) that their ends do not show.
+    table = one_hot_table(roll_out(mdp, behaviour, rng, episodes=100, steps=1000), mdp)
+    assert one_hot_spaces(mdp).observation_shape == table.observations.shape[1:]
+    spec = BatchSpec(
+        200_000,
+        goals={"value": GoalSpec(law="geometric", discount=discount)},
+        waypoint=WaypointSpec(lambda_=lambda_, one_step=one_step),
+    )
+    batch = table.sample(spec, jax.random.key(0))
+    assert batch.waypoint is not None
+    state, action, goal, waypoint = (
+        np.asarray(each).argmax(axis=1)
+        for each in (
+            batch.observations,
+            batch.actions,
+            batch.goals["value"].observations,
+            batch.waypoint.observations,
+        )
+    )
+    pairs = np.zeros((4, 2, 4))
+    np.add.at(pairs, (state, action, goal), 1)
+    drawn = pairs / pairs.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(drawn, future_goals(mdp, behaviour, discount), atol=0.015)
+
+    values = rng.uniform(size=(4, 4))
+    np.fill_diagonal(values, 1)
+    steps = np.asarray(batch.waypoint.offsets)
+    # Own goals alone, then goals of other rows: what the backup averages.
+    for own in (True, False):
+        law = BackupLaw(discount, lambda_, one_step, diagonal_weight=float(own))
+        asked = backup_operator(mdp, behaviour, law)(values)
+        goals = goal if own else np.roll(goal, 1)
+        sums, counts = np.zeros((2, 4, 2, 4))
+        np.add.at(sums, (state, action, goals), discount**steps * values[waypoint, goals])
+        np.add.at(counts, (state, action, goals), 1)
+        often = counts > 1000
+        assert often.sum() > 20
+        np.testing.assert_allclose((sums / np.maximum(counts, 1))[often], asked[often], atol=0.03)
