@@ -36,6 +36,9 @@ CHUNK_BYTES = 1 << 26
 CHUNK_UPDATES = 1024
 """Most updates of one chunk, where rows are so small that `CHUNK_BYTES` would hold more."""
 
+ALIGNMENT = 64
+"""Of XLA's arrays in main memory, in bytes."""
+
 READERS = 2
 """Threads that read, each its own chunk: a file not yet in memory is asked for two reads at once.
 They, and the chunk in use, bound the memory to a few chunks."""
@@ -85,6 +88,21 @@ class HostTable:
         lengths = firsts + row - pages
         for page, length in zip(pages[farthest].tolist(), lengths[farthest].tolist(), strict=True):
             mapping.madvise(mmap.MADV_WILLNEED, page, length)
+
+
+def rows_at(array: np.ndarray, steps: Int[np.ndarray, "*stack"]) -> np.ndarray:
+    """`array[steps]`, in memory that a device on the CPU takes as it is."""
+    rows = aligned_empty((*steps.shape, *array.shape[1:]), array.dtype)
+    # Every step is within bounds, and to check it would take a second copy.
+    return np.take(array, steps, axis=0, out=rows, mode="clip")
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """`np.empty` at an address that XLA requires of its own arrays, so that it need not copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class Chunk(eqx.Module):
@@ -153,10 +171,10 @@ class Reader:
         states = {name: np.asarray(steps) for name, steps in drawn.states().items()}
         self._table.expect(np.concatenate([steps.ravel() for steps in states.values()]))
         observations = {
-            name: self._table.normalization.apply(self._table.observations[steps])
+            name: self._table.normalization.apply(rows_at(self._table.observations, steps))
             for name, steps in states.items()
         }
-        actions = self._table.actions[np.asarray(drawn.rows)]
+        actions = rows_at(self._table.actions, states["rows"])
         return Chunk(drawn, *jax.device_put((observations, actions)))
 
 
