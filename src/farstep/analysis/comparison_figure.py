@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
 
 from farstep.analysis.comparison import THRESHOLDS, Comparison
+from farstep.analysis.published import PublishedResult
 
 COLUMNS = 3
 """Most panels beside each other."""
@@ -35,12 +36,14 @@ def draw_comparison(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(4.6 * columns + 0.8, rows * max(height, 2.6)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    colours = {
-        method: matplotlib.color_sequences["tab10"][number % 10]
-        for number, method in enumerate(comparison.methods)
-    }
+    colours = method_colours(comparison.methods)
     for axes, dataset in zip(grid, comparison.datasets, strict=False):
-        _draw_dataset(axes, comparison, dataset, colours)
+        published = {
+            cell.method: cell.published
+            for cell in comparison.cells
+            if cell.dataset == dataset and cell.published is not None
+        }
+        draw_dataset(axes, comparison, dataset, colours, published)
     if comparison.profiles:
         _draw_profiles(grid[panels - 1], comparison, colours)
     for axes in grid[panels:]:
@@ -50,9 +53,20 @@ def draw_comparison(comparison: Comparison) -> Figure:
     return figure
 
 
-def _draw_dataset(
-    axes: Axes, comparison: Comparison, dataset: str, colours: Mapping[str, ColorType]
+def method_colours(methods: Sequence[str]) -> dict[str, ColorType]:
+    """A colour for each method; they repeat after ten."""
+    palette = matplotlib.color_sequences["tab10"]
+    return {method: palette[number % len(palette)] for number, method in enumerate(methods)}
+
+
+def draw_dataset(
+    axes: Axes,
+    comparison: Comparison,
+    dataset: str,
+    colours: Mapping[str, ColorType],
+    published: Mapping[str, PublishedResult],
 ) -> None:
+    """A dot a run, a bar a mean, a line its 95 % interval, a diamond what is published."""
     cells = [cell for cell in comparison.cells if cell.dataset == dataset]
     for row, cell in enumerate(cells):
         colour = colours[cell.method]
@@ -62,8 +76,8 @@ def _draw_dataset(
             low, high = (100 * end for end in figures.mean_interval)
             axes.plot([low, high], [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.plot(100 * cell.values, np.full(len(cell.values), row), "o", color=colour, ms=4)
-        if cell.published is not None:
-            axes.plot(100 * cell.published.success, row, **MARK)
+        if cell.method in published:
+            axes.plot(100 * published[cell.method].success, row, **MARK)
     axes.set_yticks(range(len(cells)), [cell.method for cell in cells])
     axes.set(title=dataset, xlabel="success %", xlim=(-2, 102), ylim=(len(cells) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)

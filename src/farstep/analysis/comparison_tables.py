@@ -27,8 +27,8 @@ def result_cells(comparison: Comparison) -> Cells:
                 cell.dataset,
                 cell.method,
                 seeds_of(cell),
-                " ".join(_percent(value) for value in cell.values),
-                *_figures(figures),
+                " ".join(percent(value) for value in cell.values),
+                *figure_texts(figures),
                 published_text(cell.published),
             ]
         )
@@ -39,7 +39,7 @@ def overall_cells(comparison: Comparison) -> Cells:
     """Every method over the datasets that all share."""
     cells = [["method", "runs", "mean", "95 %", "IQM", "95 %"]]
     for method, figures in comparison.overall.items():
-        cells.append([method, str(figures.runs), *_figures(figures)])
+        cells.append([method, str(figures.runs), *figure_texts(figures)])
     return cells
 
 
@@ -184,7 +184,7 @@ def published_text(result: PublishedResult | None) -> str:
     """A published mean with its standard error, in %."""
     if result is None:
         return MISSING
-    return f"{_percent(result.success)} ± {_percent(result.standard_error)}"
+    return f"{percent(result.success)} ± {percent(result.standard_error)}"
 
 
 def _summary_cells(comparison: Comparison) -> Cells:
@@ -209,21 +209,23 @@ def _summary_cells(comparison: Comparison) -> Cells:
     return cells
 
 
-def _figures(figures: Aggregate) -> list[str]:
-    mean = _percent(figures.mean)
+def figure_texts(figures: Aggregate) -> list[str]:
+    """Mean with standard error, its interval, interquartile mean, its interval; in %."""
+    mean = percent(figures.mean)
     if figures.standard_error is not None:
-        mean += f" ± {_percent(figures.standard_error)}"
+        mean += f" ± {percent(figures.standard_error)}"
     return [
         mean,
         _range(figures.mean_interval),
-        _percent(figures.interquartile_mean),
+        percent(figures.interquartile_mean),
         _range(figures.interquartile_interval),
     ]
 
 
-def _percent(rate: float) -> str:
+def percent(rate: float) -> str:
+    """A rate in %, without the sign."""
     return f"{100 * rate:.1f}"
 
 
 def _range(interval: Interval | None) -> str:
-    return MISSING if interval is None else f"{_percent(interval.low)}–{_percent(interval.high)}"
+    return MISSING if interval is None else f"{percent(interval.low)}–{percent(interval.high)}"

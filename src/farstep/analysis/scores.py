@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from farstep.agents.registry import agent_name
+from farstep.agents.registry import agent_from_dict, agent_name
 from farstep.core.errors import FarstepError
 from farstep.envs.catalog import environment as find_environment
 from farstep.evaluation.results import Evaluation
@@ -186,8 +186,16 @@ def result_score(path: Path, name: str | None = None) -> Score:
             "data": source.get("digest", NOT_TOLD),
         }
         | {package: versions.get(package, NOT_TOLD) for package in SIMULATORS},
-        hyperparameters=policy.get("hyperparameters"),
+        hyperparameters=_hyperparameters(policy, path),
     )
+
+
+def _hyperparameters(policy: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+    """As the file tells them; options that are younger than the file stand at their defaults."""
+    if "hyperparameters" not in policy:
+        return None
+    described = {"name": policy["agent"], **policy["hyperparameters"]}
+    return _as_json(asdict(agent_from_dict(described, where=str(path))))
 
 
 def _runs_below(path: Path) -> Iterator[Path]:

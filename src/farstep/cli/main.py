@@ -48,6 +48,16 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
     "compare": Command(
         "farstep.cli.compare", "Compare", "Put runs in one table beside the published numbers."
     ),
+    "study": {
+        "ablation-invariance": Command(
+            "farstep.cli.study", "InvarianceStudy", "With and without action invariance."
+        ),
+        "ablation-waypoint": Command(
+            "farstep.cli.study", "WaypointStudy", "The laws of MQE's waypoints."
+        ),
+        "p-lambda-grid": Command("farstep.cli.study", "GridStudy", "p against λ, as a heat map."),
+        "horizon": Command("farstep.cli.study", "HorizonStudy", "Success by distance, as curves."),
+    },
     "plot": {
         "distance": Command(
             "farstep.cli.plot", "PlotDistance", "Draw the learned distance over the maze."
@@ -112,11 +122,12 @@ def _overview(prefix: str, commands: Mapping[str, Command | Mapping[str, Command
             "Reach goals far beyond any logged episode: offline goal-conditioned RL.",
             "",
         ]
+    width = max(map(len, commands)) + 2
     for name, command in commands.items():
         if isinstance(command, Command):
-            lines.append(f"  {name:<12}{command.summary}")
+            lines.append(f"  {name:<{width}}{command.summary}")
         else:
-            lines.append(f"  {name:<12}{', '.join(command)}: see '{prefix} {name} --help'.")
+            lines.append(f"  {name:<{width}}{', '.join(command)}: see '{prefix} {name} --help'.")
     lines += ["", f"'{prefix} COMMAND --help' explains a command's options."]
     if prefix == "farstep":
         lines.append("'farstep --tyro-print-completion bash' prints a completion script (or zsh).")

@@ -1,0 +1,347 @@
+"""`farstep study`: MQE's ablations on any dataset, each setting trained by `farstep train`."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from farstep.agents.base import Agent
+from farstep.analysis import studies
+from farstep.analysis.comparison import Comparison, compare
+from farstep.analysis.comparison_tables import run_cells
+from farstep.analysis.heatmap import save_figure
+from farstep.analysis.horizon import (
+    HorizonCurve,
+    horizon_curve,
+    pair_distances,
+    spread_pairs,
+    task_distances,
+)
+from farstep.analysis.scores import LAST_EVALUATIONS, run_score
+from farstep.analysis.studies import Study, Variant
+from farstep.analysis.study_report import (
+    draw_grid,
+    draw_horizon,
+    draw_study,
+    horizon_cells,
+    study_cells,
+    study_markdown,
+)
+from farstep.analysis.tables import Cells, csv_table, latex_table, rich_table
+from farstep.cli.compare import WIDEST
+from farstep.cli.train import Train
+from farstep.core.errors import FarstepError
+from farstep.data.table import Dataset, open_dataset
+from farstep.envs.catalog import EnvironmentSpec
+from farstep.envs.catalog import environment as find_environment
+from farstep.envs.mazes import MazeMap
+from farstep.evaluation.results import Evaluation
+from farstep.evaluation.rollout import evaluate
+from farstep.serving.policy import load_policy
+from farstep.training.config import RunConfig
+from farstep.training.run import CONFIG, Run, write_text
+
+OWN = ("agent", "out", "seed", "seeds", "resume", "overwrite", "max-minutes")
+"""Options of `farstep train` that a study sets itself."""
+
+FORWARDED = (
+    "Options that are not listed go to 'farstep train', the same for every setting: --preset small "
+    "--steps 20000 --evaluate-every 2000 ... A finished run is not repeated and a stopped one "
+    "continues, so the same command can be given again at any time."
+)
+
+TABLE4_METHODS = ("mqe", "tmd", "cmd", "crl", "qrl", "gciql", "hiql", "nsacbc")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's picture, and tables besides that of its settings by title."""
+
+    figure: Figure
+    tables: Mapping[str, Cells] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCommand(abc.ABC):
+    """What all studies do: train every setting with every seed, then write table and figure."""
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    """Name of a dataset, or its directory."""
+    seeds: int = 3
+    """How many seeds, trained together."""
+    seed: int = 0
+    """The first seed."""
+    out: Path | None = None
+    """Directory of the study; studies/STUDY-DATASET by default."""
+    evaluations: int = LAST_EVALUATIONS
+    """A run's number is the mean of so many of its last evaluations."""
+    training: Annotated[tuple[str, ...], tyro.conf.Suppress] = field(default=())
+
+    @classmethod
+    def parse(cls, program: str, words: Sequence[str]) -> Self:
+        """Read the study's own options; the rest are `farstep train`'s."""
+        asked, rest = tyro.cli(
+            cls,
+            prog=program,
+            description=f"{inspect.getdoc(cls)}\n\n{FORWARDED}",
+            args=list(words),
+            return_unknown_args=True,
+        )
+        return replace(asked, training=tuple(rest))
+
+    @abc.abstractmethod
+    def design(self) -> Study:
+        """The settings to compare."""
+
+    @cached_property
+    def study(self) -> Study:
+        """The design, made once."""
+        return self.design()
+
+    def results(self, comparison: Comparison) -> Results:
+        """What the runs amount to, besides the table of settings."""
+        return Results(draw_study(self.study, comparison))
+
+    def run(self) -> None:
+        console = Console()
+        dataset = open_dataset(self.dataset)
+        self._check(dataset)
+        for variant in self.study.variants:
+            self._train(console, variant, dataset)
+        self._report(console)
+
+    @property
+    def directory(self) -> Path:
+        """Where the study's runs and results lie."""
+        return self.out or Path("studies") / f"{self.study.name}-{Path(self.dataset).name}"
+
+    def runs(self, variant: Variant) -> list[Path]:
+        """The run directories of one setting, a seed each."""
+        return [self.directory / variant.directory / f"s{seed}" for seed in self._seeds]
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.seed, self.seed + self.seeds)
+
+    def _command(self, variant: Variant) -> list[str]:
+        return [self.dataset, *variant.words(), *self.training]
+
+    def _check(self, dataset: Dataset) -> None:
+        """Before any work: every setting's options are understood, and runs can be measured."""
+        if self.seeds < 1 or self.evaluations < 1:
+            raise FarstepError("--seeds and --evaluations must be at least 1.")
+        if dataset.environment is None:
+            raise FarstepError(
+                f"{dataset.name} names no environment, so that there is no success to compare."
+            )
+        given = {word.partition("=")[0] for word in self.training}
+        taken = {f"--{name}": "the study" for name in OWN}
+        for variant in self.study.variants:
+            taken |= {w: f"setting '{variant.name}'" for w in variant.words() if w[:2] == "--"}
+        for option in sorted(given & taken.keys()):
+            raise FarstepError(f"{option} is set by {taken[option]}; leave it out.")
+        for variant in self.study.variants:
+            train = Train.parse("farstep study", self._command(variant))
+            if train.training.evaluation_episodes == 0:
+                raise FarstepError("--evaluation-episodes 0 leaves nothing to compare.")
+
+    def _train(self, console: Console, variant: Variant, dataset: Dataset) -> None:
+        """Train what is missing of one setting, seeds in the same state together."""
+        train = Train.parse("farstep study", self._command(variant))
+        for path in self.runs(variant):
+            if (path / CONFIG).exists():
+                _check_same(Run.open(path), train, dataset)
+        states = [_updates(path) for path in self.runs(variant)]
+        base = self.directory / variant.directory
+        for first, count, updates in _together(self._seeds, states):
+            if updates >= train.training.steps:
+                continue
+            words = [*self._command(variant), "--seed", str(first)]
+            if count > 1:
+                words += ["--seeds", str(count), "--out", str(base)]
+            else:
+                words += ["--out", str(base / f"s{first}")]
+            if updates >= 0:
+                words.append("--resume")
+            console.print(f"{variant.name}: farstep train {shlex.join(words)}", highlight=False)
+            Train.parse("farstep train", words).run()
+
+    def _report(self, console: Console) -> None:
+        scores = [
+            run_score(path, variant.name, evaluations=self.evaluations)
+            for variant in self.study.variants
+            for path in self.runs(variant)
+        ]
+        comparison = compare(scores)
+        results = self.results(comparison)
+        cells = study_cells(self.study, comparison)
+        out = self.directory
+        texts = {
+            "study.md": study_markdown(self.study, comparison, results.tables),
+            "study.tex": "\n\n".join(map(latex_table, (cells, *results.tables.values()))) + "\n",
+            "study.csv": csv_table(cells),
+            "runs.csv": csv_table(run_cells(comparison)),
+        }
+        for name, text in texts.items():
+            write_text(out / name, text)
+        save_figure(results.figure, out / "study.png")
+        wide = Console(width=max(console.width, WIDEST))
+        for title, table in {f"{self.study.title}, success in %": cells, **results.tables}.items():
+            console.print(f"\n{title}", style="bold", highlight=False)
+            wide.print(rich_table(table, summary=False))
+        for note in comparison.notes:
+            console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+        files = ", ".join([*texts, "study.png"])
+        console.print(f"Written to {out}: {files}", highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvarianceStudy(StudyCommand):
+    """Action invariance: with it, without it, and an expectile value loss instead (Table 1a)."""
+
+    def design(self) -> Study:
+        return studies.ablation_invariance()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaypointStudy(StudyCommand):
+    """The laws by which MQE draws its waypoints (Table 1b)."""
+
+    def design(self) -> Study:
+        return studies.ablation_waypoint()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridStudy(StudyCommand):
+    """MQE's p, probability of a one-step waypoint, against λ, as a heat map (Figure 6)."""
+
+    p: tuple[float, ...] = (0.0, 0.1, 0.2, 0.5)
+    """Values of p."""
+    lambdas: Annotated[tuple[float, ...], tyro.conf.arg(name="lambda")] = (0.9, 0.95, 0.99)
+    """Values of λ."""
+
+    def design(self) -> Study:
+        return studies.p_lambda_grid(self.p, self.lambdas)
+
+    def results(self, comparison: Comparison) -> Results:
+        return Results(draw_grid(comparison, self.p, self.lambdas))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizonStudy(StudyCommand):
+    """Success of several methods by how far the goal is, as curves (Figure 3b).
+
+    In a maze the distance is the shortest way in metres; elsewhere tasks stand by number.
+    """
+
+    agents: tuple[str, ...] = TABLE4_METHODS
+    """The methods."""
+    pairs: int = 0
+    """In a maze, measure the trained policies on so many pairs of cells, from next door to the
+    farthest, in place of the environment's own tasks."""
+    episodes: int = 10
+    """Episodes of each of those pairs."""
+
+    def design(self) -> Study:
+        return studies.horizon(self.agents, Path(self.dataset).name)
+
+    def results(self, comparison: Comparison) -> Results:
+        curves, unit = self._curves(comparison)
+        title = f"{self.study.title}\n{comparison.datasets[0]}"
+        return Results(
+            draw_horizon(title, curves, unit),
+            {"Success in % by distance": horizon_cells(curves, unit)},
+        )
+
+    def _curves(self, comparison: Comparison) -> tuple[list[HorizonCurve], str]:
+        """The curves, and the unit of their distances; empty where tasks stand by number."""
+        score = comparison.cells[0].scores[0]
+        spec = find_environment(score.protocol["environment"])
+        runs = {cell.method: [one.tasks for one in cell.scores] for cell in comparison.cells}
+        distances = task_distances(spec)
+        if self.pairs:
+            maze = self._maze_of_pairs(spec)
+            runs = {
+                variant.name: [self._on_pairs(path, spec, maze) for path in self.runs(variant)]
+                for variant in self.study.variants
+            }
+            distances = pair_distances(maze)
+        curves = [horizon_curve(method, tasks, distances) for method, tasks in runs.items()]
+        return curves, "" if distances is None else "m"
+
+    def _maze_of_pairs(self, spec: EnvironmentSpec) -> MazeMap:
+        maze = spec.maze_map
+        if maze is None or spec.body is None or spec.ball:
+            raise FarstepError(f"--pairs is for mazes, and {spec.name} is none.")
+        # The draw must be the same for all methods and seeds, however often this is called.
+        return replace(maze, tasks=tuple(spread_pairs(maze, self.pairs, seed=0)))
+
+    def _on_pairs(self, path: Path, spec: EnvironmentSpec, maze: MazeMap) -> dict[int, float]:
+        """The success of a run's last policy by pair, measured once and kept in the run."""
+        kept = path / f"pairs-{self.pairs}x{self.episodes}.json"
+        policy = load_policy(path)
+        if kept.exists():
+            result = Evaluation.load(kept)
+        if not kept.exists() or result.protocol["updates"] != policy.step:
+            family, _, _ = spec.name.partition(":" if ":" in spec.name else f"-{spec.maze}")
+            result = evaluate(
+                policy,
+                family,
+                maze=maze,
+                episodes_per_task=self.episodes,
+                max_steps=spec.max_episode_steps,
+                spaces=policy.spaces,
+            )
+            result = replace(result, protocol={**result.protocol, "updates": policy.step})
+            result.save(kept)
+        return {task.task: task.success_rate for task in result.tasks}
+
+
+def _updates(path: Path) -> int:
+    """Updates after which a run was evaluated last or, less than any, −1 if there is no run."""
+    if not (path / CONFIG).exists():
+        return -1
+    evaluated = [record["step"] for record in Run.open(path).records("eval")]
+    return max(evaluated, default=0)
+
+
+def _together(seeds: Sequence[int], states: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(first seed, how many, state) of neighbouring seeds in the same state."""
+    pairs = zip(seeds, states, strict=True)
+    for state, group in itertools.groupby(pairs, key=lambda pair: pair[1]):
+        members = [seed for seed, _ in group]
+        yield members[0], len(members), state
+
+
+def _check_same(run: Run, train: Train[Agent], dataset: Dataset) -> None:
+    """Raises FarstepError if `run` is not what `train` asks for."""
+    config = run.config
+    asked = RunConfig(
+        agent=train.hyperparameters,
+        training=replace(train.training, seed=config.training.seed),
+        dataset=replace(config.dataset, digest=dataset.train.digest),
+        spaces=config.spaces,
+        normalization=config.normalization,
+    )
+    differences = config.differences(asked)
+    if config.training.steps > train.training.steps:
+        differences.append(
+            f"training.steps: {config.training.steps} before, {train.training.steps} now"
+        )
+    if differences:
+        raise FarstepError(
+            f"{run.path} was made with other settings:\n  "
+            + "\n  ".join(differences)
+            + "\nGive the study another place with --out."
+        )
