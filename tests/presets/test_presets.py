@@ -50,7 +50,7 @@ def test_every_published_dataset_gives_an_agent_that_can_be_built(preset, agent)
         ("gcivl", "humanoidmaze-medium-navigate-v0", {"alpha": 10.0, "discount": 0.995}),
         ("qrl", "antsoccer-arena-stitch-v0", {"alpha": 0.003}),
         ("gciql", "cube-double-play-v0", {"alpha": 1.0}),
-        ("qrl", "visual-scene-play-v0", {"alpha": 0.3, "batch_size": 256}),
+        ("qrl", "visual-scene-play-v0", {"alpha": 0.3, "batch_size": 256, "crops": 0.5}),
         ("crl", "puzzle-4x6-noisy-v0", {"alpha": 0.1}),
         (
             "crl",

@@ -71,16 +71,24 @@ SIZE_ENTRIES = (
 )
 """Rows of a batch."""
 
-PIXEL_ENTRIES = tuple(
-    Entry("hiql", datasets, {"low_representation_gradient": True}, SOURCE) for datasets in PIXELS
+PIXEL_ENTRIES = (
+    *(
+        Entry("hiql", datasets, {"low_representation_gradient": True}, SOURCE)
+        for datasets in PIXELS
+    ),
+    *(
+        Entry(agent, f"visual-{datasets}", {"crops": 0.5}, SOURCE)
+        for datasets in ("cube-*", "scene-*", "puzzle-*")
+        for agent in ("gcbc", *AGENTS, "hiql")
+    ),
 )
+"""What holds for pictures alone."""
 
 REMARKS = (
     Remark(
         ("gcbc", *AGENTS, "hiql"),
         "visual-*",
-        "OGBench trains for 500,000 updates on pixels, and crops manipulation's pictures with "
-        "probability 0.5; both belong to training, not to the agent.",
+        "OGBench trains for 500,000 updates on pixels: an option of 'farstep train', --steps.",
     ),
     Remark(
         (*AGENTS, "hiql"),

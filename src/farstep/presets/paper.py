@@ -20,11 +20,6 @@ REMARKS = (
         "to 1 for manipulation.",
     ),
     Remark(
-        ("mqe",),
-        "visual-cube-triple-play*",
-        "the paper crops pictures with probability 0.5 here, which belongs to training.",
-    ),
-    Remark(
         ("cmd", "tmd", "nsacbc"),
         "*",
         "no α by dataset is known to us: the method's own default stands.",
