@@ -27,7 +27,7 @@ empty :=
 space := $(empty) $(empty)
 SYNCED := .venv/.synced-$(subst $(space),-,$(strip $(EXTRAS)))
 
-.PHONY: help setup quickstart test test-all lint format clean
+.PHONY: help setup quickstart test test-all bench-smoke lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -43,6 +43,9 @@ test: lint ## lint, then the fast tests
 
 test-all: lint ## lint, then every test, slow ones too
 	.venv/bin/pytest -n $(JOBS) -m "" $(ARGS)
+
+bench-smoke: $(SYNCED) ## whether the documented speeds still hold, in under two minutes
+	.venv/bin/python benchmarks/smoke.py
 
 lint: $(SYNCED) ## formatting, lint rules, types, and who imports whom
 	.venv/bin/ruff format --check

@@ -1,6 +1,6 @@
 """How fast an evaluation runs, against one environment at a time and against bare simulators.
 
-    python benchmarks/evaluation.py [--environment pointmaze-medium-v0] [--rounds 5]
+    python benchmarks/evaluation.py [--environments pointmaze-medium-v0 antmaze-medium-v0] [--rounds 5]
 
 Three rates of environment steps, each the median over alternating rounds in one run:
 
@@ -21,14 +21,14 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.pool import Pool
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from farstep.envs.catalog import environment, make
+from farstep.envs.catalog import make
 from farstep.evaluation.rollout import evaluate
 
 
@@ -109,47 +109,45 @@ def _timed(steps: int, run: Callable[[], None]) -> float:
     return steps / (time.perf_counter() - began)
 
 
-def measure(name: str, rounds: int, steps: int, workers: list[int], pool: Pool) -> None:
-    """Prints the medians of alternating rounds and their ratios."""
-    spec = environment(name)
+def rates(
+    name: str, rounds: int, steps: int, workers: Sequence[int], pool: Pool
+) -> dict[str, float]:
+    """Median environment steps per second of alternating rounds, after one that warms up."""
     env = make(name)
     policy = RandomMLP(np.size(env.reset(seed=0)[0]), np.size(env.action_space.sample()))
     env.close()
-    rates: dict[str, list[float]] = {}
+    samples: dict[str, list[float]] = {}
     for round_ in range(rounds + 1):
         for count in workers:
             result = evaluate(policy, name, episodes_per_task=10, max_steps=steps, workers=count)
-            rates.setdefault(f"farstep, {count} workers", []).append(result.steps_per_second)
-        rates.setdefault("plain", []).append(plain(name, policy, 2 * steps))
-        jobs = [(name, 5 * steps)] * _cores()
-        rates.setdefault("bare", []).append(sum(pool.map(bare, jobs, chunksize=1)))
+            samples.setdefault(f"farstep, {count} workers", []).append(result.steps_per_second)
+        samples.setdefault("plain", []).append(plain(name, policy, 2 * steps))
+        jobs = [(name, 5 * steps)] * cores()
+        samples.setdefault("bare", []).append(sum(pool.map(bare, jobs, chunksize=1)))
         if round_ == 0:
-            rates.clear()  # compiles and warms the caches
-    print(f"{spec.name}: median environment steps per second of {rounds} rounds, {_cores()} cores")
-    median = {what: statistics.median(values) for what, values in rates.items()}
-    for what, rate in median.items():
-        print(
-            f"  {what:<20}{rate:>9.0f}  {rate / median['plain']:>6.2f} × plain"
-            f"  {100 * rate / median['bare']:>5.0f} % of bare"
-        )
+            samples.clear()  # compiles and warms the caches
+    return {what: statistics.median(values) for what, values in samples.items()}
 
 
-def _cores() -> int:
+def cores() -> int:
     return os.cpu_count() or 1
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="How fast an evaluation runs.")
-    parser.add_argument("--environment", default="pointmaze-medium-v0")
+    parser.add_argument("--environments", nargs="+", default=["pointmaze-medium-v0"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=500, help="limit of an episode")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, _cores()])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, cores()])
     arguments = parser.parse_args()
-    with multiprocessing.get_context("spawn").Pool(_cores()) as processes:
-        measure(
-            arguments.environment,
-            arguments.rounds,
-            arguments.steps,
-            arguments.workers,
-            processes,
-        )
+    print(f"median environment steps per second of {arguments.rounds} rounds, {cores()} cores\n")
+    print("| environment | | steps/s | × plain | % of bare |\n|---|---|---|---|---|")
+    with multiprocessing.get_context("spawn").Pool(cores()) as processes:
+        for name in arguments.environments:
+            median = rates(name, arguments.rounds, arguments.steps, arguments.workers, processes)
+            for what, rate in median.items():
+                print(
+                    f"| {name} | {what} | {rate:,.0f} | {rate / median['plain']:.2f} "
+                    f"| {100 * rate / median['bare']:.0f} |",
+                    flush=True,
+                )

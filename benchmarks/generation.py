@@ -120,8 +120,8 @@ def farstep(name: str, maze: MazeMap, recipe: Recipe, steps: int, directory: Pat
     return (recipe.episodes + recipe.validation_episodes) * recipe.steps
 
 
-def main(options: Options) -> None:
-    """Alternate both and print medians and their ratio."""
+def medians(options: Options) -> tuple[Cost, Cost]:
+    """Of the plain form and of farstep, over alternating rounds."""
     spec = environment_of(options.dataset)
     maze = spec.maze_map
     assert maze is not None
@@ -129,29 +129,31 @@ def main(options: Options) -> None:
     recipe = published_recipe(maze.name, behaviour)
     env = gymnasium.make(spec.name, terminate_at_goal=False, max_episode_steps=recipe.steps + 1)
     rng = np.random.default_rng(0)
-    costs: dict[str, list[Cost]] = {"plain, one process": [], "farstep": []}
+    slow, fast = [], []
     with tempfile.TemporaryDirectory() as directory:
-        runs: dict[str, Callable[[], int]] = {
-            "plain, one process": lambda: plain(env, maze, recipe, options.plain_steps, rng),
-            "farstep": lambda: farstep(
-                spec.name, maze, recipe, options.farstep_steps, Path(directory)
-            ),
-        }
+        made = Path(directory)
         for _ in range(options.rounds):
-            for name, run in runs.items():
-                costs[name].append(measured(run))
+            slow.append(measured(lambda: plain(env, maze, recipe, options.plain_steps, rng)))
+            fast.append(
+                measured(lambda: farstep(spec.name, maze, recipe, options.farstep_steps, made))
+            )
+    return _median(slow), _median(fast)
+
+
+def _median(rounds: list[Cost]) -> Cost:
+    return Cost(
+        statistics.median(cost.rate for cost in rounds),
+        statistics.median(cost.processor for cost in rounds),
+    )
+
+
+def main(options: Options) -> None:
+    """Alternate both and print medians and their ratio."""
+    slow, fast = medians(options)
     print(f"{options.dataset}, {os.cpu_count()} cores, median of {options.rounds} rounds\n")
     print("| | steps/s | processor µs a step |\n|---|---|---|")
-    medians = {
-        name: Cost(
-            statistics.median(cost.rate for cost in rounds),
-            statistics.median(cost.processor for cost in rounds),
-        )
-        for name, rounds in costs.items()
-    }
-    for name, cost in medians.items():
+    for name, cost in (("plain, one process", slow), ("farstep", fast)):
         print(f"| {name} | {cost.rate:,.0f} | {cost.processor:.0f} |")
-    slow, fast = medians.values()
     print(f"| ratio | {fast.rate / slow.rate:.1f} | {slow.processor / fast.processor:.1f} |")
 
 
