@@ -1,6 +1,6 @@
 """How fast an evaluation runs, against one environment at a time and against bare simulators.
 
-    python benchmarks/evaluation.py [--environments pointmaze-medium-v0 antmaze-medium-v0] [--rounds 5]
+    python benchmarks/evaluation.py [--environments pointmaze-medium-v0 antmaze-medium-v0]
 
 Three rates of environment steps, each the median over alternating rounds in one run:
 
