@@ -246,7 +246,7 @@ def test_policies_are_measured_on_pairs_of_cells(data, tmp_path, capsys):
     study(*words, "--pairs", "4", "--episodes", "1")
     kept = out / "gcbc" / "s0" / "pairs-4x1.json"
     assert json.loads(kept.read_text())["protocol"]["max_steps"] == 1000
-    header = (out / "study.md").read_text().split("by distance")[1].splitlines()[2]
+    header = (out / "study.md").read_text().split("% by distance")[1].splitlines()[2]
     assert header.count(" m ") == 4
     written = kept.stat().st_mtime_ns
     study(*words, "--pairs", "4", "--episodes", "1")
