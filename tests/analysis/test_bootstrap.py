@@ -13,6 +13,7 @@ from farstep.analysis.bootstrap import (
     interquartile_mean,
     mean,
     performance_profile,
+    pointwise_band,
     probability_of_improvement,
     standard_error,
     stratified_interval,
@@ -137,6 +138,16 @@ def test_the_interval_is_scipys_percentile_interval():
         (scores,), np.mean, n_resamples=20_000, method="percentile", rng=1
     ).confidence_interval
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
+
+
+def test_a_band_is_the_interval_of_the_mean_at_each_point():
+    curves = np.random.default_rng(0).uniform(0, 1, (6, 3))
+    band = pointwise_band(curves, seed=5, resamples=500)
+    assert band is not None
+    for point in range(3):
+        expected = stratified_interval(mean, [curves[:, point]], seed=5, resamples=500)
+        assert (band[0][point], band[1][point]) == pytest.approx(expected)
+    assert pointwise_band(curves[:1]) is None
 
 
 def test_the_interval_holds_the_true_mean_about_as_often_as_it_says():

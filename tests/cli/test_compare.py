@@ -130,6 +130,9 @@ def test_methods_by_seeds_beside_the_published_numbers(tmp_path, capsys):
     assert float(rows(out, "runs.csv")[0]["task2"]) == pytest.approx(0.3)
     profile = [row for row in rows(out, "profiles.csv") if row["method"] == "mqe"]
     assert {float(row["threshold"]): float(row["fraction"]) for row in profile}[0.3] == 0.5
+    curve = [row["success"] for row in rows(out, "curves.csv") if row["method"] == "mqe"]
+    assert curve == ["0.0", "0.2", "0.4", "0.3", "0.0", "0.2", "0.4", "0.5"]
+    assert imread(out / "curves.png").shape[0] > 200
     latex = (out / "comparison.tex").read_text()
     assert r"mqe & 0 1 & 30.0 36.7 & 33.3 $\pm$ 3.3" in latex
     assert "| mqe |" in " ".join((out / "comparison.md").read_text().split())
@@ -217,6 +220,7 @@ def test_result_files_count_and_planning_is_a_method_of_its_own(tmp_path, capsys
         ("mqe+planning", "0.9"),
     ]
     assert rows(out)[1]["published"] == ""
+    assert not (out / "curves.png").exists()
     assert "methods differ in planning" in printed
     paths.append(result(tmp_path / "given.json", 9, 2, planning=planning | {"calibration": None}))
     printed = compared(capsys, *paths, "--out", out)

@@ -187,7 +187,7 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
     stops = [True]
 
     def evaluator(run, params, step):
-        if stops and run.path.name == "s1" and step == 3:
+        if stops and step == 3:
             stops.clear()
             os.kill(os.getpid(), signal.SIGTERM)
         return {"success": 0.5, "seconds": 0.0} | {f"task{k}/success": 0.5 for k in range(1, 6)}
@@ -196,16 +196,14 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     words = ["horizon", data, "--agents", "gcbc", "--hidden", "8", "--batch-size", "4"]
     words += ["--checkpoint-every", "1", "--steps", "6", "--evaluate-every", "3"]
-    words += ["--seeds", "2", "--out", str(out)]
+    words += ["--seeds", "1", "--out", str(out)]
     with pytest.raises(SystemExit) as stopped:
         study(*words)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert not (out / "study.md").exists()
     study(*words)
     assert "--resume" in capsys.readouterr().out
-    for seed in ("s0", "s1"):
-        steps = [record["step"] for record in Run.open(out / "gcbc" / seed).records("eval")]
-        assert steps == [3, 6]
+    assert [record["step"] for record in Run.open(out / "gcbc" / "s0").records("eval")] == [3, 6]
     assert "| gcbc " in (out / "study.md").read_text()
 
 

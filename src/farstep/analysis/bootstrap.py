@@ -122,3 +122,15 @@ def stratified_interval(
 def resampling_says_something(*samples: Strata) -> bool:
     """Whether every dataset of every sample has at least two runs."""
     return all(len(scores) > 1 for strata in samples for scores in strata)
+
+
+def pointwise_band(
+    curves: Float[np.ndarray, "runs points"], *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]] | None:
+    """The 95 % interval of the mean of several runs at each point; None for a single run."""
+    if len(curves) < 2:
+        return None
+    rows = stream_generator(seed, "bootstrap").integers(len(curves), size=(resamples, len(curves)))
+    tail = 100 * (1 - COVERAGE) / 2
+    low, high = np.percentile(curves[rows].mean(axis=1), [tail, 100 - tail], axis=0)
+    return low, high

@@ -1,4 +1,4 @@
-"""A comparison as a picture: every run and mean by dataset, and performance profiles."""
+"""A comparison as pictures: runs and means by dataset, performance profiles, learning curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
 
-from farstep.analysis.comparison import THRESHOLDS, Comparison
+from farstep.analysis.bootstrap import pointwise_band
+from farstep.analysis.comparison import THRESHOLDS, Cell, Comparison
 from farstep.analysis.published import PublishedResult
 
 COLUMNS = 3
@@ -51,6 +52,46 @@ def draw_comparison(comparison: Comparison) -> Figure:
     if any(cell.published for cell in comparison.cells):
         figure.legend(handles=[PUBLISHED], loc="outside lower right", fontsize=9, frameon=False)
     return figure
+
+
+def draw_curves(comparison: Comparison) -> Figure | None:
+    """Success by updates, a panel a dataset; None where no run was evaluated while training.
+
+    Lines are means over seeds, bands their pointwise 95 % intervals. A method is drawn where all
+    its seeds were evaluated.
+    """
+    drawn = [cell for cell in comparison.cells if common_updates(cell)]
+    datasets = sorted({cell.dataset for cell in drawn})
+    if not drawn:
+        return None
+    columns = min(COLUMNS, len(datasets))
+    rows = -(-len(datasets) // columns)
+    figure = Figure(figsize=(4.6 * columns + 0.8, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    colours = method_colours(comparison.methods)
+    for axes, dataset in zip(grid, datasets, strict=False):
+        for cell in (cell for cell in drawn if cell.dataset == dataset):
+            updates = common_updates(cell)
+            curves = np.array([[score.curve[step] for step in updates] for score in cell.scores])
+            colour = colours[cell.method]
+            line = {"color": colour, "ms": 3, "label": cell.method}
+            axes.plot(updates, 100 * curves.mean(axis=0), "o-", **line)
+            band = pointwise_band(curves, seed=comparison.seed, resamples=comparison.resamples)
+            if band is not None:
+                low, high = (100 * end for end in band)
+                axes.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.set(title=dataset, xlabel="updates", ylabel="success %", ylim=(-3, 103))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=7, frameon=False)
+    for axes in grid[len(datasets) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def common_updates(cell: Cell) -> list[int]:
+    """Updates after which all seeds of a cell were evaluated, in order."""
+    return sorted(set[int].intersection(*(set(score.curve) for score in cell.scores)))
 
 
 def method_colours(methods: Sequence[str]) -> dict[str, ColorType]:

@@ -89,6 +89,17 @@ def run_cells(comparison: Comparison) -> Cells:
     return cells
 
 
+def curve_cells(comparison: Comparison) -> Cells:
+    """One row an evaluation while training."""
+    cells = [["dataset", "method", "seed", "updates", "success"]]
+    for cell in comparison.cells:
+        for score in cell.scores:
+            for updates, success in score.curve.items():
+                row = [cell.dataset, cell.method, str(score.seed), str(updates), repr(success)]
+                cells.append(row)
+    return cells
+
+
 def protocol_lines(comparison: Comparison) -> list[str]:
     """How each method's runs became numbers, a line for every protocol."""
     lines: dict[str, list[str]] = {}
@@ -156,7 +167,7 @@ def as_latex(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> dict[str, str]:
-    """Files by name: the figures of every method, every run, and the profiles."""
+    """Files by name: the figures of every method, every run, profiles and learning curves."""
     profiles = [["method", "threshold", "fraction", "low", "high"]]
     for profile in comparison.profiles:
         ends = profile.band or (np.full(len(THRESHOLDS), np.nan),) * 2
@@ -168,6 +179,7 @@ def as_csv(comparison: Comparison) -> dict[str, str]:
         "runs.csv": csv_table(run_cells(comparison)),
         "improvement.csv": csv_table(improvement_cells(comparison)),
         "profiles.csv": csv_table(profiles),
+        "curves.csv": csv_table(curve_cells(comparison)),
     }
 
 

@@ -8,12 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from farstep.analysis.bootstrap import (
-    RESAMPLES,
-    mean,
-    resampling_says_something,
-    stratified_interval,
-)
+from farstep.analysis.bootstrap import RESAMPLES, pointwise_band
 from farstep.core.rng import stream_generator
 from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.mazes import UNIT, Cell, MazeMap
@@ -95,13 +90,6 @@ def horizon_curve(
     where = np.array([task if distances is None else distances[task] for task in tasks], float)
     points = np.unique(where)
     rates = np.array([[run[task] for task in tasks] for run in runs])
-    by_point = np.stack([rates[:, where == point].mean(axis=1) for point in points])
-    band = None
-    strata = [[scores] for scores in by_point]
-    if resampling_says_something(*strata):
-        intervals = [
-            stratified_interval(mean, one, seed=seed, resamples=resamples) for one in strata
-        ]
-        low, high = np.array(intervals).T
-        band = low, high
-    return HorizonCurve(method, points, by_point.mean(axis=1), band)
+    curves = np.stack([rates[:, where == point].mean(axis=1) for point in points], axis=1)
+    band = pointwise_band(curves, seed=seed, resamples=resamples)
+    return HorizonCurve(method, points, curves.mean(axis=0), band)

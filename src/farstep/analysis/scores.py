@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Score:
         tasks: the same for each task.
         protocol: how it was trained and measured, apart from hyperparameters, as JSON values.
         hyperparameters: of the agent; None where the file does not tell.
+        curve: success by updates, at every evaluation while training.
         remark: what a reader should know of this one run, such as that it ended early.
     """
 
@@ -78,6 +79,7 @@ class Score:
     tasks: Mapping[int, float]
     protocol: Mapping[str, Any]
     hyperparameters: Mapping[str, Any] | None
+    curve: Mapping[int, float] = field(default_factory=dict)
     remark: str | None = None
 
     @property
@@ -124,6 +126,7 @@ def run_score(path: Path, name: str | None = None, *, evaluations: int = LAST_EV
     """
     run = Run.open(path)
     config = run.config
+    curve = {record["step"]: _rate(record[SUCCESS]) for record in run.records("eval")}
     records = run.records("eval")[-evaluations:]
     if not records:
         raise FarstepError(
@@ -146,6 +149,7 @@ def run_score(path: Path, name: str | None = None, *, evaluations: int = LAST_EV
         tasks=_mean_by_task(records),
         protocol=_run_protocol(config, records) | _simulator_versions(path),
         hyperparameters=_as_json(asdict(config.agent)),
+        curve=curve,
         remark=remark,
     )
 

@@ -86,7 +86,7 @@ def show_comparison(console: Console, comparison: Comparison, *, markdown: bool 
 
 def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Write all forms of the comparison; returns the files."""
-    from farstep.analysis.comparison_figure import draw_comparison
+    from farstep.analysis.comparison_figure import draw_comparison, draw_curves
     from farstep.analysis.heatmap import save_figure
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -97,6 +97,11 @@ def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     }
     for name, text in texts.items():
         write_text(directory / name, text)
-    picture = directory / "comparison.png"
-    save_figure(draw_comparison(comparison), picture)
-    return [*(directory / name for name in texts), picture]
+    pictures = {
+        "comparison.png": draw_comparison(comparison),
+        "curves.png": draw_curves(comparison),
+    }
+    drawn = {name: figure for name, figure in pictures.items() if figure is not None}
+    for name, figure in drawn.items():
+        save_figure(figure, directory / name)
+    return [directory / name for name in (*texts, *drawn)]
