@@ -195,7 +195,7 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("farstep.cli.train.environment_evaluator", lambda *_: evaluator)
     out = tmp_path / "out"
     words = ["horizon", data, "--agents", "gcbc", "--hidden", "8", "--batch-size", "4"]
-    words += ["--checkpoint-every", "1", "--steps", "6", "--evaluate-every", "3"]
+    words += ["--checkpoint-every", "4", "--steps", "6", "--evaluate-every", "3"]
     words += ["--seeds", "1", "--out", str(out)]
     with pytest.raises(SystemExit) as stopped:
         study(*words)
