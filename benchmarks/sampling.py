@@ -232,7 +232,7 @@ def written(path: Path, rows: int) -> np.ndarray:
             file, {"descr": "|u1", "fortran_order": False, "shape": (rows, 64, 64, 3)}
         )
         for _ in range(rows // LENGTH):
-            file.write(block)
+            file.write(block.tobytes())
         file.flush()
         os.fsync(file.fileno())
     return np.load(path, mmap_mode="r")
@@ -240,9 +240,10 @@ def written(path: Path, rows: int) -> np.ndarray:
 
 def drop_from_memory(path: Path, mappings: Sequence[np.ndarray]) -> None:
     """Have the next reads of a file come from the disk."""
-    for mapping in mappings:
+    for array in mappings:
+        assert isinstance(array.base, mmap.mmap)
         # Pages that a process has mapped are not dropped.
-        mapping.base.madvise(mmap.MADV_DONTNEED)
+        array.base.madvise(mmap.MADV_DONTNEED)
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

@@ -30,7 +30,7 @@ def shifted(image, down, right):
 
 def test_a_crop_is_a_shift_with_the_border_repeated():
     corners = np.stack(np.meshgrid([0, 3, 6, 1], [2, 3, 0, 6]), -1).reshape(-1, 2)
-    cropped = crop(jnp.asarray(IMAGES), jnp.asarray(corners))
+    cropped = jax.jit(crop)(jnp.asarray(IMAGES), jnp.asarray(corners))
     assert cropped.dtype == jnp.uint8
     for image, corner, result in zip(IMAGES, corners, cropped, strict=True):
         np.testing.assert_array_equal(result, shifted(image, *(corner - PADDING)))
@@ -69,13 +69,16 @@ def test_crops_leave_the_choice_of_rows_alone_and_are_streamed_alike():
     ends = np.array([3, 15])
     episodes, actions = Episodes.from_ends(ends), np.zeros((16, 1), np.float32)
     resident = DeviceTable(jnp.asarray(IMAGES), jnp.asarray(actions), episodes)
-    plain = resident.sample(replace(SPEC, crops=0.0), stream_key(KEY, "batch", 7))
-    cropped = resident.sample(SPEC, stream_key(KEY, "batch", 7))
+    plain, cropped = jax.jit(
+        lambda key: [resident.sample(replace(SPEC, crops=p), key) for p in (0.0, 1.0)]
+    )(stream_key(KEY, "batch", 7))
     assert np.any(plain.observations != cropped.observations)
     np.testing.assert_array_equal(plain.goals["policy"].offsets, cropped.goals["policy"].offsets)
     host = HostTable(IMAGES, actions, episodes, Normalization(np.zeros(0), np.ones(0)))
     chunk = Reader(host, SPEC, KEY, "batch").read(6, 2)
-    streamed = chunk.sample(SPEC, stream_key(KEY, "batch", 7), jnp.asarray(1))
+    streamed = jax.jit(lambda chunk, key: chunk.sample(SPEC, key, jnp.asarray(1)))(
+        chunk, stream_key(KEY, "batch", 7)
+    )
     jax.tree.map(np.testing.assert_array_equal, streamed, cropped)
 
 

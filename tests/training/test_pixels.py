@@ -36,19 +36,36 @@ def train(pictures, agent, out, *more):
     main([*words, "--log-every", "3", "--checkpoint-every", "3", *SMALL[agent], *more])
 
 
-def test_pixels_are_streamed_and_cropped_as_they_are_in_memory(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "CHUNK_UPDATES", 2)
-    for place in ("device", "stream"):
-        train(pictures, "gcbc", tmp_path / place, "--crops", "0.5", "--residency", place)
-    mine, theirs = (
-        named_leaves(load_policy(tmp_path / place).params) for place in ("device", "stream")
-    )
+@pytest.fixture(scope="module")
+def streamed(pictures, tmp_path_factory):
+    """A run on cropped pictures that stay on disk."""
+    out = tmp_path_factory.mktemp("runs") / "streamed"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "CHUNK_UPDATES", 2)
+        train(pictures, "gcbc", out, "--crops", "0.5", "--residency", "stream")
+    return out
+
+
+def test_a_policy_on_pixels_acts_and_is_exported(pictures, streamed, tmp_path):
+    main(["export", str(streamed), "--out", str(tmp_path / "policy")])
+    run, exported = load_policy(streamed), load_policy(tmp_path / "policy")
+    images = open_dataset(pictures).train.observations
+    actions = run.act(images[:4], images[4:8])
+    assert actions.shape == (4, 2)
+    assert np.ptp(actions[:, 0]) > 0
+    np.testing.assert_array_equal(exported.act(images[:4], images[4:8]), actions)
+
+
+@pytest.mark.slow
+def test_pixels_are_streamed_and_cropped_as_they_are_in_memory(pictures, streamed, tmp_path):
+    train(pictures, "gcbc", tmp_path / "run", "--crops", "0.5", "--residency", "device")
+    mine, theirs = (named_leaves(load_policy(run).params) for run in (streamed, tmp_path / "run"))
     for name in mine:
         np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
 @pytest.mark.slow
-def test_a_policy_on_pixels_acts_measures_and_plans(pictures, tmp_path):
+def test_a_distance_of_pixels_measures_and_plans(pictures, tmp_path):
     train(pictures, "mqe", tmp_path / "run", "--crops", "1")
     images = open_dataset(pictures).train.observations
     words = ["--landmarks", "20", "--reach", "5", "--out", str(tmp_path / "policy")]
@@ -63,6 +80,7 @@ def test_a_policy_on_pixels_acts_measures_and_plans(pictures, tmp_path):
         assert steps.shape == ()
         assert steps > 0
     np.testing.assert_array_equal(run.act(images[0], images[5]), exported.act(images[0], images[5]))
+    assert exported.landmarks is not None
     assert exported.landmarks.observations.dtype == np.uint8
     assert exported.plan(images[9]).act(images[0]).shape == (2,)
 

@@ -86,6 +86,7 @@ def test_a_run_may_go_on_from_elsewhere(agent, toy, resident, tmp_path):
     assert_same_networks(tmp_path / "run", resident)
 
 
+@pytest.mark.slow
 def test_seeds_are_streamed_together(agent, toy, tmp_path):
     for place in ("device", "stream"):
         train(toy, agent, tmp_path / place, 20, "--residency", place, "--seeds", "2")
