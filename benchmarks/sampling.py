@@ -9,7 +9,7 @@ all to the device. farstep: the sampler of the training program, many batches a 
 file, the reader ahead of it too. Both alternate in one process; the medians of the rounds are
 printed. The floor is the time of copying a batch's bytes once in device memory at the rate
 measured for such a copy in the same rounds. Private memory is the process's own, without pages of
-files, at the end of farstep's rounds, and so includes Python, JAX and the plain sampler's table.
+files, after all rounds, and so includes Python, JAX and what the plain sampler left.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,13 +37,14 @@ from farstep.data.normalize import Normalization
 from farstep.sampling.augment import PADDING
 from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
 from farstep.sampling.stream import Chunk, HostTable, Prefetcher, Reader
+from measuring import LENGTH, alternate, timed
 from plain import HostSampler
 
 Sampler = Callable[[int], object]
 """Draws a number of batches, and waits for them."""
 
-LENGTH = 201
-"""Steps of an episode."""
+COPIED_BYTES = 1 << 26
+"""What is copied to see how fast device memory is."""
 
 ACTION = 8
 IMAGES = ("states", "goals", "waypoints", "policy_goals")
@@ -113,19 +112,17 @@ def measure(options: Options, path: Path) -> None:
     nbytes = sum(
         leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch_shape(spec, spaces))
     )
-    sizes = [batches_in(options.seconds, sampler) for sampler in (theirs, ours)]
-    plain_times, our_times, copies, private = [], [], [], 0
-    for _ in range(options.rounds):
-        for sampler, size, times in zip(
-            (theirs, ours), sizes, (plain_times, our_times), strict=True
-        ):
-            if options.cold:
-                drop_from_memory(path, mappings)
-            times.append(timed(partial(sampler, size)) / size)
-        private = max(private, private_bytes())
-        copies.append(copy_rate())
-    them, us = statistics.median(plain_times), statistics.median(our_times)
-    floor = nbytes / statistics.median(copies)
+    batches = {"plain": batches_in(options.seconds, theirs)}
+    batches["farstep"] = batches_in(options.seconds, ours)
+    works: dict[str, Callable[[], object]] = {"copy": copy()}
+    for name, sampler in (("plain", theirs), ("farstep", ours)):
+        if options.cold:
+            works[f"before {name}"] = partial(drop_from_memory, path, mappings)
+        works[name] = partial(sampler, batches[name])
+    seconds = alternate(works, options.rounds)
+    private = private_bytes()
+    them, us = (seconds[name] / batches[name] for name in ("plain", "farstep"))
+    floor = nbytes * seconds["copy"] / COPIED_BYTES
     name = options.table + (", cold" if options.cold else "")
     print("| table | plain batches/s | farstep batches/s | ratio | MB/s | of floor | private MB |")
     print("|---|---|---|---|---|---|---|")
@@ -251,22 +248,15 @@ def drop_from_memory(path: Path, mappings: Sequence[np.ndarray]) -> None:
 def batches_in(seconds: float, sampler: Sampler) -> int:
     """How many batches to draw so that it takes about `seconds`."""
     probe = 16
-    sampler(probe)
+    sampler(probe)  # Compiles.
     return max(probe, round(seconds * probe / timed(partial(sampler, probe))))
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def copy_rate(nbytes: int = 1 << 26) -> float:
-    """Bytes a second of copying an array within device memory."""
-    array = jnp.zeros(nbytes, jnp.uint8)
-    copy = jax.jit(lambda x: x + jnp.uint8(1))
-    jax.block_until_ready(copy(array))
-    return nbytes / min(timed(lambda: jax.block_until_ready(copy(array))) for _ in range(5))
+def copy() -> Callable[[], object]:
+    """Work of copying `COPIED_BYTES` within device memory."""
+    array = jnp.zeros(COPIED_BYTES, jnp.uint8)
+    copied = jax.jit(lambda x: x + jnp.uint8(1))
+    return lambda: copied(array)
 
 
 def private_bytes() -> int:
