@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from farstep.agents.crl import CRL
 from farstep.agents.mqe import MQE
 from farstep.analysis.horizon import horizon_curve, pair_distances, spread_pairs, task_distances
 from farstep.cli.main import main
@@ -159,6 +160,21 @@ def test_success_by_distance(data, trained, tmp_path, capsys):
     assert imread(out / "study.png").shape[0] > 300
 
 
+def test_goals_of_policies_are_crossed_and_paired(data, trained, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["policy-goals", data, "--agents", "mqe", "crl", *QUICK, "--seeds", "1"]
+    study(*words, "--out", out)
+    assert list(rows(out / "study.csv")) == [
+        "mqe, cross",
+        "mqe, paired",
+        "crl, cross",
+        "crl, paired",
+    ]
+    config = Run.open(out / "crl-cross" / "s0").config
+    assert cast(CRL, config.agent).policy_goals == "cross"
+    assert "climbs no critic" in fails(capsys, "policy-goals", data, "--agents", "gcbc")
+
+
 def test_bad_input_is_one_line_and_exit_status_2(data, trained, tmp_path, capsys, toy):
     out = ["--out", str(tmp_path / "out")]
     assert "names no environment" in fails(capsys, "ablation-waypoint", toy)
@@ -171,6 +187,10 @@ def test_bad_input_is_one_line_and_exit_status_2(data, trained, tmp_path, capsys
     assert "leaves nothing to compare" in fails(
         capsys, "ablation-waypoint", data, *out, "--evaluation-episodes", "0"
     )
+    manipulation = tmp_path / "cube-single-play-v0"
+    with TableWriter(manipulation / "train", (2,), "float32", 2, environment="cube-single-v0") as w:
+        w.append(np.zeros((3, 2), np.float32), np.zeros((3, 2), np.float32))
+    assert "--pairs is for mazes" in fails(capsys, "horizon", manipulation, *out, "--pairs", "3")
     assert "--steeps" in fails(capsys, "ablation-waypoint", data, *out, "--steeps", "3")
     assert trained == []
     study("p-lambda-grid", data, "--p", "0", "--lambda", "0.9", *QUICK, *out)

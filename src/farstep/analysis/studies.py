@@ -1,23 +1,25 @@
 """Designs of MQE's ablations, on any dataset: which settings each one compares.
 
 Table 1a (action invariance), Table 1b (the waypoint law), Figure 6 (p and λ of the waypoints) and
-Figure 3b (success by how far the goal is) of arXiv 2511.07730.
+Figure 3b (success by how far the goal is) of arXiv 2511.07730; and, for every agent whose policy
+climbs a critic, the choice of goals that its Eq. 15 and its released code make differently.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from farstep.agents.registry import agent_class
+from farstep.agents.registry import AGENTS, agent_class
 from farstep.analysis.published import (
     TABLE1_DATASET,
     PublishedResult,
     published_ablation,
     published_result,
 )
+from farstep.core.errors import FarstepError
 
 
 @dataclass(frozen=True)
@@ -143,4 +145,35 @@ def horizon(agents: Sequence[str], dataset: str) -> Study:
         tuple(Variant(agent, agent, agent) for agent in dict.fromkeys(agents)),
         {agent: result for agent, result in published.items() if result is not None},
         dataset,
+    )
+
+
+def policy_goals(agents: Sequence[str]) -> Study:
+    """Goals of the policy's q term: each row's own (`paired`) or other rows' (`cross`, Eq. 15).
+
+    Raises:
+        FarstepError: there is no such agent, or its policy has no q term.
+    """
+    for agent in agents:
+        if agent not in agents_with("policy_goals"):
+            agent_class(agent)
+            raise FarstepError(f"The policy of {agent} climbs no critic: it has no q goals.")
+    return Study(
+        "policy-goals",
+        "Goals of the policy's q term",
+        tuple(
+            Variant(f"{agent}, {goals}", f"{agent}-{goals}", agent, {"policy_goals": goals})
+            for agent in dict.fromkeys(agents)
+            for goals in ("cross", "paired")
+        ),
+        {},
+    )
+
+
+def agents_with(hyperparameter: str) -> tuple[str, ...]:
+    """Agents that have a hyperparameter of this name."""
+    return tuple(
+        name
+        for name, kind in AGENTS.items()
+        if hyperparameter in {field.name for field in fields(kind)}
     )

@@ -57,6 +57,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         ),
         "p-lambda-grid": Command("farstep.cli.study", "GridStudy", "p against λ, as a heat map."),
         "horizon": Command("farstep.cli.study", "HorizonStudy", "Success by distance, as curves."),
+        "policy-goals": Command(
+            "farstep.cli.study", "PolicyGoalsStudy", "Crossed against paired goals of policies."
+        ),
     },
     "plot": {
         "distance": Command(

@@ -116,7 +116,7 @@ class StudyCommand(abc.ABC):
     def run(self) -> None:
         console = Console()
         dataset = open_dataset(self.dataset)
-        self._check(dataset)
+        self.check(dataset)
         for variant in self.study.variants:
             self._train(console, variant, dataset)
         self._report(console)
@@ -137,7 +137,7 @@ class StudyCommand(abc.ABC):
     def _command(self, variant: Variant) -> list[str]:
         return [self.dataset, *variant.words(), *self.training]
 
-    def _check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Before any work: every setting's options are understood, and runs can be measured."""
         if self.seeds < 1 or self.evaluations < 1:
             raise FarstepError("--seeds and --evaluations must be at least 1.")
@@ -256,6 +256,11 @@ class HorizonStudy(StudyCommand):
     def design(self) -> Study:
         return studies.horizon(self.agents, Path(self.dataset).name)
 
+    def check(self, dataset: Dataset) -> None:
+        super().check(dataset)
+        if self.pairs and dataset.environment is not None:
+            self._maze_of_pairs(find_environment(dataset.environment))
+
     def results(self, comparison: Comparison) -> Results:
         curves, unit = self._curves(comparison)
         title = f"{self.study.title}\n{comparison.datasets[0]}"
@@ -306,6 +311,17 @@ class HorizonStudy(StudyCommand):
             result = replace(result, protocol={**result.protocol, "updates": policy.step})
             result.save(kept)
         return {task.task: task.success_rate for task in result.tasks}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGoalsStudy(StudyCommand):
+    """Goals of the policy's q term, other rows' (Eq. 15) or the row's own, for several agents."""
+
+    agents: tuple[str, ...] = studies.agents_with("policy_goals")
+    """Agents whose policies climb a critic."""
+
+    def design(self) -> Study:
+        return studies.policy_goals(self.agents)
 
 
 def _updates(path: Path) -> int:
