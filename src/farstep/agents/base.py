@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Real
 
 from farstep.core.errors import FarstepError
-from farstep.core.types import Batch, BatchSpec, Metrics, Params, Scalar, Spaces
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Scalar, Spaces
 from farstep.networks.precision import Precision, kernels_in
 
 Observations = Real[Array, "batch *obs"]
@@ -64,12 +64,15 @@ class Agent(abc.ABC):
         learning_rate: of Adam.
         precision: in which the networks' products are computed while training; weights, moments,
             distances and losses stay float32, and so does the trained policy.
+        policy_random: share of the policy's goals that are drawn from all states; the others are
+            later states of the row's own episode.
         crops: probability that the images of a training batch are randomly cropped; pixels only.
     """
 
     batch_size: int = 256
     learning_rate: float = 3e-4
     precision: Precision = "float32"
+    policy_random: float = 0.0
     crops: float = 0.0
 
     has_distance: ClassVar[bool] = False
@@ -77,6 +80,10 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def spec(self) -> BatchSpec:
         """Which goals, waypoints and successors an update needs, and by which law."""
+
+    def policy_goal(self) -> GoalSpec:
+        """The law of the policy's goals: uniform over the rest of the episode, or any state."""
+        return GoalSpec(future=1 - self.policy_random, random=self.policy_random, law="uniform")
 
     def training_spec(self) -> BatchSpec:
         """`spec` with the random crops that belong to training, not to held-out data."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import binary_nce
 from farstep.losses.policy import PolicyGoals, policy_improvement
 from farstep.networks.actors import Actor
@@ -30,11 +30,12 @@ class CMDNetworks(eqx.Module):
 class CMD(Agent):
     """A contrastive critic whose logit is minus a quasimetric.
 
-    The quasimetric d(f(s, a), f(g, a')) is distilled from the contrast between a row's own future
-    and other rows': it estimates the behaviour's successor distance log p(g | g)/p(g | s, a) in
-    nats, as far as a quasimetric can, and thereby joins what the triangle inequality joins. Goals
-    have no action of their own, so in training another row's stands in for a'. `distance` gives a
-    state the policy's action for staying there, π(s, s), unless actions are given.
+    In d(f(s, a), f(g, a')) is distilled what tells a row's own future from other rows': the
+    behaviour's log p(g)/p(g | s, a) in nats, plus the odds log(B − 1) of a pair in a batch of B,
+    as far as a quasimetric can take that form. It joins what the triangle inequality joins, but
+    those two offsets leave its steps uncalibrated; they rank, and do not count. Goals have no
+    action of their own, so in training another row's stands in for a'. `distance` puts the
+    policy's actions, π(s, g) and π(g, g), where none are given.
 
     Attributes:
         discount: γ of the value goals' geometric law, and of the distance's unit.
@@ -63,7 +64,7 @@ class CMD(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
         )
 
@@ -114,35 +115,13 @@ class CMD(Agent):
         goals: Observations,
         actions: Array | None = None,
     ) -> Distance:
-        """Mean over the ensemble of d(f(s, a), f(g, π(g, g)))."""
-        start = (
-            self._staying(params, observations)
-            if actions is None
-            else params.critic(observations, actions)
-        )
-        nats = jnp.mean(mrn(start, self._staying(params, goals), self.groups), axis=0)
+        """Mean over the ensemble of d(f(s, a), f(g, π(g, g))), by default at a = π(s, g)."""
+        if actions is None:
+            actions = params.actor(observations, goals).mode
+        start = params.critic(observations, actions)
+        goal = params.critic(goals, params.actor(goals, goals).mode)
+        nats = jnp.mean(mrn(start, goal, self.groups), axis=0)
         return Distance.from_nats(nats, self.discount)
-
-    def embed(
-        self, params: Params, observations: Observations
-    ) -> Float[Array, "batch members latent"]:
-        """f(s, π(s, s)) of every member."""
-        return jnp.moveaxis(self._staying(params, observations), 0, 1)
-
-    def pairwise(
-        self,
-        params: CMDNetworks,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "goals members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d of every pair."""
-        distances = pairwise_mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
-        return Distance.from_nats(jnp.mean(distances, axis=0), self.discount)
-
-    def _staying(
-        self, params: CMDNetworks, observations: Observations
-    ) -> Float[Array, "members batch latent"]:
-        return params.critic(observations, params.actor(observations, observations).mode)
 
 
 def actions_of_other_rows(batch: Batch) -> Float[Array, "batch actions"]:

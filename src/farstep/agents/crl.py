@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.agents.base import Agent, Observations
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
 from farstep.losses.policy import (
     PolicyGoals,
@@ -47,13 +45,11 @@ class CRL(Agent):
     p(g | s, a) is the γ-discounted distribution of states that the behaviour visits after (s, a).
     Being the behaviour's own, it joins no pieces of different episodes.
 
-    `distance` is the successor distance log p(g | g)/p(g | s) ≈ f(g, ·, g) − f(s, ·, g)
-    (Myers et al. 2024), which needs no normalisation by p(g). Where no action is given, the
-    policy's for staying where it is, π(s, s), takes its place. It is no quasimetric by
-    construction, and a difference of two logits rather than one learned for the purpose.
+    There is no `distance`: the successor distance log p(g | g)/p(g | s) (Myers et al. 2024) needs
+    how likely a state is to see itself, and goals at least one step ahead do not show that.
 
     Attributes:
-        discount: γ of the value goals' geometric law, and of the distance's unit.
+        discount: γ of the value goals' geometric law.
         policy_loss: `ddpg-bc` climbs the logit; `awr` clones by the logit's advantage over a
             critic without actions, and is what discrete actions need.
         alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`.
@@ -73,14 +69,12 @@ class CRL(Agent):
     latent: int = 512
     hidden: tuple[int, ...] = (512, 512, 512)
 
-    has_distance: ClassVar[bool] = True
-
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
             goals={
                 "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
         )
 
@@ -138,46 +132,3 @@ class CRL(Agent):
         baseline = products(value.state(batch.observations), value.goal(goals))[0]
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
         return advantage_weighted(log_probs, q(batch.actions, goals) - baseline, alpha=self.alpha)
-
-    def distance(
-        self,
-        params: CRLNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """Mean over the ensemble of f(g, ·, g) − f(s, a, g), and 0 where it is negative."""
-        psi, at_goal = params.critic.psi(goals), self._staying(params, goals)
-        start = (
-            self._staying(params, observations)
-            if actions is None
-            else params.critic.phi(observations, actions)
-        )
-        nats = jnp.mean(products(at_goal, psi) - products(start, psi), axis=0)
-        return Distance.from_nats(jax.nn.relu(nats), self.discount)
-
-    def embed(
-        self, params: Params, observations: Observations
-    ) -> Float[Array, "batch 2 members latent"]:
-        """φ(s, π(s, s)) and ψ(s) of every member."""
-        both = jnp.stack([self._staying(params, observations), params.critic.psi(observations)])
-        return jnp.moveaxis(both, 2, 0)
-
-    def pairwise(
-        self,
-        params: CRLNetworks,
-        starts: Float[Array, "batch 2 members latent"],
-        goals: Float[Array, "goals 2 members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of f(g, ·, g) − f(s, ·, g) of every pair."""
-        phi, (goal_phi, goal_psi) = starts[:, 0], (goals[:, 0], goals[:, 1])
-        to_start = jnp.einsum("bed,ced->bc", phi, goal_psi)
-        to_itself = jnp.einsum("ced,ced->c", goal_phi, goal_psi)
-        nats = (to_itself - to_start) / (self.members * math.sqrt(self.latent))
-        return Distance.from_nats(jax.nn.relu(nats), self.discount)
-
-    def _staying(
-        self, params: CRLNetworks, observations: Observations
-    ) -> Float[Array, "members batch latent"]:
-        actions = params.actor(observations, observations).mode
-        return params.critic.phi(observations, actions)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Observations
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
+from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.actors import Actor
 
@@ -23,7 +23,7 @@ class GCBC(Agent):
     hidden: tuple[int, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(self.batch_size, goals={"policy": GoalSpec(law="uniform")})
+        return BatchSpec(self.batch_size, goals={"policy": self.policy_goal()})
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor:
         return Actor.of(spaces, self.hidden, key)

@@ -60,7 +60,7 @@ class GCIVL(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
             successors={"next": 1},
         )

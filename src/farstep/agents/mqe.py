@@ -83,7 +83,7 @@ class MQE(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
             waypoint=WaypointSpec(
                 goal="value",

@@ -66,7 +66,7 @@ class NSACBC(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(current=0.2, future=0.5, random=0.3, law="uniform"),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
             successors={"later": self.backup_steps},
             capped_by={"later": "value"},

@@ -96,7 +96,7 @@ class QRL(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(future=0.0, random=1.0),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
             successors={"next": 1},
         )

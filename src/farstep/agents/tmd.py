@@ -69,7 +69,7 @@ class TMD(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
             successors={"next": 1},
         )

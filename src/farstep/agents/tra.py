@@ -57,7 +57,7 @@ class TRA(Agent):
             self.batch_size,
             goals={
                 "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": GoalSpec(law="uniform"),
+                "policy": self.policy_goal(),
             },
         )
 
