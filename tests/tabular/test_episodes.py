@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
-from farstep.tabular.backup import BackupLaw, backup_operator
+from farstep.tabular.backup import BackupLaw, batch_law
 from farstep.tabular.episodes import one_hot_spaces, one_hot_table, roll_out
 from farstep.tabular.exact import future_goals
 from farstep.tabular.mdp import random_mdp, random_policy
@@ -47,7 +47,9 @@ def test_goals_and_waypoints_drawn_from_episodes_follow_the_closed_forms():
     # Own goals alone, then goals of other rows: what the backup averages.
     for own in (True, False):
         law = BackupLaw(discount, lambda_, one_step, diagonal_weight=float(own))
-        asked = backup_operator(mdp, behaviour, law)(values)
+        pairs = batch_law(mdp, behaviour, law)
+        discounts = discount ** np.arange(1, pairs.shape[2] + 1)
+        asked = np.einsum("sakwg,k,wg->sag", pairs, discounts, values) / pairs.sum(axis=(2, 3))
         goals = goal if own else np.roll(goal, 1)
         sums, counts = np.zeros((2, 4, 2, 4))
         np.add.at(sums, (state, action, goals), discount**steps * values[waypoint, goals])

@@ -7,6 +7,9 @@ discounted chance of getting there: (S, G), entry [s, g]. Its distance in nats i
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse.csgraph import shortest_path
@@ -48,6 +51,27 @@ def occupancy(mdp: TabularMDP, policy: Policy, discount: float) -> StateGoal:
     return np.linalg.solve(systems, np.eye(mdp.states)[..., None])[..., 0].T
 
 
+def n_step_first_hit(
+    mdp: TabularMDP, behaviour: Policy, policy: Policy, discount: float, steps: int
+) -> ActionGoal:
+    """E[γ^H] after an action, when the behaviour goes on up to step n, the policy acts once there,
+    the behaviour goes on for another n, and so on: what n-step backups without correction estimate.
+
+    Args:
+        policy: (G, S, A), for each goal.
+    """
+    states = np.arange(mdp.states)
+    values = np.zeros((mdp.states, mdp.actions, mdp.states))
+    for _ in range(math.ceil(math.log(1e-16) / math.log(discount) / steps)):
+        reached = np.einsum("gsa,sag->sg", policy, values)
+        for remaining in range(steps):
+            reached[states, states] = 1
+            values = after_action(mdp, reached, discount)
+            if remaining < steps - 1:
+                reached = np.einsum("sa,sag->sg", behaviour, values)
+    return values
+
+
 def optimal_first_hit(mdp: TabularMDP, discount: float) -> StateGoal:
     """max_π E_π[γ^H] from each state to each goal, by policy iteration."""
     values = first_hit(mdp, np.full((mdp.states, mdp.actions), 1 / mdp.actions), discount)
@@ -58,6 +82,58 @@ def optimal_first_hit(mdp: TabularMDP, discount: float) -> StateGoal:
         if np.all(improved <= values + 1e-15):
             return np.maximum(improved, values)
         values = np.maximum(improved, values)
+
+
+def expectile_first_hit(
+    mdp: TabularMDP,
+    behaviour: Policy,
+    discount: float,
+    expectile: float,
+    *,
+    over: Literal["actions", "outcomes"],
+) -> StateGoal:
+    """The κ-expectile, where `first_hit` has the mean: what implicit Q- and V-learning estimate.
+
+    With U = 1 + (1 − γ)V, so that U = γ^d where V = −(1 − γ^d)/(1 − γ): U(s, g) is the expectile of
+    γU(s', g), taken over the behaviour's actions (of the mean over s', as Q knows it), or over its
+    actions and their outcomes alike, as V alone must. κ = 0.5 is `first_hit`; as κ → 1, the first
+    tends to `optimal_first_hit` and the second to γ to the power of `shortest_steps`.
+    """
+    states = np.arange(mdp.states)
+    if over == "actions":
+        chances = behaviour[:, None]
+    else:
+        chances = (behaviour[..., None] * mdp.transitions).reshape(mdp.states, 1, -1)
+    values = np.eye(mdp.states)
+    for _ in range(math.ceil(math.log(1e-13) / math.log(discount))):
+        if over == "actions":
+            options = after_action(mdp, values, discount).transpose(0, 2, 1)
+        else:
+            one_outcome = discount * np.tile(values.T, mdp.actions)
+            options = np.broadcast_to(one_outcome, (mdp.states, *one_outcome.shape))
+        updated = _expectile(options, np.broadcast_to(chances, options.shape), expectile)
+        updated[states, states] = 1
+        values = updated
+    return values
+
+
+def _expectile(
+    options: Float[np.ndarray, "*batch options"],
+    chances: Float[np.ndarray, "*batch options"],
+    expectile: float,
+) -> Float[np.ndarray, "*batch"]:
+    """Where the weighted deviations above and below balance; exact, by trying each cut."""
+    order = np.argsort(options, axis=-1)
+    options = np.take_along_axis(options, order, -1)
+    chances = np.take_along_axis(chances, order, -1)
+    # Below the cut an option weighs 1 − κ, above it κ.
+    below = np.tri(options.shape[-1], dtype=bool)
+    weights = np.where(below, 1 - expectile, expectile) * chances[..., None, :]
+    centres = (weights * options[..., None, :]).sum(-1) / weights.sum(-1)
+    # The cut is right where its centre lies between the options on either side.
+    above = np.concatenate([options[..., 1:], np.full((*options.shape[:-1], 1), np.inf)], axis=-1)
+    right = (centres >= options - 1e-15) & (centres <= above + 1e-15)
+    return np.take_along_axis(centres, right.argmax(-1)[..., None], -1)[..., 0]
 
 
 def greedy_policy(costs: ActionGoal) -> Float[np.ndarray, "goals states actions"]:

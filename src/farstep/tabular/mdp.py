@@ -44,7 +44,7 @@ class TabularMDP:
     @property
     def deterministic(self) -> bool:
         """Whether every action has one outcome."""
-        return bool(np.all(self.transitions.max(-1) == 1))
+        return bool(np.all(np.count_nonzero(self.transitions, axis=-1) == 1))
 
     def under(self, policy: Policy) -> Float[np.ndarray, "*goals states states"]:
         """The chain that a policy makes: P_π(s' | s), one for each goal where π has goals."""

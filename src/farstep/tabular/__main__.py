@@ -1,0 +1,25 @@
+"""Print the tables of `docs/theory.md`; a few minutes on two CPU cores.
+
+python -m farstep.tabular
+"""
+
+from farstep.tabular.fits import Descent
+from farstep.tabular.report import (
+    counterexamples_table,
+    critics_table,
+    measure,
+    stitching_table,
+    worlds,
+)
+
+
+def main() -> None:
+    """The three tables, in the order of the page."""
+    print(counterexamples_table(), end="\n\n")
+    print(stitching_table(), flush=True)
+    for world in worlds():
+        print("\n" + critics_table(world, list(measure(world, Descent()))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,512 @@
+"""The project's own losses, descended with a free number for all that they speak of.
+
+Every expectation is exact: a loss is called with a batch of one pair (two, where it contrasts) for
+each outcome that has a chance, and the results are averaged by these chances. What remains is what
+the loss is stationary at, and not what a network or a sample made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from farstep.agents.gciql import GCIQL
+from farstep.agents.nsacbc import NSACBC
+from farstep.agents.qrl import QRL
+from farstep.core.types import Batch, Sampled, Spaces
+from farstep.losses.contrastive import binary_nce, info_nce
+from farstep.losses.invariance import action_invariance
+from farstep.losses.linex import multistep_backup
+from farstep.losses.values import implicit_value
+from farstep.networks.critics import Embedding
+from farstep.quasimetrics import mrn
+from farstep.tabular.backup import BackupLaw, batch_law
+from farstep.tabular.exact import ActionGoal, StateGoal, future_goals, stationary_states
+from farstep.tabular.mdp import Policy, TabularMDP
+
+Loss = Callable[[Any], Float[Array, ""]]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Adam at a rate that falls to 0 along a cosine.
+
+    Attributes:
+        steps: updates.
+        rate: the first learning rate.
+        seed: of the first parameters.
+        scale: of the first embeddings, where there are any.
+    """
+
+    steps: int = 3000
+    rate: float = 0.03
+    seed: int = 0
+    scale: float = 1.0
+
+    def descend(self, loss: Loss, params: Any) -> Any:
+        """The parameters after the last step."""
+        optimizer = optax.adam(optax.cosine_decay_schedule(self.rate, self.steps))
+        moving, fixed = eqx.partition(params, eqx.is_inexact_array)
+
+        def step(_: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            moving, state = carry
+            gradients = jax.grad(lambda p: loss(eqx.combine(p, fixed)))(moving)
+            updates, state = optimizer.update(gradients, state)
+            return optax.apply_updates(moving, updates), state
+
+        run = jax.jit(lambda carry: jax.lax.fori_loop(0, self.steps, step, carry))
+        return eqx.combine(run((moving, optimizer.init(moving)))[0], fixed)
+
+
+class Learned(NamedTuple):
+    """What a critic came to: of states (S, G), and after actions (S, A, G) where it has those."""
+
+    states: StateGoal
+    actions: ActionGoal | None
+
+
+# --- MQE ------------------------------------------------------------------------------------------
+
+
+def fit_backup(mdp: TabularMDP, behaviour: Policy, law: BackupLaw, how: Descent) -> Learned:
+    """MQE's backup alone, in nats: a number for each d((s, a), g), and for each d(s, g).
+
+    The backup fits d((s, a), g) to d(w, g) and says nothing of the latter; so the same backup of s,
+    whatever its action, fits that.
+    """
+    pairs = jnp.asarray(batch_law(mdp, behaviour, law), jnp.float32)
+    itself = jnp.eye(mdp.states, dtype=bool)
+
+    def distances(params: dict[str, Array]) -> tuple[Array, Array]:
+        return jnp.abs(params["actions"]), jnp.where(itself, 0, jnp.abs(params["states"]))
+
+    def loss(params: dict[str, Array]) -> Array:
+        actions, states = distances(params)
+        of_actions = _expected_backup(actions, states, pairs, law)
+        ignoring_them = jnp.broadcast_to(states[:, None], actions.shape)
+        return of_actions + _expected_backup(ignoring_them, states, pairs, law)
+
+    shape = (mdp.states, mdp.actions, mdp.states)
+    params = {"actions": jnp.ones(shape), "states": jnp.ones(shape[:1] + shape[2:])}
+    actions, states = distances(how.descend(loss, params))
+    return Learned(np.asarray(states), np.asarray(actions))
+
+
+def fit_mqe(mdp: TabularMDP, behaviour: Policy, law: BackupLaw, how: Descent) -> Learned:
+    """MQE's critic, in nats: the backup and action invariance on MRN, an embedding a point.
+
+    One group, and as many coordinates in its one-way half as there are points: enough for any
+    quasimetric between them.
+    """
+    pairs = jnp.asarray(batch_law(mdp, behaviour, law), jnp.float32)
+    rows = pairs.sum(axis=(2, 3, 4))
+
+    def loss(params: Embeddings) -> Array:
+        backup = _expected_backup(params.after_actions(), params.between_states(), pairs, law)
+        return backup + jnp.sum(rows * _each(action_invariance, params.of_acting()))
+
+    params = how.descend(loss, Embeddings.drawn(mdp, how))
+    return params.learned()
+
+
+class Embeddings(eqx.Module):
+    """φ(s, a) and ψ(s), one free vector each, with MRN between them."""
+
+    phi: Float[Array, "states actions latent"]
+    psi: Float[Array, "states latent"]
+
+    @classmethod
+    def drawn(cls, mdp: TabularMDP, how: Descent) -> Embeddings:
+        """Normally distributed, of standard deviation `how.scale`."""
+        latent = 2 * mdp.states * (1 + mdp.actions)
+        phi_key, psi_key = jax.random.split(jax.random.key(how.seed))
+        return cls(
+            how.scale * jax.random.normal(phi_key, (mdp.states, mdp.actions, latent)),
+            how.scale * jax.random.normal(psi_key, (mdp.states, latent)),
+        )
+
+    def after_actions(self) -> Float[Array, "states actions goals"]:
+        """d(φ(s, a), ψ(g))."""
+        return mrn(self.phi[:, :, None], self.psi, groups=1)
+
+    def between_states(self) -> Float[Array, "states goals"]:
+        """d(ψ(s), ψ(g))."""
+        return mrn(self.psi[:, None], self.psi, groups=1)
+
+    def of_acting(self) -> Float[Array, "states actions"]:
+        """d(ψ(s), φ(s, a))."""
+        return mrn(self.psi[:, None], self.phi, groups=1)
+
+    def learned(self) -> Learned:
+        return Learned(np.asarray(self.between_states()), np.asarray(self.after_actions()))
+
+
+def _expected_backup(
+    distances: Float[Array, "states actions goals"],
+    targets: Float[Array, "waypoints goals"],
+    pairs: Float[Array, "states actions steps waypoints goals"],
+    law: BackupLaw,
+    clip: float = 5.0,
+) -> Float[Array, ""]:
+    """`multistep_backup`, averaged over the pairs of a large batch."""
+
+    def one(distance: Array, target: Array, steps: Array) -> Array:
+        alone = jnp.ones((1, 1, 1))
+        return multistep_backup(
+            distance * alone, target * alone, steps[None], discount=law.discount, clip=clip
+        )[0]
+
+    each = jax.vmap(one, (0, 0, None))  # goals
+    each = jax.vmap(each, (None, 0, None))  # waypoints
+    each = jax.vmap(each, (None, None, 0))  # steps
+    each = jax.vmap(jax.vmap(each, (0, None, None)), (0, None, None))
+    steps = jnp.arange(1.0, pairs.shape[2] + 1)
+    return jnp.sum(pairs * each(distances, jax.lax.stop_gradient(targets), steps))
+
+
+def _each(loss: Callable[[Array], tuple[Array, Any]], arrays: Array) -> Array:
+    """A loss over (members, pairs) of every entry by itself."""
+    return jnp.vectorize(lambda entry: loss(entry[None, None])[0])(arrays)
+
+
+# --- Contrastive critics --------------------------------------------------------------------------
+
+
+def fit_crl(
+    mdp: TabularMDP, behaviour: Policy, discount: float, how: Descent, *, batch_size: int = 64
+) -> ActionGoal:
+    """CRL's logits f(s, a, g), a free number each."""
+    contrast = _contrast(mdp, behaviour, discount)
+    logits = how.descend(
+        lambda f: contrast.binary(f, batch_size), jnp.zeros((mdp.states, mdp.actions, mdp.states))
+    )
+    return np.asarray(logits)
+
+
+def fit_cmd(
+    mdp: TabularMDP, behaviour: Policy, discount: float, how: Descent, *, batch_size: int = 64
+) -> ActionGoal:
+    """CMD's d(f(s, a), f(g, a')), averaged over the behaviour's a' as its goals are."""
+    contrast = _contrast(mdp, behaviour, discount)
+    rows = jnp.asarray(stationary_states(mdp, behaviour)[:, None] * behaviour, jnp.float32)
+
+    def distances(points: Array) -> Array:
+        return mrn(points[:, :, None, None], points, groups=1)
+
+    def loss(points: Array) -> Array:
+        def given(goal_action: Array) -> Array:
+            return contrast.binary(-goal_action, batch_size)
+
+        chances = rows.sum(axis=0)
+        by_action = jax.vmap(given)(jnp.moveaxis(distances(points), -1, 0))
+        return jnp.sum(chances * by_action)
+
+    latent = 2 * mdp.states * mdp.actions
+    drawn = jax.random.normal(jax.random.key(how.seed), (mdp.states, mdp.actions, latent))
+    points = how.descend(loss, how.scale * drawn)
+    return np.asarray(jnp.einsum("sagb,b->sag", distances(points), rows.sum(axis=0)))
+
+
+def fit_tmd(
+    mdp: TabularMDP,
+    behaviour: Policy,
+    discount: float,
+    how: Descent,
+    *,
+    backup_weight: float = 0.05,
+    invariance_weight: float = 1.0,
+    temperature: float = 1.0,
+) -> Learned:
+    """TMD's critic, in nats: contrast, action invariance and one-step backup on MRN.
+
+    Args:
+        temperature: nats of distance that are one of the logits; the released code has √D.
+    """
+    contrast = _contrast(mdp, behaviour, discount)
+    law = BackupLaw(discount, one_step=1.0, diagonal_weight=0.5)
+    pairs = jnp.asarray(batch_law(mdp, behaviour, law), jnp.float32)
+    rows = pairs.sum(axis=(2, 3, 4))
+
+    def loss(params: Embeddings) -> Array:
+        after, between = params.after_actions(), params.between_states()
+        return (
+            contrast.columns(-after / temperature)
+            + invariance_weight * jnp.sum(rows * params.of_acting())
+            + backup_weight * _expected_backup(after, between, pairs, law, clip=3.0)
+        )
+
+    return how.descend(loss, Embeddings.drawn(mdp, how)).learned()
+
+
+@dataclass(frozen=True, eq=False)
+class _Contrast:
+    """The chances of a row and its own goal, (S, A, G), and the indices of every such pair."""
+
+    joint: Float[Array, "states actions goals"]
+    places: Int[Array, "pairs 3"]
+
+    def binary(self, logits: Float[Array, "states actions goals"], batch_size: int) -> Array:
+        """`binary_nce` over batches of any size: a part in `batch_size` of their pairs is own."""
+        others = jnp.einsum("sag,tbh->sah", self.joint, self.joint)
+        own = jnp.sum(self.joint * _each(binary_nce, logits))
+        return (own + (batch_size - 1) * jnp.sum(others * _of_others(logits))) / batch_size
+
+    def columns(self, logits: Float[Array, "states actions goals"]) -> Array:
+        """`info_nce` over the rows of each goal, in batches of two; any size has this optimum."""
+        state, action, goal = self.places.T
+        rows = logits[state, action]
+        own, chances = rows[jnp.arange(len(goal)), goal], self.joint[state, action, goal]
+
+        def one(first: Array, second: Array) -> Array:
+            crossed = rows[first, goal[second]], rows[second, goal[first]]
+            batch = jnp.stack([own[first], crossed[0], crossed[1], own[second]])
+            return info_nce(batch.reshape(1, 2, 2), axes=(-2,))[0]
+
+        every = jnp.arange(len(goal))
+        each = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(every, every)
+        return chances @ each @ chances
+
+
+def _of_others(logits: Array) -> Array:
+    """What `binary_nce` adds for the goal of another row: a batch of two, with one such logit."""
+
+    def one(logit: Array) -> Array:
+        batch = jnp.zeros((1, 2, 2)).at[0, 0, 1].set(logit)
+        return 4 * (binary_nce(batch)[0] - binary_nce(jnp.zeros((1, 2, 2)))[0]) + jnp.log(2.0)
+
+    return jnp.vectorize(one)(logits)
+
+
+def _contrast(mdp: TabularMDP, behaviour: Policy, discount: float) -> _Contrast:
+    rows = stationary_states(mdp, behaviour)[:, None] * behaviour
+    joint = rows[..., None] * future_goals(mdp, behaviour, discount)
+    return _Contrast(jnp.asarray(joint, jnp.float32), jnp.asarray(np.argwhere(joint > 1e-9)))
+
+
+# --- Values ---------------------------------------------------------------------------------------
+
+
+def fit_implicit_value(
+    mdp: TabularMDP, behaviour: Policy, discount: float, expectile: float, how: Descent
+) -> StateGoal:
+    """V(s, g) of GCIVL, and of HIQL, in units of reward; all goals alike."""
+    rows = _transitions(mdp, behaviour)
+
+    def loss(values: Array) -> Array:
+        target = jax.lax.stop_gradient(values)
+
+        def one(state: Array, following: Array, goal: Array) -> Array:
+            each = [v[i, goal][None, None] for v, i in ((values, state), (target, state))]
+            at_goal = (state == goal)[None]
+            return implicit_value(
+                *each,
+                target[following, goal][None, None],
+                at_goal,
+                discount=discount,
+                expectile=expectile,
+            )[0]
+
+        return jnp.sum(rows.chances * jax.vmap(one)(rows.state, rows.following, rows.goal))
+
+    return np.asarray(how.descend(loss, jnp.zeros((mdp.states, mdp.states))))
+
+
+class TableValue(eqx.Module):
+    """V(s, g) as a table, in the place of `GoalValue`; states and goals are one-hot."""
+
+    table: Float[Array, "states goals"]
+
+    def __call__(self, observations: Array, goals: Array) -> Float[Array, "1 batch"]:
+        return jnp.einsum("bs,bg,sg->b", observations, goals, self.table)[None]
+
+
+class TableActionValue(eqx.Module):
+    """Q(s, a, g) as a table, in the place of `GoalActionValue`; actions are one-hot, too."""
+
+    table: Float[Array, "states actions goals"]
+
+    def __call__(self, observations: Array, goals: Array, actions: Array) -> Array:
+        return jnp.einsum("bs,ba,bg,sag->b", observations, actions, goals, self.table)[None]
+
+
+def fit_gciql(
+    mdp: TabularMDP, behaviour: Policy, discount: float, expectile: float, how: Descent
+) -> Learned:
+    """V(s, g) and Q(s, a, g) of GCIQL, in units of reward: the agent's own losses on tables."""
+    agent = GCIQL(discount=discount, expectile=expectile, members=1, hidden=(1,))
+    rows = _transitions(mdp, behaviour)
+    batches = rows.batches(mdp)
+
+    def with_tables(tables: Learned) -> Any:
+        value, critic = TableValue(tables.states), TableActionValue(tables.actions)
+        return eqx.tree_at(
+            lambda n: (n.value, n.critic, n.target_critic), networks, (value, critic, critic)
+        )
+
+    def loss(tables: Learned) -> Array:
+        def one(batch: Batch) -> Array:
+            params = with_tables(tables)
+            return agent.value_loss(params, batch)[0] + agent.critic_loss(params, batch)[0]
+
+        return jnp.sum(rows.chances * jax.vmap(one)(batches))
+
+    networks = agent.networks(_one_hot_spaces(mdp), jax.random.key(0))
+    shape = (mdp.states, mdp.actions, mdp.states)
+    tables = how.descend(loss, Learned(jnp.zeros(shape[:1] + shape[2:]), jnp.zeros(shape)))
+    return Learned(np.asarray(tables.states), np.asarray(tables.actions))
+
+
+@dataclass(frozen=True, eq=False)
+class _Transitions:
+    """Every (s, a, s', g), and the chance of each; goals are uniform."""
+
+    state: Int[Array, " rows"]
+    action: Int[Array, " rows"]
+    following: Int[Array, " rows"]
+    goal: Int[Array, " rows"]
+    chances: Float[Array, " rows"]
+
+    def batches(self, mdp: TabularMDP) -> Batch:
+        """Batches of one row, stacked: one-hot observations, actions, goals and successors."""
+        states, actions = jnp.eye(mdp.states), jnp.eye(mdp.actions)
+        offsets = jnp.where(self.state == self.goal, 0, -1)
+        one = jnp.ones_like(offsets)
+        return Batch(
+            observations=states[self.state][:, None],
+            actions=actions[self.action][:, None],
+            goals={"value": Sampled(states[self.goal][:, None], offsets[:, None])},
+            successors={"next": Sampled(states[self.following][:, None], one[:, None])},
+        )
+
+
+def _transitions(mdp: TabularMDP, behaviour: Policy) -> _Transitions:
+    joint = behaviour[..., None] * mdp.transitions / mdp.states
+    places = np.argwhere(joint > 0)
+    rows = np.repeat(places, mdp.states, axis=0)
+    goals = np.tile(np.arange(mdp.states), len(places))
+    chances = joint[tuple(rows.T)] / mdp.states
+    state, action, following = (jnp.asarray(column) for column in rows.T)
+    return _Transitions(
+        state, action, following, jnp.asarray(goals), jnp.asarray(chances, jnp.float32)
+    )
+
+
+def _one_hot_spaces(mdp: TabularMDP) -> Spaces:
+    return Spaces((mdp.states,), "float32", mdp.actions)
+
+
+def fit_nsacbc(
+    mdp: TabularMDP,
+    behaviour: Policy,
+    policy: Float[np.ndarray, "goals states actions"],
+    discount: float,
+    steps: int,
+    how: Descent,
+) -> ActionGoal:
+    """Q(s, a, g) of n-step SAC+BC with its policy held fixed: the agent's own loss on a table.
+
+    Goals are all states alike. Where a row's path of n steps meets its goal, the goal is its first
+    visit there, as if drawn from the row's future; elsewhere it is a random one.
+    """
+    agent = NSACBC(discount=discount, backup_steps=steps, members=1, hidden=(1,))
+    paths, chances = _paths(mdp, behaviour, steps)
+    rows, goals = np.repeat(paths, mdp.states, axis=0), np.tile(np.arange(mdp.states), len(paths))
+    met = rows[:, 2:] == goals[:, None]
+    offsets = np.where(met.any(axis=1), met.argmax(axis=1) + 1, -1)
+    ahead = np.where(offsets > 0, offsets, steps)
+    later = rows[np.arange(len(rows)), 1 + ahead]
+    states, actions = jnp.eye(mdp.states), jnp.eye(mdp.actions)
+    batches = Batch(
+        observations=states[rows[:, 0]][:, None],
+        actions=actions[rows[:, 1]][:, None],
+        goals={"value": Sampled(states[goals][:, None], jnp.asarray(offsets)[:, None])},
+        successors={"later": Sampled(states[later][:, None], jnp.asarray(ahead)[:, None])},
+    )
+    weights = jnp.asarray(np.repeat(chances, mdp.states) / mdp.states, jnp.float32)
+    networks = agent.networks(_one_hot_spaces(mdp), jax.random.key(0))
+    fixed = TablePolicy(jnp.asarray(policy, jnp.float32))
+
+    def loss(table: Array) -> Array:
+        critic = TableActionValue(table)
+        params = eqx.tree_at(
+            lambda n: (n.critic, n.target_critic, n.actor), networks, (critic, critic, fixed)
+        )
+        each = jax.vmap(lambda batch: agent.critic_loss(params, batch, jax.random.key(0))[0])
+        return jnp.sum(weights * each(batches))
+
+    logits = how.descend(loss, jnp.zeros((mdp.states, mdp.actions, mdp.states)))
+    return np.asarray(jax.nn.sigmoid(logits))
+
+
+class TablePolicy(eqx.Module):
+    """π(a | s, g) of one action each, in the place of an actor."""
+
+    table: Float[Array, "goals states actions"]
+
+    def __call__(self, observations: Array, goals: Array) -> TableActions:
+        return TableActions(jnp.einsum("bs,bg,gsa->ba", observations, goals, self.table))
+
+
+class TableActions(eqx.Module):
+    """The distribution that has but one action."""
+
+    action: Float[Array, "batch actions"]
+
+    def sample(self, key: Array, temperature: float) -> Float[Array, "batch actions"]:
+        return self.action
+
+
+def _paths(
+    mdp: TabularMDP, behaviour: Policy, steps: int
+) -> tuple[Int[np.ndarray, "paths columns"], Float[np.ndarray, " paths"]]:
+    """Every (s, a, s_1, …, s_n) and its chance; s is uniform and a the behaviour's."""
+    joint = behaviour[..., None] * mdp.transitions / mdp.states
+    paths, chain = np.argwhere(joint > 0), mdp.under(behaviour)
+    chances = joint[tuple(paths.T)]
+    for _ in range(steps - 1):
+        following = chain[paths[:, -1]]
+        row, state = np.nonzero(following)
+        chances = chances[row] * following[row, state]
+        paths = np.concatenate([paths[row], state[:, None]], axis=1)
+    return paths, chances
+
+
+# --- QRL ------------------------------------------------------------------------------------------
+
+
+def fit_qrl(mdp: TabularMDP, how: Descent, *, margin: float = 0.05) -> StateGoal:
+    """QRL's d(s, g) in steps: the agent's own loss.
+
+    One-hot states through a single linear layer: an embedding a state. Every transition that has a
+    chance is a row, and every state its goal, equally often.
+    """
+    latent = 8 * mdp.states
+    agent = QRL(policy_loss="awr", groups=2 * mdp.states, latent=latent, hidden=(1,), margin=margin)
+    places = np.argwhere(mdp.transitions > 0)
+    rows = np.repeat(places, mdp.states, axis=0)
+    goals = np.tile(np.arange(mdp.states), len(places))
+    one_hot = jnp.eye(mdp.states)
+    ahead = np.ones(len(rows), np.int32)
+    batch = Batch(
+        observations=one_hot[rows[:, 0]],
+        actions=jnp.asarray(rows[:, 1], jnp.int32),
+        goals={"value": Sampled(one_hot[goals], jnp.asarray(-ahead))},
+        successors={"next": Sampled(one_hot[rows[:, 2]], jnp.asarray(ahead))},
+    )
+    key = jax.random.key(how.seed)
+    networks = eqx.tree_at(
+        lambda n: n.critic.embedding,
+        agent.networks(Spaces((mdp.states,), "float32", mdp.actions, discrete=True), key),
+        Embedding((mdp.states,), (), latent, key=key),
+    )
+    params = how.descend(lambda p: agent.critic_loss(p, batch)[0], networks)
+    starts = agent.embed(params, one_hot)
+    return np.asarray(agent.pairwise(params, starts, starts).steps)
