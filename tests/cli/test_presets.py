@@ -33,7 +33,7 @@ def test_one_is_explained_with_its_sources(capsys):
     assert "│ qrl │ pointmaze-* │ alpha = 0.0003 │ (1) │" in " ".join(text.split())
     assert "(1) OGBench (arXiv 2410.20092)" in text
     assert "gciql" not in text.split("Not set")[0]
-    assert "half of the policy's goals at random on stitch data" in text
+    assert "Not set, for gcbc, gcivl, gciql, qrl, crl, hiql on visual-*:" in text
     assert "Nothing for tra: its own defaults stand." in printed(capsys, "paper", "--agent", "tra")
 
 

@@ -39,16 +39,20 @@ def test_every_published_dataset_gives_an_agent_that_can_be_built(preset, agent)
     [
         # As OGBench's repository lists them, one of each family.
         ("gciql", "pointmaze-giant-navigate-v0", {"alpha": 0.003, "discount": 0.995}),
-        ("qrl", "pointmaze-medium-stitch-v0", {"alpha": 0.0003}),
+        ("qrl", "pointmaze-medium-stitch-v0", {"alpha": 0.0003, "policy_random": 0.5}),
         (
             "crl",
             "visual-antmaze-giant-stitch-v0",
-            {"alpha": 0.1, "discount": 0.995, "batch_size": 256},
+            {"alpha": 0.1, "discount": 0.995, "batch_size": 256, "policy_random": 0.5},
         ),
-        ("crl", "antmaze-large-explore-v0", {"alpha": 0.003}),
-        ("gciql", "visual-antmaze-teleport-explore-v0", {"alpha": 0.01, "batch_size": 256}),
+        ("crl", "antmaze-large-explore-v0", {"alpha": 0.003, "policy_random": 1.0}),
+        (
+            "gciql",
+            "visual-antmaze-teleport-explore-v0",
+            {"alpha": 0.01, "batch_size": 256, "policy_random": 1.0},
+        ),
         ("gcivl", "humanoidmaze-medium-navigate-v0", {"alpha": 10.0, "discount": 0.995}),
-        ("qrl", "antsoccer-arena-stitch-v0", {"alpha": 0.003}),
+        ("qrl", "antsoccer-arena-stitch-v0", {"alpha": 0.003, "policy_random": 0.5}),
         ("gciql", "cube-double-play-v0", {"alpha": 1.0}),
         ("qrl", "visual-scene-play-v0", {"alpha": 0.3, "batch_size": 256, "crops": 0.5}),
         ("crl", "puzzle-4x6-noisy-v0", {"alpha": 0.1}),
@@ -65,9 +69,14 @@ def test_every_published_dataset_gives_an_agent_that_can_be_built(preset, agent)
                 "subgoal_steps": 100,
                 "batch_size": 256,
                 "low_representation_gradient": True,
+                "policy_random": 0.5,
             },
         ),
-        ("hiql", "antmaze-medium-explore-v0", {"high_alpha": 10.0, "low_alpha": 10.0}),
+        (
+            "hiql",
+            "antmaze-medium-explore-v0",
+            {"high_alpha": 10.0, "low_alpha": 10.0, "policy_random": 1.0},
+        ),
         ("hiql", "puzzle-3x3-play-v0", {"subgoal_steps": 10}),
         ("gcbc", "antmaze-large-navigate-v0", {"batch_size": 1024}),
         # As MQE's paper gives them.

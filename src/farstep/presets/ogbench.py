@@ -43,9 +43,14 @@ POLICY_ENTRIES = (
         Entry(agent, "powderworld-*", {"policy_loss": "awr"}, SOURCE)
         for agent in ("gciql", "qrl", "crl")
     ),
+    *(
+        Entry(agent, datasets, {"policy_random": share}, SOURCE)
+        for datasets, share in (("*-stitch*", 0.5), ("*-explore*", 1.0))
+        for agent in (*AGENTS, "hiql")
+    ),
     Entry("hiql", "*antmaze-*-explore*", {"high_alpha": 10.0, "low_alpha": 10.0}, SOURCE),
 )
-"""How a policy is extracted."""
+"""How a policy is extracted, and the share of its goals that are drawn from all states."""
 
 HORIZON_ENTRIES = (
     *(
@@ -89,17 +94,5 @@ REMARKS = (
         ("gcbc", *AGENTS, "hiql"),
         "visual-*",
         "OGBench trains for 500,000 updates on pixels: an option of 'farstep train', --steps.",
-    ),
-    Remark(
-        (*AGENTS, "hiql"),
-        "*-stitch*",
-        "OGBench draws half of the policy's goals at random on stitch data; here all of them are "
-        "later states of the episode.",
-    ),
-    Remark(
-        (*AGENTS, "hiql"),
-        "*-explore*",
-        "OGBench draws all of the policy's goals at random on explore data; here all of them are "
-        "later states of the episode.",
     ),
 )
