@@ -133,7 +133,7 @@ def test_what_fails_in_the_reading_thread_fails_in_the_caller(vectors):
 
 def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
     def kinds(budget, choice: Residency = "auto"):
-        monkeypatch.setattr(residency, "memory_for_tables", lambda: budget)
+        monkeypatch.setattr(residency, "free_memory", lambda: budget / residency.share())
         placed = place([vectors, vectors], Normalization.of(vectors), choice)
         return [type(table) for table in placed]
 
@@ -141,13 +141,17 @@ def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
     assert kinds(2 * one) == [DeviceTable, DeviceTable]
     assert kinds(2 * one - 1) == [DeviceTable, HostTable]
     assert kinds(one - 1) == [HostTable, HostTable]
-    assert kinds(0, "device") == [DeviceTable, DeviceTable]
     assert kinds(2 * one, "stream") == [HostTable, HostTable]
+    assert kinds(one - 1, "device") == [DeviceTable, DeviceTable]
+    with pytest.raises(FarstepError, match="use --residency stream"):
+        kinds(0, "device")
 
 
-def test_memory_for_tables_is_measured():
+def test_memory_is_measured():
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < residency.memory_for_tables() < total
+    free = residency.free_memory()
+    assert free is not None
+    assert 0 < free < total
 
 
 def test_more_steps_than_an_index_counts_are_refused():

@@ -9,7 +9,9 @@ from typing import Literal
 
 import jax
 
+from farstep.core.errors import FarstepError
 from farstep.data.normalize import Normalization
+from farstep.data.staging import format_bytes
 from farstep.data.table import Table
 from farstep.sampling.batches import DeviceTable
 from farstep.sampling.stream import HostTable
@@ -31,12 +33,23 @@ INDEX_BYTES = 8
 def place(
     tables: Sequence[Table], normalization: Normalization, residency: Residency
 ) -> list[DeviceTable | HostTable]:
-    """The tables, in order, where `residency` says; the first have the first claim to memory."""
-    budget = memory_for_tables()
+    """The tables, in order, where `residency` says; the first have the first claim to memory.
+
+    Raises:
+        FarstepError: device memory is asked for, and the tables are larger than what is free.
+    """
+    free = free_memory()
+    needed = sum(map(table_bytes, tables))
+    if residency == "device" and free is not None and needed > free:
+        raise FarstepError(
+            f"{tables[0].path.parent} takes {format_bytes(needed)} of device memory, and"
+            f" {format_bytes(free)} are free: use --residency stream."
+        )
+    # Where it is not known how much is free, nothing is taken unasked.
+    budget = (free or 0) * share()
     placed: list[DeviceTable | HostTable] = []
     for table in tables:
-        fits = table_bytes(table) <= budget
-        if residency == "device" or (residency == "auto" and fits):
+        if residency == "device" or (residency == "auto" and table_bytes(table) <= budget):
             placed.append(DeviceTable.of(table, normalization))
             budget -= table_bytes(table)
         else:
@@ -50,15 +63,19 @@ def table_bytes(table: Table) -> int:
     return table.observations.nbytes + table.actions.nbytes + INDEX_BYTES * table.num_steps
 
 
-def memory_for_tables() -> int:
-    """Bytes of device memory that tables may fill now."""
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return int(HOST_SHARE * _available_memory())
-    statistics = device.memory_stats()
-    if not statistics:
-        return 0  # Not told how much is free, so nothing is taken unasked.
-    return int(DEVICE_SHARE * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
+def share() -> float:
+    """Part of the free device memory that tables may fill."""
+    return HOST_SHARE if jax.default_backend() == "cpu" else DEVICE_SHARE
+
+
+def free_memory() -> int | None:
+    """Bytes of device memory that are free now, where the device tells."""
+    if jax.default_backend() == "cpu":
+        return _available_memory()
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" not in statistics:
+        return None
+    return statistics["bytes_limit"] - statistics["bytes_in_use"]
 
 
 def _available_memory() -> int:

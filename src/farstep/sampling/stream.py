@@ -14,6 +14,7 @@ import math
 import mmap
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -40,8 +41,8 @@ ALIGNMENT = 64
 """Of XLA's arrays in main memory, in bytes."""
 
 READERS = 2
-"""Threads that read, each its own chunk: a file not yet in memory is asked for two reads at once.
-They, and the chunk in use, bound the memory to a few chunks."""
+"""Threads that read, each a chunk of its own: one waits for the disk while the other copies. Their
+chunks and the one in use are all that is held."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,6 @@ class HostTable:
         if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_WILLNEED"):
             return
         assert isinstance(self.observations, np.memmap)
-        mapping.madvise(mmap.MADV_RANDOM)
         start = self.observations.offset % mmap.ALLOCATIONGRANULARITY
         row = self.observations[:1].nbytes
         firsts = start + row * np.sort(steps).astype(np.int64)
@@ -86,8 +86,11 @@ class HostTable:
         # Of small rows that begin in one page, the last reaches farthest.
         farthest = np.append(pages[1:] != pages[:-1], True)
         lengths = firsts + row - pages
-        for page, length in zip(pages[farthest].tolist(), lengths[farthest].tolist(), strict=True):
-            mapping.madvise(mmap.MADV_WILLNEED, page, length)
+        advice = zip(pages[farthest].tolist(), lengths[farthest].tolist(), strict=True)
+        with suppress(OSError):  # A file system need not take advice.
+            mapping.madvise(mmap.MADV_RANDOM)
+            for page, length in advice:
+                mapping.madvise(mmap.MADV_WILLNEED, page, length)
 
 
 def rows_at(array: np.ndarray, steps: Int[np.ndarray, "*stack"]) -> np.ndarray:
