@@ -38,6 +38,7 @@ def run(
     seed: int = 0,
     dataset: str = GIANT,
     digest: str = "a" * 64,
+    environment: str | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> Path:
     """A finished run whose evaluations had these success rates, on both of two tasks."""
@@ -51,7 +52,7 @@ def run(
             name=dataset,
             path="somewhere",
             digest=digest,
-            environment=dataset.replace("-stitch", ""),
+            environment=environment or dataset.replace("-stitch", ""),
         ),
         spaces=SPACES,
         normalization=Normalization.identity(SPACES),
@@ -199,6 +200,11 @@ def test_more_updates_are_another_protocol(tmp_path, capsys):
     assert [row["mean"] for row in rows(tmp_path / "out")] == ["0.2", "0.6"]
     assert f"updates 100 ({tmp_path / 'a'})" in printed
     assert f"updates 200 ({tmp_path / 'b'})" in printed
+
+
+def test_a_maze_of_ones_own_need_not_be_there(tmp_path, capsys):
+    path = run(tmp_path / "a", [0.2], dataset="mine", environment="pointmaze:gone.txt")
+    assert "20.0" in compared(capsys, path)
 
 
 def test_result_files_count_and_planning_is_a_method_of_its_own(tmp_path, capsys):

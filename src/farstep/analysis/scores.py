@@ -17,6 +17,7 @@ import numpy as np
 
 from farstep.agents.registry import agent_from_dict, agent_name
 from farstep.core.errors import FarstepError
+from farstep.envs.catalog import OWN_MAZE_STEPS
 from farstep.envs.catalog import environment as find_environment
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS
@@ -220,7 +221,7 @@ def _run_protocol(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> di
         "environment": environment,
         "tasks": sorted(_mean_by_task(records)),
         "episodes per task": config.training.evaluation_episodes,
-        "step limit": find_environment(environment).max_episode_steps,
+        "step limit": _step_limit(environment),
         "slots": SLOTS,
         "temperature": 0.0,
         "planning": None,
@@ -228,6 +229,13 @@ def _run_protocol(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> di
         "normalized": config.training.normalize,
         "data": config.dataset.digest,
     } | {name: value for name, value in training.items() if name not in BOOKKEEPING}
+
+
+def _step_limit(environment: str) -> int:
+    """The environment's own; that of a user's maze without its file, which may be gone."""
+    if ":" in environment:
+        return OWN_MAZE_STEPS
+    return find_environment(environment).max_episode_steps
 
 
 def _simulator_versions(path: Path) -> dict[str, Any]:
@@ -254,7 +262,7 @@ def _planning(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     asked = {name: value for name, value in settings.items() if name != "calibration"}
     if settings.get("calibration") is not None:
-        asked["reach"] = "calibrated"
+        asked |= {"reach": "calibrated", "stride": "calibrated"}
     return asked
 
 
