@@ -190,6 +190,10 @@ def test_hyperparameters_name_the_groups_and_names_can_be_given(tmp_path, capsys
     assert [row["method"] for row in rows(out)] == ["mqe (alpha 0.1)", "mqe (alpha 0.3)"]
     printed = compared(capsys, f"timid={first}", f"bold={second}", "--out", out)
     assert [row["method"] for row in rows(out)] == ["timid", "bold"]
+    long = "a method whose name says very much of what was changed, and why, and what came of it"
+    compared(capsys, f"{long}={first}", f"{long}, twice={second}", "--out", out)
+    assert imread(out / "comparison.png").shape[1] > 500
+    printed = compared(capsys, f"timid={first}", f"bold={second}", "--out", out)
     assert "Note" not in printed
 
 

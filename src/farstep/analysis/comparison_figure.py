@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from farstep.analysis.published import PublishedResult
 
 COLUMNS = 3
 """Most panels beside each other."""
+
+LABEL_WIDTH = 28
+"""Characters in a line of a method's name."""
 
 MARK: dict[str, Any] = {"marker": "D", "mfc": "none", "mec": "black", "ms": 6, "ls": ""}
 PUBLISHED = Line2D([], [], label="published", **MARK)
@@ -75,7 +79,7 @@ def draw_curves(comparison: Comparison) -> Figure | None:
             updates = common_updates(cell)
             curves = np.array([[score.curve[step] for step in updates] for score in cell.scores])
             colour = colours[cell.method]
-            line = {"color": colour, "ms": 3, "label": cell.method}
+            line = {"color": colour, "ms": 3, "label": label(cell.method)}
             axes.plot(updates, 100 * curves.mean(axis=0), "o-", **line)
             band = pointwise_band(curves, seed=comparison.seed, resamples=comparison.resamples)
             if band is not None:
@@ -92,6 +96,11 @@ def draw_curves(comparison: Comparison) -> Figure | None:
 def common_updates(cell: Cell) -> list[int]:
     """Updates after which all seeds of a cell were evaluated, in order."""
     return sorted(set[int].intersection(*(set(score.curve) for score in cell.scores)))
+
+
+def label(method: str) -> str:
+    """A method's name in lines that leave room for the picture."""
+    return textwrap.fill(textwrap.shorten(method, 3 * LABEL_WIDTH, placeholder=" …"), LABEL_WIDTH)
 
 
 def method_colours(methods: Sequence[str]) -> dict[str, ColorType]:
@@ -119,7 +128,7 @@ def draw_dataset(
         axes.plot(100 * cell.values, np.full(len(cell.values), row), "o", color=colour, ms=4)
         if cell.method in published:
             axes.plot(100 * published[cell.method].success, row, **MARK)
-    axes.set_yticks(range(len(cells)), [cell.method for cell in cells])
+    axes.set_yticks(range(len(cells)), [label(cell.method) for cell in cells])
     axes.set(title=dataset, xlabel="success %", xlim=(-2, 102), ylim=(len(cells) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -128,7 +137,11 @@ def _draw_profiles(axes: Axes, comparison: Comparison, colours: Mapping[str, Col
     for profile in comparison.profiles:
         colour = colours[profile.method]
         axes.step(
-            100 * THRESHOLDS, profile.fractions, where="post", color=colour, label=profile.method
+            100 * THRESHOLDS,
+            profile.fractions,
+            where="post",
+            color=colour,
+            label=label(profile.method),
         )
         if profile.band is not None:
             axes.fill_between(

@@ -90,10 +90,15 @@ class Score:
 
     def settings(self) -> dict[str, Any]:
         """Everything that must be equal in runs that are averaged, by name."""
-        if self.hyperparameters is None:
-            return {**self.protocol, "hyperparameters": NOT_TOLD}
-        agent = {f"agent.{name}": value for name, value in self.hyperparameters.items()}
-        return {**self.protocol, "hyperparameters": "told", **agent}
+        planning = self.protocol["planning"] or {}
+        hyperparameters = self.hyperparameters or {}
+        return {
+            **self.protocol,
+            "planning": "graph" if self.planned else "none",
+            **{f"planning.{name}": value for name, value in planning.items()},
+            "hyperparameters": NOT_TOLD if self.hyperparameters is None else "told",
+            **{f"agent.{name}": value for name, value in hyperparameters.items()},
+        }
 
 
 def read_scores(

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from farstep.analysis.bootstrap import standard_error
 from farstep.analysis.comparison import Comparison
-from farstep.analysis.comparison_figure import MARK, draw_dataset, method_colours
+from farstep.analysis.comparison_figure import MARK, draw_dataset, label, method_colours
 from farstep.analysis.comparison_tables import (
     explanation,
     figure_texts,
@@ -73,8 +73,7 @@ def draw_study(study: Study, comparison: Comparison) -> Figure:
     draw_dataset(axes, comparison, dataset, colours, study.published)
     axes.set_title(f"{study.title}\n{dataset}", fontsize=10)
     if study.published:
-        label = f"published, {study.published_dataset}"
-        diamond = Line2D([], [], label=label, **MARK)
+        diamond = Line2D([], [], label=f"published, {study.published_dataset}", **MARK)
         figure.legend(handles=[diamond], loc="outside lower right", fontsize=8, frameon=False)
     return figure
 
@@ -116,13 +115,18 @@ def draw_horizon(title: str, curves: Sequence[HorizonCurve], unit: str) -> Figur
     for curve in curves:
         colour = colours[curve.method]
         axes.plot(
-            curve.distances, 100 * curve.success, "o-", color=colour, ms=4, label=curve.method
+            curve.distances,
+            100 * curve.success,
+            "o-",
+            color=colour,
+            ms=4,
+            label=label(curve.method),
         )
         if curve.band is not None:
             low, high = (100 * end for end in curve.band)
             axes.fill_between(curve.distances, low, high, color=colour, alpha=0.15, linewidth=0)
-    label = f"shortest way from start to goal ({unit})" if unit else "task"
-    axes.set(xlabel=label, ylabel="success %", ylim=(-3, 103))
+    distance = f"shortest way from start to goal ({unit})" if unit else "task"
+    axes.set(xlabel=distance, ylabel="success %", ylim=(-3, 103))
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
