@@ -5,9 +5,10 @@ import pytest
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
 from farstep.core.types import Spaces
-from farstep.networks.actors import Actor
-from farstep.networks.critics import StateActionEmbedding
+from farstep.networks.actors import Actor, Categorical, TanhGaussian, TanhGaussianActor
+from farstep.networks.critics import GoalValue, StateActionEmbedding
 from farstep.networks.mlp import MLP, LayerNorm, Linear
+from farstep.networks.targets import copy_of, polyak
 
 KEY = jax.random.key(0)
 SPACES = Spaces((3,), "float32", 2)
@@ -69,3 +70,65 @@ def test_the_actor_starts_near_zero_and_knows_its_density():
     np.testing.assert_array_equal(policy.sample(KEY, 0.0), policy.mean)
     noise = policy.sample(KEY, 0.5) - policy.mean
     assert float(noise.std()) == pytest.approx(0.5, rel=0.15)
+
+
+def test_discrete_policies_are_categoricals():
+    policy = Actor.of(Spaces((3,), "float32", 4, discrete=True), (16,), KEY)(
+        jnp.ones((5, 3)), jnp.zeros((5, 3))
+    )
+    assert isinstance(policy, Categorical)
+    chances = jnp.exp(jnp.stack([policy.log_prob(jnp.full(5, a)) for a in range(4)]))
+    np.testing.assert_allclose(chances.sum(axis=0), 1, rtol=1e-5)
+
+
+def test_a_categorical_is_sampled_by_its_logits_and_temperature():
+    logits = jnp.log(jnp.asarray([0.6, 0.3, 0.1]))
+    policy = Categorical(jnp.broadcast_to(logits, (20_000, 3)))
+    assert set(np.asarray(policy.sample(KEY, 0.0))) == {0}
+    for temperature in (1.0, 0.5):
+        shares = np.bincount(policy.sample(KEY, temperature), minlength=3) / 20_000
+        expected = jax.nn.softmax(logits / temperature)
+        np.testing.assert_allclose(shares, expected, atol=0.015)
+
+
+def test_a_tanh_gaussian_knows_its_density():
+    """The density of samples, binned, against the density that comes with them."""
+    policy = TanhGaussian(jnp.full((50_000, 1), 0.4), jnp.full((50_000, 1), -0.5))
+    actions, log_probs = policy.sample_and_log_prob(KEY)
+    assert float(jnp.abs(actions).max()) <= 1
+    counts, edges = np.histogram(actions[:, 0], bins=20, range=(-0.9, 0.9))
+    bins = np.digitize(actions[:, 0], edges) - 1
+    for index in range(3, 20):
+        density = np.exp(np.asarray(log_probs)[bins == index]).mean()
+        assert counts[index] / 50_000 / 0.09 == pytest.approx(density, rel=0.12)
+    np.testing.assert_allclose(policy.sample(KEY, 0.0), jnp.tanh(policy.mean), rtol=1e-6)
+
+
+def test_a_tanh_gaussians_density_is_finite_at_its_ends():
+    policy = TanhGaussian(jnp.asarray([[40.0, -40.0]]), jnp.zeros((1, 2)))
+    actions, log_probs = policy.sample_and_log_prob(KEY)
+    assert np.all(np.isfinite(log_probs))
+    np.testing.assert_allclose(jnp.abs(actions), 1, atol=1e-6)
+
+
+def test_the_tanh_actor_bounds_its_deviation():
+    actor = TanhGaussianActor(SPACES, (8,), key=KEY)
+    policy = actor(1e4 * jax.random.normal(KEY, (50, 3)), jnp.ones((50, 3)))
+    assert float(policy.log_std.min()) >= -5
+    assert float(policy.log_std.max()) <= 2
+
+
+def test_targets_start_equal_in_memory_of_their_own_and_follow_slowly():
+    network = MLP(3, (4,), layer_norm=False, key=KEY)
+    target = copy_of(network)
+    np.testing.assert_array_equal(target.layers[0].kernel, network.layers[0].kernel)
+    assert target.layers[0].kernel is not network.layers[0].kernel
+    moved = polyak(target, jax.tree.map(lambda leaf: leaf + 1, network), 0.1)
+    np.testing.assert_allclose(moved.layers[0].bias, 0.1, rtol=1e-6)
+
+
+def test_members_of_a_goal_value_share_what_encodes_and_nothing_else():
+    value = GoalValue(SPACES, (8,), members=3, key=KEY)
+    values = value(jnp.ones((4, 3)), jnp.zeros((4, 3)))
+    assert values.shape == (3, 4)
+    assert len(np.unique(np.asarray(values)[:, 0])) == 3

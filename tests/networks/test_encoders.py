@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from farstep.core.errors import FarstepError
+from farstep.core.trees import named_leaves
+from farstep.networks.encoders import (
+    PIXEL_FEATURES,
+    ActionVector,
+    Identity,
+    ResidualStack,
+    encode,
+    join,
+    joined_shape,
+    make_encoder,
+)
+
+KEY = jax.random.key(0)
+
+
+def test_vectors_are_joined_by_features_and_pixels_by_channels():
+    assert joined_shape((7,)) == (14,)
+    assert joined_shape((16, 16, 3)) == (16, 16, 6)
+    pixels = jnp.zeros((2, 16, 16, 3), jnp.uint8)
+    joined = join(pixels, pixels + 1)
+    assert joined.shape == (2, 16, 16, 6)
+    assert joined.dtype == jnp.uint8
+    assert int(joined[0, 0, 0, 3]) == 1
+
+
+def test_vectors_pass_with_what_comes_beside_them():
+    encoder = make_encoder((3,), KEY)
+    assert encoder == Identity(3)
+    assert not named_leaves(encoder)
+    np.testing.assert_array_equal(
+        encode(encoder, jnp.ones((2, 3)), jnp.zeros((2, 1))), [[1, 1, 1, 0]] * 2
+    )
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (9, 12, 6)])
+def test_pixels_become_features_of_one_size(shape):
+    encoder = jax.eval_shape(lambda: make_encoder(shape, KEY))
+    kernels = {name: leaf.shape for name, leaf in named_leaves(encoder).items() if "kernel" in name}
+    assert [kernels[f"stacks.{i}.widen.kernel"] for i in range(3)] == [
+        (3, 3, shape[2], 16),
+        (3, 3, 16, 32),
+        (3, 3, 32, 32),
+    ]
+    assert len(kernels) == 3 * 3 + 1
+    pixels = jax.ShapeDtypeStruct((5, *shape), jnp.uint8)
+    features = jax.eval_shape(lambda e, p: e(p), encoder, pixels)
+    assert features.shape == (5, PIXEL_FEATURES)
+    assert features.dtype == jnp.float32
+
+
+def test_a_stack_is_a_pooled_convolution_with_a_residual_block():
+    """With the block's kernels at zero, only the pooled convolution remains."""
+    stack = ResidualStack(1, 1, key=KEY)
+    stack = jax.tree.map(jnp.zeros_like, stack)
+    centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    object.__setattr__(stack.widen, "kernel", centre)
+    image = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    np.testing.assert_array_equal(stack(image)[0, :, :, 0], [[10, 11], [14, 15]])
+
+
+def test_every_pixel_and_byte_counts():
+    @jax.jit
+    def differentiated(pixels):
+        return jax.value_and_grad(lambda p: make_encoder((8, 8, 1), KEY)(p).sum())(pixels)
+
+    pixels = jax.random.uniform(KEY, (1, 8, 8, 1), minval=0, maxval=255)
+    total, gradient = differentiated(pixels)
+    assert np.all(np.isfinite(gradient))
+    assert np.mean(np.asarray(gradient) != 0) > 0.9
+    assert not np.allclose(total, differentiated(pixels * 0.5)[0])
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(FarstepError, match="neither vectors"):
+        make_encoder((4, 4), KEY)
+
+
+def test_discrete_actions_are_indicators():
+    np.testing.assert_array_equal(
+        ActionVector(3, True)(jnp.asarray([2, 0])), [[0, 0, 1], [1, 0, 0]]
+    )
+    continuous = jnp.asarray([[0.1, -0.2]])
+    np.testing.assert_array_equal(ActionVector(2, False)(continuous), continuous)
