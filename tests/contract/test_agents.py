@@ -1,137 +1,337 @@
-"""Every registered agent against the one contract that training, serving and planning rely on."""
+"""Every registered agent against the one contract that training, serving and planning rely on.
 
-from dataclasses import replace
+They all learn the same corridor: six states in a line, walked from end to end in both directions.
+So each has a right answer: the way to a goal is the way it lies, and as many steps as it is away.
+"""
+
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from farstep.agents.mqe import MQE
 from farstep.agents.registry import AGENTS, agent_class, agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
-from farstep.core.rng import root_key
-from farstep.core.trees import named_leaves
+from farstep.core.rng import root_key, stream_key
+from farstep.core.trees import from_named, named_leaves
 from farstep.core.types import Spaces
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
+from farstep.training.program import Progress, advance, advance_seeds, member, stack, start
 
-SPACES = Spaces((3,), "float32", 2)
+LENGTH = 6
+SPACES = Spaces((LENGTH,), "float32", 2)
+PIXELS = Spaces((16, 16, 3), "uint8", 2)
+DISCRETE = Spaces((LENGTH,), "float32", 3, discrete=True)
 KEY = root_key(0)
-SMALL = {
-    "mqe": {"hidden": (16, 16), "latent": 32, "batch_size": 12},
-    "gcbc": {"hidden": (16, 16), "batch_size": 12},
+UPDATES = 2000
+
+COMMON = {
+    "hidden": (32,),
+    "latent": 16,
+    "groups": 2,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "alpha": 1.0,
+    "discount": 0.9,
+    "target_rate": 0.05,
 }
+OWN = {
+    "cmd": {"discount": 0.5},
+    "crl": {"alpha": 3.0},
+    "gciql": {"batch_size": 64, "expectile": 0.95, "learning_rate": 3e-3, "target_rate": 0.2},
+    "gcivl": {"expectile": 0.95},
+    "hiql": {"expectile": 0.95, "subgoal_steps": 2},
+    "mqe": {"diagonal_weight": 1.0},
+    "nsacbc": {"batch_size": 64, "backup_steps": 1, "target_rate": 0.2},
+    "qrl": {"learning_rate": 3e-3},
+    "tmd": {"discount": 0.5},
+}
+NEAREST = {"hiql": 2}
+"""Least steps to a goal that a policy has learned of: HIQL's low one sees no nearer subgoal."""
+
+COUNTS_STEPS = {"gciql", "gcivl", "hiql", "mqe", "nsacbc", "qrl"}
+"""Whose theory says that, here, the distance is the number of steps; the others' orders the states
+by how far they are from a goal."""
+
+NEEDS_CONTINUOUS = {"cmd", "mqe", "nsacbc", "tmd"}
+NEEDS_CLONING = {"crl", "gciql", "qrl"}
+STATES_ONLY = {"gcivl", "hiql"}
 
 
-@pytest.fixture(params=sorted(AGENTS))
-def agent(request):
-    return AGENTS[request.param](**SMALL[request.param])
+def slow_but(*quick):
+    """Every agent, for a check that compiles more than the default suite has time for."""
+    return [
+        pytest.param(name, marks=[] if name in quick else [pytest.mark.slow])
+        for name in sorted(AGENTS)
+    ]
 
 
-@pytest.fixture(scope="module")
-def table():
+def small(name, **options):
+    kind = AGENTS[name]
+    known = {field.name for field in fields(kind)}
+    settings = COMMON | OWN.get(name, {}) | options
+    return kind(**{key: value for key, value in settings.items() if key in known})
+
+
+@cache
+def corridor():
+    """Walks from end to end: the first action says the direction, the second nothing."""
     rng = np.random.default_rng(0)
-    steps = 20 * 11
+    there = np.arange(LENGTH)
+    states = np.concatenate([there, there[::-1]] * 20)
+    actions = rng.uniform(-0.3, 0.3, (len(states), 2)).astype(np.float32)
+    actions[:, 0] = np.repeat([0.8, -0.8] * 20, LENGTH)
     return DeviceTable(
-        jnp.asarray(rng.normal(size=(steps, 3)), jnp.float32),
-        jnp.asarray(rng.uniform(-1, 1, (steps, 2)), jnp.float32),
-        Episodes.from_ends(np.arange(10, steps, 11)),
+        jnp.asarray(np.eye(LENGTH, dtype=np.float32)[states]),
+        jnp.asarray(actions),
+        Episodes.from_ends(np.arange(LENGTH - 1, len(states), LENGTH)),
     )
 
 
-@pytest.fixture
-def batch(agent, table):
-    return table.sample(agent.spec(), KEY)
+def go_on(agent, progress, updates):
+    copied = jax.tree.map(jnp.copy, progress)  # `advance` takes over the memory of its argument.
+    return advance(agent, copied, corridor(), KEY, jnp.asarray(updates))
 
 
-def test_an_update_changes_every_network_and_counts(agent, batch):
-    state = agent.init(SPACES, KEY)
-    later, metrics = jax.jit(agent.update)(state, batch, KEY)
-    assert int(later.step) == 1
-    before, after = named_leaves(state.params), named_leaves(later.params)
-    kernels = [name for name in before if name.endswith("kernel")]
-    assert all(np.any(before[name] != after[name]) for name in kernels)
-    assert all(np.all(np.isfinite(leaf)) for leaf in after.values())
-    for name, value in metrics.items():
-        assert value.shape == (), name
-        assert np.isfinite(value), name
-        assert "/" in name
+@cache
+def learned(name, updates):
+    agent = small(name)
+    if updates == 0:
+        return start(agent, SPACES, 0)
+    return go_on(agent, learned(name, 0), updates)
 
 
-def test_jit_computes_what_eager_does(agent, batch):
-    params = agent.init(SPACES, KEY).params
-    eager, _ = agent.loss(params, batch, KEY)
-    jitted, _ = jax.jit(agent.loss)(params, batch, KEY)
-    np.testing.assert_allclose(jitted, eager, rtol=1e-5)
+@pytest.fixture(scope="module", params=sorted(AGENTS))
+def name(request):
+    return request.param
 
 
-def test_equal_keys_initialise_equal_networks_and_others_do_not(agent):
-    first, again, other = (
-        named_leaves(agent.init(SPACES, key).params) for key in (KEY, KEY, root_key(1))
+def pairs():
+    states = np.eye(LENGTH, dtype=np.float32)
+    here, there = np.divmod(np.arange(LENGTH**2), LENGTH)
+    return jnp.asarray(states[here]), jnp.asarray(states[there]), there - here
+
+
+def test_one_update_changes_every_layer_and_counts(name):
+    before, after = learned(name, 0).state, learned(name, 1).state
+    assert int(after.step) == 1
+    old, new = named_leaves(before.params), named_leaves(after.params)
+    assert all(np.any(old[leaf] != new[leaf]) for leaf in old if leaf.endswith("kernel"))
+    assert all(np.all(np.isfinite(leaf)) for leaf in new.values())
+
+
+def test_metrics_are_finite_scalars_that_the_agents_page_explains(name):
+    page = (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text()
+    metrics = learned(name, 1).means()
+    assert metrics["gradient/norm"] > 0
+    for metric, value in metrics.items():
+        assert value.shape == (), metric
+        assert np.isfinite(value), metric
+        assert f"`{metric}`" in page, metric
+
+
+def test_a_run_cut_in_two_is_the_same_run_bit_for_bit(name):
+    half = go_on(small(name), learned(name, 0), 7)
+    stored = named_leaves(jax.tree.map(np.asarray, half.items()))
+    items = jax.tree.map(jnp.asarray, from_named(half.items(), stored, where="memory"))
+    restored = Progress.from_items(items)
+    resumed = named_leaves(go_on(small(name), restored, 13))
+    whole = named_leaves(go_on(small(name), learned(name, 0), 20))
+    assert all(np.array_equal(resumed[leaf], whole[leaf]) for leaf in whole)
+
+
+def test_the_policy_goes_the_way_the_goal_lies(name):
+    states, goals, ahead = pairs()
+    actions = small(name).act(learned(name, UPDATES).state.params, states, goals, KEY)
+    apart = np.abs(ahead) >= NEAREST.get(name, 1)
+    np.testing.assert_array_equal(np.sign(actions[apart, 0]), np.sign(ahead[apart]))
+
+
+def test_the_distance_is_as_far_as_the_goal_is(name):
+    agent, params = small(name), learned(name, UPDATES).state.params
+    states, goals, ahead = pairs()
+    if not agent.has_distance:
+        with pytest.raises(TypeError, match="no distance"):
+            agent.distance(params, states, goals)
+        return
+    distance = agent.distance(params, states, goals)
+    assert np.all(np.asarray(distance.nats) >= 0)
+    np.testing.assert_allclose(
+        distance.nats, distance.steps * -np.log(agent.discount), rtol=1e-5, atol=1e-6
     )
-    assert all(np.array_equal(first[name], again[name]) for name in first)
-    kernels = [name for name in first if name.endswith("kernel")]
-    assert not any(np.array_equal(first[name], other[name]) for name in kernels)
+    apart = np.abs(ahead)
+    if name in COUNTS_STEPS:
+        np.testing.assert_allclose(distance.steps, apart, rtol=0.15, atol=0.75)
+    else:
+        by_goal = [
+            stats.spearmanr(distance.steps[ahead_of], apart[ahead_of])
+            for ahead_of in np.arange(LENGTH**2).reshape(LENGTH, LENGTH).T
+        ]
+        assert np.mean([order.statistic for order in by_goal]) > 0.9
 
 
-def test_actions_lie_in_bounds_and_noise_needs_temperature(agent):
-    params = agent.init(SPACES, KEY).params
-    states, goals = jnp.ones((5, 3)), jnp.zeros((5, 3))
+def test_the_distance_after_an_action_counts_the_action(name):
+    agent, params = small(name), learned(name, UPDATES).state.params
+    states, goals, ahead = pairs()
+    if not agent.has_distance:
+        return
+    towards = jnp.stack([0.8 * np.sign(ahead), np.zeros_like(ahead)], axis=-1).astype(jnp.float32)
+    if name in STATES_ONLY:
+        with pytest.raises(FarstepError, match="without them"):
+            agent.distance(params, states, goals, towards)
+        return
+    elsewhere = (ahead != 0) & (states[:, 0] + states[:, -1] == 0)
+    there = np.asarray(agent.distance(params, states, goals, towards).steps)[elsewhere]
+    away = np.asarray(agent.distance(params, states, goals, -towards).steps)[elsewhere]
+    assert np.mean(there < away) > 0.9
+    if name in COUNTS_STEPS:
+        np.testing.assert_allclose(there, np.abs(ahead)[elsewhere], rtol=0.15, atol=0.75)
+
+
+def test_pairwise_distances_are_those_of_each_pair(name):
+    agent, params = small(name), learned(name, 1).state.params
+    states = jnp.eye(LENGTH)
+    starts = agent.embed(params, states)
+    assert len(starts) == LENGTH
+    if not agent.has_distance:
+        with pytest.raises(TypeError, match="no distance"):
+            agent.pairwise(params, starts, starts)
+        return
+    pairwise = agent.pairwise(params, starts, starts)
+    each = agent.distance(params, *pairs()[:2])
+    for unit in ("nats", "steps"):
+        np.testing.assert_allclose(
+            getattr(pairwise, unit), getattr(each, unit).reshape(LENGTH, -1), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_actions_lie_in_bounds_and_noise_needs_temperature(name):
+    agent, params = small(name), learned(name, 1).state.params
+    states, goals, _ = pairs()
     actions = agent.act(params, states, goals, KEY)
-    assert actions.shape == (5, 2)
+    assert actions.shape == (len(states), 2)
     np.testing.assert_array_equal(actions, agent.act(params, states, goals, root_key(1)))
     noisy = agent.act(params, states, goals, KEY, 100.0)
     assert not np.array_equal(noisy, actions)
     assert float(jnp.abs(noisy).max()) <= 1
 
 
-def test_distance_is_in_nats_and_steps_or_clearly_absent(agent):
-    params = agent.init(SPACES, KEY).params
-    states, goals = jax.random.normal(KEY, (2, 5, 3))
-    if not agent.has_distance:
-        with pytest.raises(TypeError, match="no distance"):
-            agent.distance(params, states, goals)
+def test_seeds_alone_initialise_differently(name):
+    first = named_leaves(learned(name, 0).state.params)
+    again, other = (
+        named_leaves(small(name).networks(SPACES, stream_key(root_key(seed), "init", 0)))
+        for seed in (0, 1)
+    )
+    assert all(np.array_equal(first[leaf], again[leaf]) for leaf in first)
+    kernels = [leaf for leaf in first if leaf.endswith("kernel")]
+    assert not any(np.array_equal(first[leaf], other[leaf]) for leaf in kernels)
+
+
+def test_hyperparameters_survive_json(name):
+    assert agent_from_dict(agent_to_dict(small(name)), where="file") == small(name)
+
+
+def outcome(agent, spaces):
+    """What an update and an action come to, in shapes and types."""
+
+    def run(batch):
+        state = agent.init(spaces, KEY)
+        later, metrics = agent.update(state, batch, KEY)
+        observations = batch.observations
+        actions = agent.act(later.params, observations, observations, KEY)
+        distances = ()
+        if agent.has_distance:
+            embedded = agent.embed(later.params, observations)
+            distances = (
+                agent.distance(later.params, observations, observations),
+                agent.pairwise(later.params, embedded[:2], embedded),
+            )
+        return state, later, metrics, actions, distances
+
+    return jax.eval_shape(run, batch_shape(agent.training_spec(), spaces))
+
+
+def test_pixels_are_observations_like_any_other(name):
+    agent = small(name, crops=0.5)
+    state, later, metrics, actions, distances = outcome(agent, PIXELS)
+    assert jax.tree.structure(state) == jax.tree.structure(later)
+    convolutions = [leaf for leaf in named_leaves(state.params).values() if leaf.ndim == 4]
+    assert convolutions
+    assert actions.shape == (agent.batch_size, 2)
+    assert all(metric.shape == () for metric in metrics.values())
+    if agent.has_distance:
+        each, pairwise = distances
+        assert each.steps.shape == (agent.batch_size,)
+        assert pairwise.steps.shape == (2, agent.batch_size)
+
+
+def test_discrete_actions_where_defined_and_else_refused(name):
+    agent = small(name)
+    if name in NEEDS_CONTINUOUS | NEEDS_CLONING:
+        with pytest.raises(FarstepError, match="discrete"):
+            agent.networks(DISCRETE, KEY)
+    if name in NEEDS_CONTINUOUS:
         return
-    distance = agent.distance(params, states, goals)
-    assert distance.nats.shape == distance.steps.shape == (5,)
-    assert np.all(np.asarray(distance.nats) >= 0)
-    step = -np.log(agent.discount)
-    np.testing.assert_allclose(distance.nats / step, distance.steps, rtol=1e-5)
-    np.testing.assert_allclose(agent.distance(params, states, states).nats, 0, atol=1e-5)
-    assert agent.distance(params, states, goals, jnp.zeros((5, 2))).nats.shape == (5,)
+    if name in NEEDS_CLONING:
+        agent = replace(agent, policy_loss="awr")
+    *_, actions, _ = outcome(agent, DISCRETE)
+    assert actions.shape == (agent.batch_size,)
+    assert actions.dtype == jnp.int32
 
 
-def test_pairwise_distances_are_those_of_each_pair(agent):
-    params = agent.init(SPACES, KEY).params
-    states, goals = jax.random.normal(KEY, (2, 5, 3))
-    starts = agent.embed(params, states)
-    assert len(starts) == 5
-    if not agent.has_distance:
-        with pytest.raises(TypeError, match="no distance"):
-            agent.pairwise(params, starts, goals)
-        return
-    pairwise = agent.pairwise(params, starts[:4], agent.embed(params, goals))
-    assert pairwise.nats.shape == pairwise.steps.shape == (4, 5)
-    for i, state in enumerate(states[:4]):
-        each = agent.distance(params, jnp.broadcast_to(state, goals.shape), goals)
-        np.testing.assert_allclose(pairwise.nats[i], each.nats, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(pairwise.steps[i], each.steps, rtol=1e-5, atol=1e-4)
-        alone = agent.pairwise(params, starts[i : i + 1], agent.embed(params, goals))
-        np.testing.assert_allclose(alone.steps[0], pairwise.steps[i], rtol=1e-5, atol=1e-4)
+def test_a_batch_holds_nothing_that_the_loss_does_not_read(name):
+    agent = small(name)
+    params = learned(name, 0).state.params
+    batch = corridor().sample(agent.spec(), KEY)
+    jaxpr = jax.make_jaxpr(lambda held: agent.loss(params, held, KEY)[0])(batch).jaxpr
+    used = {id(v) for equation in jaxpr.eqns for v in equation.invars}
+    names = list(named_leaves(batch))
+    unread = [leaf for leaf, v in zip(names, jaxpr.invars, strict=True) if id(v) not in used]
+    assert all(leaf.endswith("offsets") for leaf in unread)
 
 
-def test_training_lowers_the_loss_on_a_fixed_batch(agent, batch):
-    state = agent.init(SPACES, KEY)
-    update = jax.jit(agent.update)
-    before, _ = agent.loss(state.params, batch, KEY)
-    for _ in range(60):
-        state, _ = update(state, batch, KEY)
-    after, _ = agent.loss(state.params, batch, KEY)
-    assert float(after) < float(before)
+@pytest.mark.parametrize("one", slow_but("gcbc", "gcivl"))
+def test_compiled_programs_compute_what_each_operation_by_itself_does(one):
+    agent, progress = small(one), learned(one, 0)
+    batch = corridor().sample(agent.training_spec(), stream_key(KEY, "batch", 0))
+    _, eager = agent.loss(progress.state.params, batch, stream_key(KEY, "update", 0))
+    compiled = learned(one, 1).means()
+    for metric, value in eager.items():
+        np.testing.assert_allclose(compiled[metric], value, rtol=2e-4, atol=1e-5, err_msg=metric)
 
 
-def test_hyperparameters_survive_json(agent):
-    assert agent_from_dict(agent_to_dict(agent), where="file") == agent
+@pytest.mark.parametrize("one", slow_but("gcbc"))
+def test_seeds_trained_together_are_the_seeds_trained_alone(one):
+    agent = small(one)
+    together = stack([start(agent, SPACES, seed) for seed in (0, 1)])
+    roots = jnp.stack([root_key(seed) for seed in (0, 1)])
+    seeds = advance_seeds(agent, together, corridor(), roots, jnp.asarray(5))
+    alone = named_leaves(go_on(agent, learned(one, 0), 5).state.params)
+    for leaf, value in named_leaves(member(seeds, 0).state.params).items():
+        np.testing.assert_allclose(value, alone[leaf], rtol=1e-3, atol=1e-4, err_msg=leaf)
+
+
+@pytest.mark.parametrize("one", slow_but())
+def test_an_update_on_pixels_is_finite(one):
+    agent = small(one, batch_size=4, crops=0.5)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3)).astype(np.uint8)
+    table = DeviceTable(
+        jnp.asarray(pixels), jnp.zeros((40, 2)), Episodes.from_ends(np.array([19, 39]))
+    )
+
+    @jax.jit
+    def run(key):
+        batch = table.sample(agent.training_spec(), key)
+        return agent.update(agent.init(PIXELS, key), batch, key)
+
+    state, metrics = run(KEY)
+    for leaf, value in (named_leaves(state.params) | metrics).items():
+        assert np.all(np.isfinite(value)), leaf
 
 
 def test_unknown_names_are_refused_with_the_nearest():
@@ -140,85 +340,3 @@ def test_unknown_names_are_refused_with_the_nearest():
     values = agent_to_dict(MQE()) | {"discont": 0.9}
     with pytest.raises(FarstepError, match=r"config.json: MQE has no 'discont'.*'discount'"):
         agent_from_dict(values, where="config.json")
-
-
-class TestMQE:
-    """What only MQE promises."""
-
-    agent = MQE(**SMALL["mqe"])
-
-    @pytest.mark.parametrize("option", [{"invariance": "cross"}, {"policy_goals": "paired"}])
-    def test_options_change_their_own_term_alone(self, option, table):
-        changed = replace(self.agent, **option)
-        params = self.agent.init(SPACES, KEY).params
-        batch = table.sample(self.agent.spec(), KEY)
-        _, before = self.agent.loss(params, batch, KEY)
-        _, after = changed.loss(params, batch, KEY)
-        touched = {name for name in before if not np.allclose(before[name], after[name])}
-        term = "invariance/" if "invariance" in option else "actor/"
-        assert touched
-        assert all(name.startswith(term) for name in touched)
-
-    def test_without_invariance_its_metrics_are_absent(self, table):
-        agent = replace(self.agent, invariance="off")
-        params = agent.init(SPACES, KEY).params
-        _, metrics = agent.loss(params, table.sample(agent.spec(), KEY), KEY)
-        assert not any(name.startswith("invariance") for name in metrics)
-
-    def test_the_policy_loss_leaves_the_critic_alone_and_the_critic_loss_the_policy(self, table):
-        params = self.agent.init(SPACES, KEY).params
-        batch = table.sample(self.agent.spec(), KEY)
-        actor = jax.grad(lambda p: self.agent.actor_loss(p, batch)[0])(params)
-        assert not any(np.any(leaf) for leaf in jax.tree.leaves(actor.critic))
-        assert any(np.any(leaf) for leaf in jax.tree.leaves(actor.actor))
-
-    def test_cross_goals_belong_to_other_rows(self, table):
-        """The q term of row i must follow another row's goal: moving goal 0 moves row 1's term."""
-        params = self.agent.init(SPACES, KEY).params
-        batch = table.sample(self.agent.spec(), KEY)
-
-        def q(goals):
-            moved = replace_goals(batch, goals)
-            return self.agent.actor_loss(params, moved)[1]["actor/q"]
-
-        goals = batch.goals["policy"].observations
-        assert float(q(goals)) != pytest.approx(float(q(goals.at[0].add(1.0))), abs=1e-9)
-
-    def test_the_distance_learns_a_chain(self):
-        """Where every episode walks the same line, the steps between its states come out right.
-
-        Only with goals of the row's own episode: nothing here leads back, and pairs across
-        episodes would push the distance to what lies behind beyond any bound.
-        """
-        length, episodes = 12, 40
-        observations = np.tile(np.arange(length, dtype=np.float32), episodes)[:, None] / 4
-        table = DeviceTable(
-            jnp.asarray(observations),
-            jnp.ones((length * episodes, 1), jnp.float32),
-            Episodes.from_ends(np.arange(length - 1, length * episodes, length)),
-        )
-        agent = MQE(
-            hidden=(64, 64),
-            latent=64,
-            batch_size=64,
-            learning_rate=1e-3,
-            discount=0.9,
-            diagonal_weight=1.0,
-        )
-        spaces = Spaces((1,), "float32", 1)
-
-        def step(index, state):
-            key = jax.random.fold_in(KEY, index)
-            return agent.update(state, table.sample(agent.spec(), key), key)[0]
-
-        state = jax.jit(lambda s: jax.lax.fori_loop(0, 1000, step, s))(agent.init(spaces, KEY))
-        starts = jnp.asarray([[0.0], [0.0], [3.0], [6.0]]) / 4
-        goals = jnp.asarray([[3.0], [9.0], [9.0], [11.0]]) / 4
-        steps = agent.distance(state.params, starts, goals, jnp.ones((4, 1))).steps
-        np.testing.assert_allclose(steps, [3, 9, 6, 5], rtol=0.1)
-
-
-def replace_goals(batch, goals):
-    import equinox as eqx
-
-    return eqx.tree_at(lambda b: b.goals["policy"].observations, batch, goals)
