@@ -88,6 +88,7 @@ def test_goals_follow_the_law_that_agents_ask_for(goal):
 def test_waypoints_follow_the_law_that_agents_ask_for(spec):
     drawn = draw(BatchSpec(DRAWS, goals=spec.goals, waypoint=spec.waypoint), EPISODES, KEY)
     goal = spec.goals[spec.waypoint.goal]
+    assert drawn.waypoint is not None
     indices, offsets = map(np.asarray, drawn.waypoint)
     assert_joint(
         np.asarray(drawn.rows), offsets, lambda left: waypoint_law(spec.waypoint, goal, left)

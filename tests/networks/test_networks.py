@@ -5,7 +5,7 @@ import pytest
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
 from farstep.core.types import Spaces
-from farstep.networks.actors import Actor, Categorical, TanhGaussian, TanhGaussianActor
+from farstep.networks.actors import Actor, Categorical, Gaussian, TanhGaussian, TanhGaussianActor
 from farstep.networks.critics import GoalValue, StateActionEmbedding
 from farstep.networks.mlp import MLP, LayerNorm, Linear
 from farstep.networks.targets import copy_of, polyak
@@ -60,6 +60,7 @@ def test_the_critic_embeds_states_and_pairs_by_separate_networks():
 def test_the_actor_starts_near_zero_and_knows_its_density():
     actor = Actor.of(SPACES, (64, 64), KEY)
     policy = actor(jax.random.normal(KEY, (100, 3)), jnp.ones((100, 3)))
+    assert isinstance(policy, Gaussian)
     assert float(jnp.abs(policy.mean).max()) < 0.1
     actions = jax.random.normal(KEY, (100, 2))
     expected = [

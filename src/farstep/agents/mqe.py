@@ -29,7 +29,7 @@ from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, policy_improvement
 from farstep.networks.actors import Actor
-from farstep.networks.critics import StateActionEmbedding
+from farstep.networks.critics import StateActionEmbedding, mean_pairwise_mrn
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -174,13 +174,5 @@ class MQE(Agent):
         goals: Float[Array, "goals members latent"],
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
-        if len(starts) == 1:
-            # One row's differences are no more than its goals, and need no tiles of pairs.
-            distances = mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
-            distances = distances[:, None]
-        else:
-            distances = pairwise_mrn(
-                jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups
-            )
-        nats = jnp.mean(distances, axis=0)
+        nats = mean_pairwise_mrn(starts, goals, self.groups)
         return Distance.from_nats(nats, self.discount)

@@ -39,6 +39,7 @@ class QRLCritic(eqx.Module):
         self, latents: Latents, actions: Float[Array, "batch actions"]
     ) -> Float[Array, "members batch latent"]:
         """The latents of the states that the actions lead to."""
+        assert self.dynamics is not None
 
         def one(dynamics: MLP, latent: Array) -> Array:
             return latent + dynamics(jnp.concatenate([latent, actions], axis=-1))

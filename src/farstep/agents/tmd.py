@@ -17,7 +17,7 @@ from farstep.losses.contrastive import info_nce
 from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, policy_improvement
 from farstep.networks.actors import Actor
-from farstep.networks.critics import StateActionEmbedding
+from farstep.networks.critics import StateActionEmbedding, mean_pairwise_mrn
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -158,5 +158,5 @@ class TMD(Agent):
         goals: Float[Array, "goals members latent"],
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
-        distances = pairwise_mrn(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0), self.groups)
-        return Distance.from_nats(self.scale * jnp.mean(distances, axis=0), self.discount)
+        nats = self.scale * mean_pairwise_mrn(starts, goals, self.groups)
+        return Distance.from_nats(nats, self.discount)
