@@ -8,7 +8,7 @@ from worlds import World
 
 from farstep.core.errors import FarstepError
 from farstep.data.table import TableWriter, open_dataset
-from farstep.planning.calibration import calibrate, envelope, joined_share
+from farstep.planning.calibration import calibrate, envelope
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import choose_landmarks, farthest_points
 from farstep.planning.prepare import GraphOptions, prepare_graph
@@ -41,31 +41,23 @@ def test_the_envelope_is_the_gap_until_episodes_wait(dataset):
     assert curve.covered(10) == pytest.approx(10, abs=0.5)
 
 
-def test_dense_landmarks_need_no_more_than_the_progress_between_choices(dataset):
-    graph, calibration = calibrate(LINE.metric(), dataset.val, LINE.states, replan_every=3)
-    assert calibration.joined == pytest.approx(1, abs=0.25)
-    assert graph.reach == calibration.reach == pytest.approx(6, abs=0.5)
-
-
-def test_sparse_landmarks_need_edges_that_join_them(dataset):
-    graph, calibration = calibrate(LINE.metric(), dataset.val, LINE.states[::6], replan_every=2)
-    assert calibration.joined == pytest.approx(6, abs=0.2)
-    assert calibration.reach > 6
-    assert joined_share(graph) == 1
+def test_the_stride_is_what_is_covered_between_choices_and_the_reach_a_few_of_them(dataset):
+    calibration = calibrate(LINE.metric(), dataset.val, replan_every=3)
+    assert calibration.stride == pytest.approx(3, abs=0.25)
+    assert calibration.reach == pytest.approx(4 * calibration.stride)
 
 
 def test_no_edge_is_longer_than_the_distance_is_trusted(dataset):
-    # Further apart than any held-out episode got: the graph stays in pieces.
-    apart = LINE.states[[0, 1, 30, 31, 58, 59]]
-    graph, calibration = calibrate(LINE.metric(), dataset.val, apart, replan_every=8)
-    assert calibration.reach <= calibration.trusted
-    assert len(np.unique(graph.components_within(graph.reach))) == 3
+    # Episodes wait after 20 steps: four strides of 16 would be beyond what they bear out.
+    calibration = calibrate(LINE.metric(), dataset.val, replan_every=16)
+    assert calibration.stride == pytest.approx(16, abs=1)
+    assert calibration.reach == calibration.trusted == pytest.approx(20, abs=3)
 
 
 def test_a_diverged_distance_is_refused(dataset):
     broken = LINE.metric(np.full_like(LINE.steps, np.nan))
     with pytest.raises(FarstepError, match="training has diverged"):
-        calibrate(broken, dataset.val, LINE.states, replan_every=3)
+        calibrate(broken, dataset.val, replan_every=3)
 
 
 def test_landmarks_follow_the_seed(dataset):
@@ -96,15 +88,21 @@ def test_farthest_points_cover_better_than_random_ones(dataset):
     assert sorted(picked) == list(range(60))
 
 
-def test_a_given_reach_is_not_calibrated(dataset):
-    graph, calibration = prepare_graph(
-        LINE.metric(), dataset, GraphOptions(landmarks=100, reach=4.0)
-    )
+def test_what_is_given_is_not_calibrated(dataset):
+    def prepared(**lengths):
+        return prepare_graph(LINE.metric(), dataset, GraphOptions(landmarks=100, **lengths))
+
+    graph, calibration = prepared(reach=4.0, stride=2.0)
     assert calibration is None
-    assert graph.reach == 4.0
-    same = LandmarkGraph.build(LINE.metric(), *_parts(graph))
+    assert (graph.reach, graph.stride) == (4.0, 2.0)
+    same = LandmarkGraph.build(
+        LINE.metric(), graph.landmarks.observations, graph.landmarks.reach, graph.landmarks.stride
+    )
     np.testing.assert_array_equal(same.edges.toarray(), graph.edges.toarray())
 
-
-def _parts(graph):
-    return graph.landmarks.observations, graph.landmarks.reach
+    for name, value in (("reach", 7.0), ("stride", 1.0)):
+        graph, calibration = prepared(**{name: value})
+        assert calibration is not None
+        other = {"reach": "stride", "stride": "reach"}[name]
+        assert getattr(graph, name) == value
+        assert getattr(graph, other) == getattr(calibration, other)

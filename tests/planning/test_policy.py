@@ -18,9 +18,9 @@ SNAKE = World(["..........", "#########.", "..........", ".#########", "........
 START, END = SNAKE.at(0, 0), SNAKE.at(9, 4)
 
 
-def planned(world, *, metric=None, states=None, reach=6.0, horizon=6.0, **steering):
+def planned(world, *, metric=None, states=None, reach=6.0, stride=np.inf, horizon=6.0, **steering):
     graph = LandmarkGraph.build(
-        metric or world.metric(), world.states if states is None else states, reach
+        metric or world.metric(), world.states if states is None else states, reach, stride
     )
     return PlannedPolicy(Walker(world, horizon), graph, Steering(**steering))
 
@@ -128,6 +128,34 @@ def test_a_stuck_episode_gets_more_slack():
     restless = PlannedPolicy(Lame(world, 12.0), graph, Steering(patience=4, replan_every=1))
     assert walk(restless, world, start, goal)[-1][0] > 8
     assert blocked.act(start[None], goal[None]).any()
+
+
+def test_the_subgoal_lies_ahead_on_the_path_until_the_episode_was_stuck():
+    world = World(["............"])
+    start, goal = world.at(0, 0)[None], world.at(11, 0)[None]
+    # Edges of one are free, of two cost four times as much: the path is cell by cell.
+    policy = planned(world, reach=2.5, stride=1.0, horizon=12.0, replan_every=1, patience=2)
+    policy.begin(np.zeros(1, int), start, goal)
+    policy.act(start, goal)
+    np.testing.assert_array_equal(policy.graph.observations[policy.landmarks[0]], [1, 0])
+    np.testing.assert_array_equal(policy.subgoals[0], [2, 0])
+    for _ in range(5):  # It does not move: stuck.
+        policy.act(start, goal)
+    np.testing.assert_array_equal(
+        policy.subgoals[0], policy.graph.observations[policy.landmarks[0]]
+    )
+    policy.begin(np.zeros(1, int), start, goal)
+    policy.act(start, goal)
+    np.testing.assert_array_equal(policy.subgoals[0], [2, 0])
+
+
+def test_a_wall_that_the_metric_does_not_see_is_walked_around():
+    """A single long step through it against many short ones around it."""
+    wrong = np.minimum(SNAKE.steps, np.where(SNAKE.steps == 11, 5.0, np.inf))
+    misled = planned(SNAKE, metric=SNAKE.metric(wrong), reach=6.0, horizon=3.0)
+    assert not np.array_equal(walk(misled, SNAKE, START, END)[-1], END)
+    careful = planned(SNAKE, metric=SNAKE.metric(wrong), reach=6.0, stride=1.5, horizon=3.0)
+    assert np.array_equal(walk(careful, SNAKE, START, END)[-1], END)
 
 
 def test_equal_ways_are_not_changed_between():

@@ -110,7 +110,7 @@ def test_an_existing_export_is_kept_unless_told(policy, exported):
 
 def test_an_export_with_landmarks_plans_without_data(policy, tmp_path):
     landmarks = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32) * STD + MEAN
-    planned = replace(policy, landmarks=Landmarks(landmarks, 1e4))
+    planned = replace(policy, landmarks=Landmarks(landmarks, 1e4, 1e4))
     planned.save(tmp_path / "planned")
     loaded = farstep.load_policy(tmp_path / "planned")
     assert loaded.landmarks is not None

@@ -75,6 +75,8 @@ class Evaluate:
     """How they are chosen: `random` (the default), or `farthest` from one another."""
     reach: float | None = None
     """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    stride: float | None = None
+    """Longest step of a plan that costs no more than its length; calibrated by default."""
     replan_every: int = 5
     """Steps between choices of a subgoal."""
     dataset: str | None = None
@@ -139,6 +141,7 @@ class Evaluate:
             "landmarks": self.landmarks,
             "choice": self.landmark_choice,
             "reach": self.reach,
+            "stride": self.stride,
         }
         if self.plan == "none":
             given = [name for name, value in asked.items() if value is not None]
@@ -154,6 +157,7 @@ class Evaluate:
         settings = {
             "landmarks": len(graph),
             "reach": graph.reach,
+            "stride": graph.stride,
             **asdict(steering),
             "calibration": calibration_record(calibration),
         }

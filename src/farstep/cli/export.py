@@ -28,6 +28,8 @@ class Export:
     """How they are chosen: `random`, or `farthest` from one another."""
     reach: float | None = None
     """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    stride: float | None = None
+    """Longest step of a plan that costs no more than its length; calibrated by default."""
     dataset: str | None = None
     """Where landmarks come from; the run's own data by default."""
     overwrite: bool = False
@@ -42,6 +44,7 @@ class Export:
                 "landmarks": self.landmarks,
                 "choice": self.landmark_choice,
                 "reach": self.reach,
+                "stride": self.stride,
             }
             graph, calibration = graph_of(policy, self.dataset, asked)
             print(described(graph, calibration))

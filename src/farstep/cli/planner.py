@@ -26,7 +26,7 @@ def graph_of(
         FarstepError: no distance, no data, or an option out of range.
     """
     values = {name: value for name, value in asked.items() if value is not None}
-    chosen = values.keys() & {"landmarks", "choice", "reach", "seed"}
+    chosen = values.keys() & {"landmarks", "choice", "reach", "stride", "seed"}
     if policy.landmarks is not None and dataset is None and not chosen:
         return policy.graph, None
     # Before the data are opened: without a distance they are of no use.
@@ -37,12 +37,12 @@ def graph_of(
 
 def described(graph: LandmarkGraph, calibration: Calibration | None) -> str:
     """The graph in one line."""
-    parts = [f"{len(graph):,} landmarks", f"reach {graph.reach:.1f} steps"]
+    parts = [
+        f"{len(graph):,} landmarks",
+        f"stride {graph.stride:.1f} and reach {graph.reach:.1f} steps",
+    ]
     if calibration is not None:
-        parts[1] += (
-            f" (calibrated: resolves {calibration.resolved:.1f}, joins {calibration.joined:.1f}, "
-            f"trusted to {calibration.trusted:.1f})"
-        )
+        parts[1] += f" (calibrated; trusted to {calibration.trusted:.1f})"
     parts.append(f"{graph.edges.nnz:,} edges")
     if graph.isolated:
         parts.append(f"{graph.isolated} isolated states dropped")

@@ -38,6 +38,8 @@ class PlotPlan:
     """How they are chosen: `random` (the default), or `farthest` from one another."""
     reach: float | None = None
     """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    stride: float | None = None
+    """Longest step of a plan that costs no more than its length; calibrated by default."""
     replan_every: int = 5
     """Steps between choices of a subgoal."""
     seed: int = 0
@@ -70,6 +72,7 @@ class PlotPlan:
             "landmarks": self.landmarks,
             "choice": self.landmark_choice,
             "reach": self.reach,
+            "stride": self.stride,
             "seed": self.seed or None,
             "replan_every": self.replan_every,
         }

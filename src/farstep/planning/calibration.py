@@ -1,14 +1,16 @@
-"""How long an edge of the graph may be, from held-out episodes and the landmarks themselves.
+"""How long an edge of the graph may be, from held-out episodes.
 
 A learned distance errs towards short: two states on either side of a wall look near to a smooth
-network, and every edge that crosses a wall is a path that does not exist. The longer edges may be,
-the more of these there are. So the reach is the shortest that still works:
+network, and every edge that crosses a wall is a path that does not exist. The longer edges are, the
+more of these there are. Two lengths follow:
 
-- it *resolves* progress: it exceeds what the quickest held-out episodes cover between choices of a
-  subgoal, so that a subgoal is not behind the agent before the next is chosen;
-- it *joins* the landmarks: shorter edges would leave the graph in pieces;
-- it is *trusted*: where the distance no longer grows with the steps that held-out episodes really
-  took, it says nothing, and no edge may be as long.
+- the *stride*, up to which an edge costs its length: what the quickest held-out episodes cover
+  between two choices of a subgoal, for a shorter one would be passed before the next is chosen;
+- the *reach*, beyond which there is no edge: a few strides, and never so long that the distance no
+  longer grows with the steps that held-out episodes really took, for there it says nothing.
+
+In between, an edge costs more than its length, so that it is taken only where shorter ones do not
+lead on; so neither number has to be exact.
 
 The gap between two states of an episode bounds the true distance from above only, because episodes
 wander and wait. What they show is the upper envelope: how far the most direct of them get.
@@ -24,7 +26,6 @@ from jaxtyping import Float, Int
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.data.table import Table
-from farstep.planning.graph import LandmarkGraph
 from farstep.planning.metric import LearnedMetric
 
 PAIRS = 1024
@@ -37,14 +38,7 @@ FLAT = 0.5
 """The envelope is flat where it grows slower than this share of its mean slope up to there."""
 
 WIDEST = 4.0
-"""Longest reach considered, as a multiple of the one that resolves progress."""
-
-JOINED = 0.99
-"""Share of the pairs of landmarks joined at the widest reach that the chosen one must join."""
-
-MARGIN = 1.25
-"""Over the shortest reach that joins the landmarks: its last bridge is a single edge, and a body
-that stops a little short of that landmark could not use it."""
+"""Strides in the longest reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +69,17 @@ class Envelope:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A choice of the reach and its reasons, all in learned environment steps.
+    """A choice of stride and reach and its reasons, all in learned environment steps.
 
     Attributes:
+        stride: what the quickest held-out episodes cover between two choices of a subgoal.
         reach: the choice.
-        resolved: least reach that exceeds the progress between choices of a subgoal.
-        joined: shortest reach that joins the landmarks.
         trusted: distance beyond which held-out episodes do not bear the metric out.
-        envelope: the curve behind `resolved` and `trusted`.
+        envelope: the curve behind `stride` and `trusted`.
     """
 
+    stride: float
     reach: float
-    resolved: float
-    joined: float
     trusted: float
     envelope: Envelope
 
@@ -109,48 +101,22 @@ def envelope(metric: LearnedMetric, table: Table, seed: int = 0) -> Envelope:
 
 
 def calibrate(
-    metric: LearnedMetric,
-    held_out: Table,
-    landmarks: np.ndarray,
-    *,
-    replan_every: int,
-    seed: int = 0,
-) -> tuple[LandmarkGraph, Calibration]:
-    """The graph over `landmarks` with the reach chosen as the module describes.
+    metric: LearnedMetric, held_out: Table, *, replan_every: int, seed: int = 0
+) -> Calibration:
+    """Stride and reach, chosen as the module describes.
 
     Args:
         metric: the distance.
         held_out: episodes that the distance was not learned from.
-        landmarks: observations, (L, …).
         replan_every: steps between choices of a subgoal.
         seed: of the choice of held-out pairs.
 
     Raises:
-        FarstepError: learned distances are not finite, or no reach leaves an edge.
+        FarstepError: learned distances are not finite.
     """
     curve = envelope(metric, held_out, seed)
     if not np.isfinite(curve.steps).all():
         raise FarstepError("learned distances are not finite: the training has diverged")
-    # Two periods, so that a subgoal chosen now is still ahead when the next is chosen.
-    resolved = curve.covered(2 * replan_every)
-    trusted = max(curve.trusted, resolved)
-    widest = LandmarkGraph.build(metric, landmarks, min(trusted, WIDEST * resolved))
-    joined = _shortest_joining(widest)
-    reach = min(max(resolved, MARGIN * joined), widest.reach)
-    return widest.shortened(reach), Calibration(reach, resolved, joined, trusted, curve)
-
-
-def _shortest_joining(widest: LandmarkGraph) -> float:
-    """By bisection, the shortest reach that joins nearly all pairs that `widest` joins."""
-    needed = JOINED * joined_share(widest)
-    low, high = 0.0, widest.reach
-    while high - low > 0.01 * widest.reach:
-        middle = (low + high) / 2
-        low, high = (low, middle) if joined_share(widest, middle) >= needed else (middle, high)
-    return high
-
-
-def joined_share(graph: LandmarkGraph, reach: float | None = None) -> float:
-    """Share of ordered pairs of landmarks that edges up to `reach` lead between, both ways."""
-    sizes = np.bincount(graph.components_within(graph.reach if reach is None else reach))
-    return float(np.square(sizes, dtype=float).sum() / sizes.sum() ** 2)
+    stride = curve.covered(replan_every)
+    trusted = max(curve.trusted, stride)
+    return Calibration(stride, min(trusted, WIDEST * stride), trusted, curve)

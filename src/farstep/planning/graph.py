@@ -1,22 +1,24 @@
 """The graph of landmarks: edges that the learned distance can be trusted on, and shortest paths.
 
 The path relaxation `P(d)(x, z) = min_y d(x, y) + d(y, z)` (MQE, Section 4.5), carried to its fixed
-point, is the shortest path over all states. Here it runs over landmarks, and edges longer than the
-*reach* are left out: a quasimetric obeys the triangle inequality already, so with every edge the
-direct one would always be shortest, and the long ones are those least to be trusted.
+point, is the shortest path over all states. Here it runs over landmarks, and long edges are
+distrusted: a quasimetric obeys the triangle inequality already, so with every edge at its length
+the direct one would always be shortest, and a learned one errs most where it is long. An edge up to
+the *stride* costs its length, a longer one more, and none is longer than the *reach*.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 from scipy.sparse import csr_array, vstack
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import dijkstra
 
 from farstep.core.errors import FarstepError
 from farstep.planning.landmarks import Landmarks
@@ -24,6 +26,20 @@ from farstep.planning.metric import LearnedMetric
 
 BLOCK = 256
 """Rows of the distance matrix that exist at a time."""
+
+DISTRUST = 2
+"""An edge of k strides costs k to this power times its length. With 2, two edges of half the length
+cost a quarter of it, so that a long edge is taken only where nothing else leads on."""
+
+NOTHING = -1
+"""In place of a landmark's index: no landmark follows."""
+
+Steps = TypeVar("Steps", np.ndarray, Array)
+
+
+def effort(steps: Steps, stride: float | Array) -> Steps:
+    """What edges of these lengths cost, in steps: `d · max(1, d / stride)²`."""
+    return steps * (steps / stride).clip(1) ** DISTRUST
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +51,7 @@ class LandmarkGraph:
         observations: the landmarks as they stand in the data.
         embeddings: the same for `metric.steps`.
         reach: longest edge, in environment steps.
+        stride: longest edge that costs no more than its length; ∞ if all do.
         edges: steps from each landmark (row) to those within reach (columns), itself left out.
         isolated: landmarks that were dropped because no edge leads to or from them.
     """
@@ -43,6 +60,7 @@ class LandmarkGraph:
     observations: Num[np.ndarray, "landmarks *obs"]
     embeddings: Array
     reach: float
+    stride: float
     edges: csr_array
     isolated: int
 
@@ -52,16 +70,19 @@ class LandmarkGraph:
         metric: LearnedMetric,
         observations: Num[np.ndarray, "landmarks *obs"],
         reach: float,
+        stride: float = np.inf,
     ) -> LandmarkGraph:
         """The graph over these landmarks.
 
         Never holds more than a block of rows of the distance matrix besides the edges.
 
         Raises:
-            FarstepError: the reach is not positive, or so short that no edge is left.
+            FarstepError: reach or stride is not positive, or the reach so short that no edge is
+                left.
         """
-        if not reach > 0:
-            raise FarstepError(f"the reach must be a positive number of steps, not {reach:g}")
+        for name, value in (("reach", reach), ("stride", stride)):
+            if not value > 0:
+                raise FarstepError(f"the {name} must be a positive number of steps, not {value:g}")
         embeddings = metric.embed(observations)
         rows, shortest = [], np.inf
         for first in range(0, len(observations), BLOCK):
@@ -85,6 +106,7 @@ class LandmarkGraph:
             observations[kept],
             embeddings[jnp.asarray(kept)],
             float(reach),
+            float(stride),
             csr_array(edges[kept][:, kept]),
             isolated=len(observations) - len(kept),
         )
@@ -92,40 +114,28 @@ class LandmarkGraph:
     def __len__(self) -> int:
         return len(self.observations)
 
-    def shortened(self, reach: float) -> LandmarkGraph:
-        """The graph with a shorter reach; landmarks that it isolates stay, without edges."""
-        return replace(self, reach=float(reach), edges=self._edges_within(reach))
-
-    def components_within(self, reach: float) -> Int[np.ndarray, " landmarks"]:
-        """A number a landmark, equal where edges up to `reach` lead from each to the other."""
-        return connected_components(self._edges_within(reach), connection="strong")[1]
-
-    def _edges_within(self, reach: float) -> csr_array:
-        kept = self.edges.data <= reach
-        starts = np.concatenate([[0], np.cumsum(kept)])[self.edges.indptr].astype(np.int32)
-        edges = self.edges.data[kept], self.edges.indices[kept], starts
-        return csr_array(edges, shape=self.edges.shape)
-
     @property
     def landmarks(self) -> Landmarks:
         """What `build` makes this graph of again."""
-        return Landmarks(self.observations, self.reach)
+        return Landmarks(self.observations, self.reach, self.stride)
 
     @cached_property
     def _reversed(self) -> csr_array:
-        return csr_array(self.edges.T.tocsr())
+        """What edges cost, from their heads to their tails."""
+        costs = self.edges.copy()
+        costs.data = effort(costs.data, self.stride)
+        return csr_array(costs.T.tocsr())
 
     def to_goals(self, embeddings: Array) -> Attached:
-        """The last edges of paths: from landmarks to goals given by their embeddings."""
+        """What the last edges of paths cost, from landmarks to goals given by their embeddings."""
         steps = self.metric.steps(self.embeddings, embeddings).T
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
-        return Attached(
-            np.where(steps <= np.maximum(nearest, self.reach)[:, None], steps, np.inf), cut_off
-        )
+        kept = steps <= np.maximum(nearest, self.reach)[:, None]
+        return Attached(np.where(kept, effort(steps, self.stride), np.inf), cut_off)
 
     def costs_to(self, embeddings: Array) -> CostToGo:
-        """Steps along the shortest path from every landmark to each goal, by Dijkstra.
+        """What the cheapest path from every landmark to each goal costs, by Dijkstra.
 
         Goals are given by their embeddings. One that no landmark is within reach of is joined to
         the nearest.
@@ -133,12 +143,19 @@ class LandmarkGraph:
         attached = self.to_goals(embeddings)
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
-        last = _sparse(attached.steps, np.isfinite(attached.steps))
+        last = _sparse(attached.costs, np.isfinite(attached.costs))
         count = len(embeddings)
         graph = vstack([self._reversed, last], format="csr")
         graph.resize((len(self) + count, len(self) + count))
-        steps = dijkstra(graph, indices=np.arange(len(self), len(self) + count))
-        return CostToGo(steps[:, : len(self)].astype(np.float32), attached.cut_off)
+        roots = np.arange(len(self), len(self) + count)
+        costs, before = dijkstra(graph, indices=roots, return_predecessors=True)
+        # Searched from the goal, what comes before a landmark is what follows it on the way.
+        following = np.where((before < 0) | (before >= len(self)), NOTHING, before)
+        return CostToGo(
+            costs[:, : len(self)].astype(np.float32),
+            attached.cut_off,
+            following[:, : len(self)].astype(np.int32),
+        )
 
     def relaxed_costs_to(self, embeddings: Array) -> CostToGo:
         """What `costs_to` computes, by relaxing the edges on the device for all goals at once.
@@ -146,21 +163,21 @@ class LandmarkGraph:
         The better choice for hundreds of goals; a few are faster by Dijkstra.
         """
         attached = self.to_goals(embeddings)
-        neighbours, steps = self._padded
-        costs = _relax(neighbours, steps, jnp.asarray(attached.steps.T))
+        neighbours, edges = self._padded
+        costs = _relax(neighbours, edges, jnp.asarray(attached.costs.T))
         return CostToGo(np.asarray(costs).T, attached.cut_off)
 
     @cached_property
     def _padded(self) -> tuple[Array, Array]:
-        """Edges as (most edges of a landmark, landmarks): heads, and steps (∞: no edge)."""
+        """Edges as (most edges of a landmark, landmarks): heads, and costs (∞: no edge)."""
         degree = np.diff(self.edges.indptr)
         row = np.repeat(np.arange(len(self)), degree)
         place = np.arange(self.edges.nnz) - np.repeat(self.edges.indptr[:-1], degree)
         neighbours = np.zeros((degree.max(), len(self)), np.int32)
-        steps = np.full(neighbours.shape, np.inf, np.float32)
+        costs = np.full(neighbours.shape, np.inf, np.float32)
         neighbours[place, row] = self.edges.indices
-        steps[place, row] = self.edges.data
-        return jnp.asarray(neighbours), jnp.asarray(steps)
+        costs[place, row] = effort(self.edges.data, self.stride)
+        return jnp.asarray(neighbours), jnp.asarray(costs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,25 +185,28 @@ class Attached:
     """The last edges of paths to some goals.
 
     Attributes:
-        steps: from each landmark to each goal, ∞ where there is no edge.
+        costs: from each landmark to each goal, ∞ where there is no edge.
         cut_off: goals that no landmark is within reach of; the nearest has an edge all the same.
     """
 
-    steps: Float[np.ndarray, "goals landmarks"]
+    costs: Float[np.ndarray, "goals landmarks"]
     cut_off: Bool[np.ndarray, " goals"]
 
 
 @dataclass(frozen=True, eq=False)
 class CostToGo:
-    """Steps along shortest paths over the graph.
+    """What cheapest paths over the graph cost: their steps, those of long edges counting more.
 
     Attributes:
         steps: from each landmark to each goal, ∞ where no path leads there.
         cut_off: goals that no landmark is within reach of.
+        following: the next landmark on the way to each goal, `NOTHING` where it is the goal itself
+            or there is no way; only Dijkstra's algorithm tells.
     """
 
     steps: Float[np.ndarray, "goals landmarks"]
     cut_off: Bool[np.ndarray, " goals"]
+    following: Int[np.ndarray, "goals landmarks"] | None = None
 
 
 def _sparse(
@@ -204,19 +224,19 @@ def _sparse(
 @jax.jit
 def _relax(
     neighbours: Int[Array, "edges landmarks"],
-    steps: Float[Array, "edges landmarks"],
+    edges: Float[Array, "edges landmarks"],
     costs: Float[Array, "landmarks goals"],
 ) -> Float[Array, "landmarks goals"]:
-    """Bellman's relaxation, `v(x) ← min(v(x), min_y d(x, y) + v(y))`, until nothing changes."""
+    """Bellman's relaxation, `v(x) ← min(v(x), min_y c(x, y) + v(y))`, until nothing changes."""
 
     def sweep(state: tuple[Array, Array]) -> tuple[Array, Array]:
         costs, _ = state
 
         def edge(best: Array, edge: tuple[Array, Array]) -> tuple[Array, None]:
-            neighbour, length = edge
-            return jnp.minimum(best, length[:, None] + costs[neighbour]), None
+            neighbour, cost = edge
+            return jnp.minimum(best, cost[:, None] + costs[neighbour]), None
 
-        relaxed, _ = jax.lax.scan(edge, costs, (neighbours, steps))
+        relaxed, _ = jax.lax.scan(edge, costs, (neighbours, edges))
         return relaxed, jnp.any(relaxed < costs)
 
     return jax.lax.while_loop(lambda state: state[1], sweep, (costs, jnp.array(True)))[0]

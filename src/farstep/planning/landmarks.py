@@ -34,10 +34,12 @@ class Landmarks:
     Attributes:
         observations: the landmarks as they stand in the data.
         reach: longest edge between them, in environment steps.
+        stride: longest edge that costs no more than its length.
     """
 
     observations: Num[np.ndarray, "landmarks *obs"]
     reach: float
+    stride: float
 
 
 def choose_landmarks(

@@ -2,8 +2,11 @@
 
     s ──d──▶ landmarks within reach ──cost to go──▶ goal
 
-Of the landmarks within reach whose `d(s, l) + v(l)` is near the best, the farthest becomes the
-subgoal; once the goal is within reach, it is the goal itself. Where two ways are about as long, a
+Of the landmarks within reach whose `c(s, l) + v(l)` is near the best, the farthest is the next one
+(c is the cost of an edge, see `graph`). The subgoal lies up to a stride beyond it on its way to the
+goal, still within reach, so that the agent does not slow down before it; not so in an episode that
+was ever stuck. Once the goal is within reach and nothing leads there at less cost, it is the goal
+itself. Where two ways are about as long, a
 small error of `d` would turn the agent round at every choice, so a subgoal is never farther from
 the goal than the one before it, unless the episode is stuck.
 
@@ -26,8 +29,8 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
-from farstep.core.types import Params
-from farstep.planning.graph import LandmarkGraph
+from farstep.core.types import Params, Scalar
+from farstep.planning.graph import NOTHING, LandmarkGraph, effort
 from farstep.planning.metric import in_blocks
 
 ROWS = 25
@@ -120,11 +123,13 @@ class PlannedPolicy:
         self.steps_to_go = np.zeros(0, np.float32)
         self.goal_cut_off = np.zeros(0, bool)
         self._costs = np.zeros((0, len(graph)), np.float32)
+        self._following = np.zeros((0, len(graph)), np.int32)
         self._goals = np.zeros((0, *graph.embeddings.shape[1:]), graph.embeddings.dtype)
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
         self._committed = np.zeros(0, np.float32)
+        self._cautious = np.zeros(0, bool)
         self._candidates = np.zeros((0, CANDIDATES), np.int32)
 
     def begin(
@@ -141,12 +146,15 @@ class PlannedPolicy:
         costs = self.graph.costs_to(embeddings)
         which = which.reshape(-1)
         self._goals[slots] = np.asarray(embeddings)[which]
+        assert costs.following is not None
         self._costs[slots] = costs.steps[which]
+        self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = costs.cut_off[which]
         self._age[slots] = 0
         self._best[slots] = np.inf
         self._stalled[slots] = 0
         self._committed[slots] = np.inf
+        self._cautious[slots] = False
 
     def act(
         self,
@@ -196,11 +204,13 @@ class PlannedPolicy:
             "steps_to_go",
             "goal_cut_off",
             "_costs",
+            "_following",
             "_goals",
             "_age",
             "_best",
             "_stalled",
             "_committed",
+            "_cautious",
             "_candidates",
         ):
             array = getattr(self, name)
@@ -236,8 +246,13 @@ class PlannedPolicy:
         # Off its path, an episode is free to take any other.
         plan((status == Status.CUT_OFF) & np.isfinite(self._committed[slots]), self._search, costs)
         at_goal = landmarks == GOAL
-        chosen = self.graph.observations[landmarks]
-        chosen[at_goal] = goals[at_goal]
+        # What lies ahead may be what a stuck episode was stuck at, and it would come back to it.
+        self._cautious[slots] |= doublings > 0
+        ahead_of_it = np.where(
+            self._cautious[slots], landmarks, self._ahead(slots, landmarks, steps)
+        )
+        chosen = self.graph.observations[ahead_of_it]
+        chosen[ahead_of_it == GOAL] = goals[ahead_of_it == GOAL]
         for slot, landmark in zip(slots, landmarks, strict=True):
             if landmark not in (GOAL, self.landmarks[slot]) or self._age[slot] == 0:
                 self._candidates[slot] = self._next_from(max(landmark, 0), self._costs[slot])
@@ -249,6 +264,26 @@ class PlannedPolicy:
         progress = steps < self._best[slots] - PROGRESS
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
+
+    def _ahead(
+        self,
+        slots: Int[np.ndarray, " n"],
+        landmarks: Int[np.ndarray, " n"],
+        steps: Float[np.ndarray, " n"],
+    ) -> Int[np.ndarray, " n"]:
+        """What lies up to a stride beyond these landmarks on the way to each slot's goal.
+
+        `steps` are those to the goal from where the agent is.
+        """
+        costs, graph = self._costs[slots], self.graph
+        rows = np.arange(len(slots))
+        least = np.maximum(costs[rows, landmarks] - graph.stride, steps - graph.reach)
+        further = landmarks != GOAL
+        while further.any():
+            following = self._following[slots, landmarks]
+            further &= (following != NOTHING) & (costs[rows, following] >= least)
+            landmarks = np.where(further, following, landmarks)
+        return landmarks
 
     def _doublings(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """How often the slack of stuck episodes has doubled."""
@@ -264,7 +299,7 @@ class PlannedPolicy:
         edges = slice(*self.graph.edges.indptr[landmark : landmark + 2])
         neighbours = self.graph.edges.indices[edges]
         steps = np.asarray(self.graph.edges.data[edges])
-        through = steps + costs[neighbours]
+        through = effort(steps, self.graph.stride) + costs[neighbours]
         best = through.min(initial=np.inf)
         near = through <= best * (1 + 2 * self.steering.slack)
         order = np.lexsort((np.where(near, np.negative(steps), through), ~near))[: CANDIDATES - 1]
@@ -316,7 +351,7 @@ class PlannedPolicy:
         )
         split = [in_blocks(column, ROWS) for column in columns]
         blocks = [
-            choose_subgoals(metric.agent, metric.params, embeddings, *block)
+            choose_subgoals(metric.agent, metric.params, embeddings, self.graph.stride, *block)
             for block in zip(*split, strict=True)
         ]
         landmarks, status, steps = (
@@ -331,6 +366,7 @@ def _choose_landmarks(
     agent: Agent,
     params: Params,
     embeddings: Array,
+    stride: Scalar,
     observations: Array,
     goals: Array,
     reach: Float[Array, " rows"],
@@ -340,7 +376,7 @@ def _choose_landmarks(
     starts = agent.embed(params, observations)
     to_landmarks = agent.pairwise(params, starts, embeddings).steps
     to_goal = _between(agent, params, starts, goals)
-    return choose(to_landmarks, to_goal, costs, reach, slack)
+    return choose(to_landmarks, to_goal, costs, reach, slack, stride)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -348,6 +384,7 @@ def _choose_candidates(
     agent: Agent,
     params: Params,
     embeddings: Array,
+    stride: Scalar,
     observations: Array,
     goals: Array,
     reach: Float[Array, " rows"],
@@ -364,7 +401,7 @@ def _choose_candidates(
 
     to_candidates = jax.vmap(from_one)(starts, candidates)
     to_goal = _between(agent, params, starts, goals)
-    return choose(to_candidates, to_goal, costs, reach, slack)
+    return choose(to_candidates, to_goal, costs, reach, slack, stride)
 
 
 def _between(agent: Agent, params: Params, starts: Array, goals: Array) -> Float[Array, " rows"]:
@@ -382,6 +419,7 @@ def choose(
     costs: Float[Array, "rows landmarks"],
     reach: Float[Array, " rows"],
     slack: Float[Array, " rows"],
+    stride: Scalar = jnp.inf,
 ) -> tuple[Int[Array, " rows"], Int[Array, " rows"], Float[Array, " rows"]]:
     """The landmark to aim at (or `GOAL`), the `Status`, and the steps to go to the goal.
 
@@ -393,8 +431,9 @@ def choose(
         costs: steps from each landmark to the goal along the graph, ∞ where there is no path.
         reach: longest step to a landmark or to the goal.
         slack: share of the best path by which the chosen one may be longer.
+        stride: longest step that costs no more than its length.
     """
-    through = to_landmarks + costs
+    through = effort(to_landmarks, stride) + costs
     usable = (to_landmarks <= reach[:, None]) & jnp.isfinite(costs)
     best = jnp.min(through, axis=1, where=usable, initial=jnp.inf)
     good = usable & (through <= (best * (1 + slack))[:, None])
@@ -402,12 +441,13 @@ def choose(
     nearest = jnp.argmin(jnp.where(jnp.isfinite(costs), to_landmarks, jnp.inf), axis=1)
     rows = jnp.arange(len(to_goal))
 
-    direct = to_goal <= reach
+    directly = effort(to_goal, stride)
+    direct = (to_goal <= reach) & (directly <= best * (1 + slack))
     on_path = jnp.isfinite(best)
     somewhere = jnp.any(jnp.isfinite(costs), axis=1)
     landmark = jnp.where(on_path, farthest, jnp.where(somewhere, nearest, GOAL))
     return (
         jnp.where(direct, GOAL, landmark),
         jnp.where(direct, Status.DIRECT, jnp.where(on_path, Status.ON_PATH, Status.CUT_OFF)),
-        jnp.where(direct, to_goal, jnp.where(on_path, best, through[rows, nearest])),
+        jnp.where(direct, directly, jnp.where(on_path, best, through[rows, nearest])),
     )

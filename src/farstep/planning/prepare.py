@@ -20,13 +20,15 @@ class GraphOptions:
         landmarks: states of the training table that become nodes.
         choice: how they are chosen.
         reach: longest edge in environment steps; calibrated if not given.
-        replan_every: steps between choices of a subgoal, which the calibrated reach must span.
+        stride: longest edge that costs no more than its length; calibrated if not given.
+        replan_every: steps between choices of a subgoal, which the calibrated stride must span.
         seed: of the choice of landmarks and of the held-out pairs.
     """
 
     landmarks: int = 2000
     choice: Choice = "random"
     reach: float | None = None
+    stride: float | None = None
     replan_every: int = 5
     seed: int = 0
 
@@ -34,7 +36,7 @@ class GraphOptions:
 def prepare_graph(
     metric: LearnedMetric, dataset: Dataset, options: GraphOptions
 ) -> tuple[LandmarkGraph, Calibration | None]:
-    """The graph, and how its reach was chosen unless it was given.
+    """The graph, and how reach and stride were chosen unless both were given.
 
     Held-out episodes are those of the validation table, or of the training table where the
     dataset has no other.
@@ -52,12 +54,11 @@ def prepare_graph(
     observations = choose_landmarks(
         metric, dataset.train, options.landmarks, options.choice, options.seed
     )
-    if options.reach is not None:
-        return LandmarkGraph.build(metric, observations, options.reach), None
-    return calibrate(
-        metric,
-        dataset.val or dataset.train,
-        observations,
-        replan_every=options.replan_every,
-        seed=options.seed,
-    )
+    reach, stride = options.reach, options.stride
+    if reach is not None and stride is not None:
+        return LandmarkGraph.build(metric, observations, reach, stride), None
+    held_out = dataset.val or dataset.train
+    calibration = calibrate(metric, held_out, replan_every=options.replan_every, seed=options.seed)
+    reach = calibration.reach if reach is None else reach
+    stride = calibration.stride if stride is None else stride
+    return LandmarkGraph.build(metric, observations, reach, stride), calibration

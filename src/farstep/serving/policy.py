@@ -134,7 +134,7 @@ class Policy:
         """A plan to `goal` over landmarks, for a loop of one's own: `plan.act(observation)`.
 
         The landmarks are those that the policy was exported with, or states of its own data with
-        the reach calibrated; they are prepared at the first call and kept.
+        stride and reach calibrated; they are prepared at the first call and kept.
 
         Raises:
             FarstepError: the method has no distance, or there are neither landmarks nor data.
@@ -165,8 +165,9 @@ class Policy:
             FarstepError: the method has no distance, or there are neither landmarks nor data.
         """
         metric = self.metric
-        if self.landmarks is not None:
-            return LandmarkGraph.build(metric, self.landmarks.observations, self.landmarks.reach)
+        chosen = self.landmarks
+        if chosen is not None:
+            return LandmarkGraph.build(metric, chosen.observations, chosen.reach, chosen.stride)
         dataset = open_dataset(self.dataset if self.data is None else self.data)
         return prepare_graph(metric, dataset, GraphOptions())[0]
 
@@ -186,7 +187,11 @@ class Policy:
             "source": dict(self.source),
             "planning": None
             if self.landmarks is None
-            else {"landmarks": len(self.landmarks.observations), "reach": self.landmarks.reach},
+            else {
+                "landmarks": len(self.landmarks.observations),
+                "reach": self.landmarks.reach,
+                "stride": self.landmarks.stride,
+            },
         }
         tensors = {f"params.{name}": leaf for name, leaf in named_leaves(self.params).items()} | {
             f"normalization.{name}": leaf for name, leaf in named_leaves(self.normalization).items()
@@ -217,7 +222,11 @@ class Policy:
             spaces = dataclass_from_dict(Spaces, description["spaces"], where=str(source))
             rest = {key: description[key] for key in ("dataset", "environment", "step", "source")}
             planning = description["planning"]
-            planned = planning and (int(planning["landmarks"]), float(planning["reach"]))
+            planned = planning and (
+                int(planning["landmarks"]),
+                float(planning["reach"]),
+                float(planning["stride"]),
+            )
         except FileNotFoundError as error:
             raise FarstepError(f"{path} holds no exported policy: no {DESCRIPTION}.") from error
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
@@ -233,13 +242,13 @@ class Policy:
         }
         landmarks = None
         if planned:
-            count, reach = planned
+            count, reach, stride = planned
             skeleton["landmarks"] = jax.ShapeDtypeStruct(
                 (count, *spaces.observation_shape), spaces.observation_dtype
             )
         loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
         if planned:
-            landmarks = Landmarks(loaded["landmarks"], reach)
+            landmarks = Landmarks(loaded["landmarks"], reach, stride)
         return cls(
             landmarks=landmarks,
             agent=agent,
