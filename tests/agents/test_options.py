@@ -1,0 +1,117 @@
+"""Options of single agents, and which loss reaches which network."""
+
+from dataclasses import fields, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from farstep.agents.crl import CRL
+from farstep.agents.hiql import HIQL
+from farstep.agents.mqe import MQE
+from farstep.agents.qrl import QRL
+from farstep.agents.registry import AGENTS
+from farstep.core.rng import root_key
+from farstep.core.types import Spaces
+from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
+
+KEY = root_key(0)
+SPACES = Spaces((3,), "float32", 2)
+SIZES = {"hidden": (8,), "latent": 16, "groups": 2, "batch_size": 8}
+
+
+def small(kind, **options):
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in SIZES.items() if name in known}, **options)
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    return DeviceTable(
+        jnp.asarray(rng.normal(size=(44, 3)), jnp.float32),
+        jnp.asarray(rng.uniform(-1, 1, (44, 2)), jnp.float32),
+        Episodes.from_ends(np.arange(10, 44, 11)),
+    )
+
+
+def metrics_of(agent):
+    """The names of the terms of an agent's loss."""
+
+    def run(batch):
+        return agent.loss(agent.networks(SPACES, KEY), batch, KEY)[1]
+
+    return set(jax.eval_shape(run, batch_shape(agent.spec(), SPACES)))
+
+
+@pytest.mark.parametrize("option", [{"invariance": "cross"}, {"policy_goals": "paired"}])
+def test_options_of_mqe_change_their_own_term_alone(option, table):
+    agent = small(MQE)
+    changed = replace(agent, **option)
+    params = agent.init(SPACES, KEY).params
+    batch = table.sample(agent.spec(), KEY)
+    before = jax.jit(agent.loss)(params, batch, KEY)[1]
+    after = jax.jit(changed.loss)(params, batch, KEY)[1]
+    touched = {name for name in before if not np.allclose(before[name], after[name])}
+    term = "invariance/" if "invariance" in option else "actor/"
+    assert touched
+    assert all(name.startswith(term) for name in touched)
+
+
+def test_what_an_option_turns_off_is_absent():
+    terms = metrics_of(small(MQE, invariance="off"))
+    assert not any(name.startswith("invariance") for name in terms)
+
+    cloning = small(QRL, policy_loss="awr")
+    assert not any(name.startswith("dynamics") for name in metrics_of(cloning))
+    critic = jax.eval_shape(lambda: cloning.networks(SPACES, KEY).critic)
+    assert critic.dynamics is None
+    assert jax.eval_shape(lambda: small(QRL).networks(SPACES, KEY).critic).dynamics is not None
+
+    assert jax.eval_shape(lambda: small(CRL).networks(SPACES, KEY)).value is None
+    assert "value/loss" not in metrics_of(small(CRL))
+    assert "value/loss" in metrics_of(small(CRL, policy_loss="awr"))
+
+
+def reached(agent, loss):
+    """The networks that a term's gradient reaches."""
+
+    def gradient(batch):
+        params = agent.networks(SPACES, KEY)
+        return jax.grad(lambda p: loss(p, batch)[0])(params)
+
+    tangents = jax.jit(gradient)(small_batch(agent))
+    return {
+        name
+        for name, network in vars(tangents).items()
+        if any(np.any(leaf) for leaf in jax.tree.leaves(network))
+    }
+
+
+def small_batch(agent):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0, 3, leaf.shape).astype(leaf.dtype)),
+        batch_shape(agent.spec(), SPACES),
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "mqe" else [pytest.mark.slow])
+        for name in ("cmd", "crl", "gciql", "gcivl", "mqe", "qrl", "tmd")
+    ],
+)
+def test_the_policys_loss_reaches_the_policy_alone(name):
+    agent = small(AGENTS[name])
+    assert reached(agent, agent.actor_loss) == {"actor"}
+
+
+@pytest.mark.slow
+def test_hiqls_low_policy_shapes_the_representation_only_if_asked():
+    agent = small(HIQL)
+    assert reached(agent, agent.low_loss) == {"low_actor"}
+    shaping = replace(agent, low_representation_gradient=True)
+    assert reached(shaping, shaping.low_loss) == {"low_actor", "representation"}

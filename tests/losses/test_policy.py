@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from farstep.core.types import Batch, Sampled
+from farstep.losses.policy import goals_of_other_rows, policy_improvement
+from farstep.networks.actors import Gaussian
+
+KEY = jax.random.key(0)
+OBSERVATIONS, GOALS, LOGGED = jax.random.normal(KEY, (3, 4, 2))
+BATCH = Batch(
+    observations=OBSERVATIONS,
+    actions=LOGGED,
+    goals={"policy": Sampled(GOALS, jnp.ones(4, jnp.int32))},
+)
+ALPHA = 0.3
+
+
+def improve(goals, gain=0.1):
+    """A policy that steers at `gain` times the offset of its goal; q is minus the distance left."""
+
+    def actor(observations, towards):
+        return Gaussian(gain * (towards - observations))
+
+    def q(actions, towards):
+        return -jnp.sum(jnp.square(towards - OBSERVATIONS - actions), axis=-1)
+
+    return policy_improvement(actor, q, BATCH, alpha=ALPHA, goals=goals)
+
+
+def test_every_row_is_given_the_goal_of_another():
+    shifted = np.asarray(goals_of_other_rows(GOALS))
+    assert sorted(map(tuple, shifted.tolist())) == sorted(map(tuple, np.asarray(GOALS).tolist()))
+    assert not np.any(np.all(shifted == GOALS, axis=-1))
+
+
+@pytest.mark.parametrize("goals", ["paired", "cross"])
+def test_q_aims_at_its_goals_and_cloning_at_the_rows_own(goals):
+    q_goals = np.asarray(GOALS if goals == "paired" else goals_of_other_rows(GOALS))
+    actions = np.clip(0.1 * (q_goals - OBSERVATIONS), -1, 1)
+    q = -np.square(q_goals - OBSERVATIONS - actions).sum(-1)
+    own_mean = 0.1 * np.asarray(GOALS - OBSERVATIONS)
+    squares = np.square(np.asarray(LOGGED) - own_mean)
+    cloning = 0.5 * squares.sum(-1).mean() + np.log(2 * np.pi)
+
+    loss, metrics = improve(goals)
+    assert float(metrics["actor/q"]) == pytest.approx(q.mean(), rel=1e-5)
+    assert float(metrics["actor/bc_loss"]) == pytest.approx(cloning, rel=1e-5)
+    assert float(metrics["actor/mse"]) == pytest.approx(squares.mean(), rel=1e-5)
+    expected = -q.mean() / np.abs(q).mean() + ALPHA * cloning
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_scale_of_q_does_not_matter_and_is_not_differentiated():
+    """Where q is the mean itself, normalising leaves the gradient −1/mean|q| and nothing more."""
+
+    def loss(gain):
+        return improve("paired", gain)[0] - ALPHA * improve("paired", gain)[1]["actor/bc_loss"]
+
+    def q(gain):
+        return improve("paired", gain)[1]["actor/q"]
+
+    assert float(jax.grad(loss)(0.1)) == pytest.approx(float(jax.grad(q)(0.1) / q(0.1)), rel=1e-4)
