@@ -111,6 +111,20 @@ def test_the_waypoint_ablation_stands_beside_the_published_one(data, trained, tm
     assert imread(out / "study.png").shape[0] > 200
 
 
+def test_the_invariance_ablation_is_one_option_of_mqe(data, trained, tmp_path, capsys):
+    out = tmp_path / "out"
+    study("ablation-invariance", data, *QUICK, "--seeds", "1", "--out", out)
+    agents = [cast(MQE, Run.open(out / name).config.agent) for name, _ in trained]
+    assert [(agent.invariance, agent.expectile) for agent in agents] == [
+        ("logged", 0.7),
+        ("off", 0.7),
+        ("expectile", 0.7),
+        ("expectile", 0.9),
+    ]
+    published = "published, humanoidmaze-giant-stitch"
+    assert rows(out / "study.csv")["without L_I"][published] == "7.9 ± 0.7"
+
+
 def test_a_finished_run_is_not_repeated_and_others_are_continued(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["p-lambda-grid", data, "--p", "0", "0.2", "--lambda", "0.9", "--out", out]

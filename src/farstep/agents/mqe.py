@@ -28,6 +28,7 @@ from farstep.core.types import (
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, policy_improvement
+from farstep.losses.values import expectile_loss
 from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding, mean_pairwise_mrn
 from farstep.quasimetrics import mrn, pairwise_mrn
@@ -38,6 +39,23 @@ class MQENetworks(eqx.Module):
 
     critic: StateActionEmbedding
     actor: Actor
+
+
+def expectile_value(
+    values: Float[Array, "members batch"], targets: Float[Array, "members batch"], expectile: float
+) -> tuple[Float[Array, ""], Metrics]:
+    """`mean |κ − 1[A < 0]|·A²` with `A = d(ψ(s), ψ(g)) − sg[d(φ(s, a), ψ(g))]`.
+
+    What Table 1a puts in the place of action invariance, as we read it (implicit value learning,
+    Kostrikov et al. 2022): ψ(s) is as near to a goal as the better of the logged actions bring it.
+
+    Args:
+        values: d(ψ(s_i), ψ(g_i)) in nats.
+        targets: d(φ(s_i, a_i), ψ(g_i)), which gets no gradient.
+    """
+    advantages = values - jax.lax.stop_gradient(targets)
+    loss = jnp.mean(expectile_loss(advantages, advantages, expectile))
+    return loss, {"value/loss": loss, "value/advantage": jnp.mean(advantages)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +70,9 @@ class MQE(Agent):
         diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
         clip: t, residual in nats after which the backup's cost is linear.
         invariance: pairs of the action-invariance loss: the `logged` action of each state (the
-            released code), every action of the batch (`cross`, Eq. 14), or none (`off`).
+            released code), every action of the batch (`cross`, Eq. 14), none (`off`), or in its
+            place a value loss (`expectile`, Table 1a).
+        expectile: κ of that value loss.
         alpha: α, weight of behaviour cloning in the policy's loss.
         policy_goals: goals of the policy's q term: those of other rows (`cross`, as Eq. 15 sums
             over all pairs) or each row's own (`paired`, as the released code does).
@@ -68,7 +88,8 @@ class MQE(Agent):
     waypoint_one_step: float = 0.2
     diagonal_weight: float = 0.5
     clip: float = 5.0
-    invariance: Literal["logged", "cross", "off"] = "logged"
+    invariance: Literal["logged", "cross", "off", "expectile"] = "logged"
+    expectile: float = 0.7
     alpha: float = 0.1
     policy_goals: PolicyGoals = "cross"
     members: int = 2
@@ -131,6 +152,11 @@ class MQE(Agent):
         if self.invariance == "off":
             return backup_loss, metrics
         state = critic.psi(batch.observations)
+        if self.invariance == "expectile":
+            value_loss, value_metrics = expectile_value(
+                mrn(state, goal, self.groups), mrn(phi, goal, self.groups), self.expectile
+            )
+            return backup_loss + value_loss, metrics | value_metrics
         invariance_loss, invariance_metrics = action_invariance(
             mrn(state, phi, self.groups)
             if self.invariance == "logged"
