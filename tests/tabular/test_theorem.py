@@ -185,6 +185,21 @@ def test_the_waypoint_counterexample_is_the_mixtures_alone(law):
     assert example.without >= example.behaviour
 
 
+@pytest.mark.slow
+def test_without_chance_the_mixture_of_waypoints_has_not_been_seen_to_fail():
+    """No proof: a thousand random worlds, behaviours and settings."""
+    rng = np.random.default_rng(0)
+    for trial in range(1000):
+        discount = (0.9, 0.95, 0.7)[trial % 3]
+        mdp = random_mdp(rng, int(rng.integers(3, 9)), int(rng.integers(2, 4)))
+        behaviour = random_policy(rng, mdp, concentration=(0.1, 1, 10)[trial % 3])
+        law = BackupLaw(discount, (0.8, 0.95)[trial % 2], rng.choice([0.02, 0.2, 0.5]))
+        values, after = backup_fixed_point(mdp, behaviour, law)
+        relaxed = relax_fully(assemble(nats(values), nats(after)))
+        for policy in (greedy_policy(nats(after)), extract(relaxed, mdp.states)):
+            assert_improved(mdp, behaviour, policy, discount)
+
+
 def test_the_visit_at_time_zero_makes_a_distance_negative():
     assert negative_distance() < -0.01
 

@@ -7,6 +7,7 @@ The backup fits e^{−d((s, a), g)} to the mean of γ^k' e^{−d(w, g)} over wha
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -166,7 +167,8 @@ def _pulls(
 
 
 def _discounted(laws: Iterator[np.ndarray], discounts: np.ndarray) -> np.ndarray:
-    return sum(factor * chances for factor, chances in zip(discounts, laws, strict=False))
+    terms = (factor * chances for factor, chances in zip(discounts, laws, strict=False))
+    return functools.reduce(np.add, terms)
 
 
 def _rows(mdp: TabularMDP, behaviour: Policy) -> Float[np.ndarray, "states actions"]:

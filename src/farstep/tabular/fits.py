@@ -7,6 +7,7 @@ the loss is stationary at, and not what a network or a sample made of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,7 +33,8 @@ from farstep.tabular.backup import BackupLaw, batch_law
 from farstep.tabular.exact import ActionGoal, StateGoal, future_goals, stationary_states
 from farstep.tabular.mdp import Policy, TabularMDP
 
-Loss = Callable[[Any], Float[Array, ""]]
+Loss = Callable[..., Float[Array, ""]]
+"""Of parameters, and of data that stays."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +53,31 @@ class Descent:
     seed: int = 0
     scale: float = 1.0
 
-    def descend(self, loss: Loss, params: Any) -> Any:
+    def descend(self, loss: Loss, params: Any, *data: Array) -> Any:
         """The parameters after the last step."""
         optimizer = optax.adam(optax.cosine_decay_schedule(self.rate, self.steps))
         moving, fixed = eqx.partition(params, eqx.is_inexact_array)
 
-        def step(_: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
-            moving, state = carry
-            gradients = jax.grad(lambda p: loss(eqx.combine(p, fixed)))(moving)
-            updates, state = optimizer.update(gradients, state)
-            return optax.apply_updates(moving, updates), state
+        # Data is an argument: as a constant, XLA would work out parts of the gradient beforehand,
+        # one number at a time.
+        @jax.jit
+        def run(moving: Any, *data: Array) -> Any:
+            def step(_: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+                moving, state = carry
+                gradients = jax.grad(lambda p: loss(eqx.combine(p, fixed), *data))(moving)
+                updates, state = optimizer.update(gradients, state)
+                return optax.apply_updates(moving, updates), state
 
-        run = jax.jit(lambda carry: jax.lax.fori_loop(0, self.steps, step, carry))
-        return eqx.combine(run((moving, optimizer.init(moving)))[0], fixed)
+            return jax.lax.fori_loop(0, self.steps, step, (moving, optimizer.init(moving)))[0]
+
+        return eqx.combine(run(moving, *data), fixed)
 
 
 class Learned(NamedTuple):
-    """What a critic came to: of states (S, G), and after actions (S, A, G) where it has those."""
+    """What a critic came to: of states (S, G), and after actions (S, A, G)."""
 
     states: StateGoal
-    actions: ActionGoal | None
+    actions: ActionGoal
 
 
 # --- MQE ------------------------------------------------------------------------------------------
@@ -88,7 +95,7 @@ def fit_backup(mdp: TabularMDP, behaviour: Policy, law: BackupLaw, how: Descent)
     def distances(params: dict[str, Array]) -> tuple[Array, Array]:
         return jnp.abs(params["actions"]), jnp.where(itself, 0, jnp.abs(params["states"]))
 
-    def loss(params: dict[str, Array]) -> Array:
+    def loss(params: dict[str, Array], pairs: Array) -> Array:
         actions, states = distances(params)
         of_actions = _expected_backup(actions, states, pairs, law)
         ignoring_them = jnp.broadcast_to(states[:, None], actions.shape)
@@ -96,7 +103,7 @@ def fit_backup(mdp: TabularMDP, behaviour: Policy, law: BackupLaw, how: Descent)
 
     shape = (mdp.states, mdp.actions, mdp.states)
     params = {"actions": jnp.ones(shape), "states": jnp.ones(shape[:1] + shape[2:])}
-    actions, states = distances(how.descend(loss, params))
+    actions, states = distances(how.descend(loss, params, pairs))
     return Learned(np.asarray(states), np.asarray(actions))
 
 
@@ -107,14 +114,13 @@ def fit_mqe(mdp: TabularMDP, behaviour: Policy, law: BackupLaw, how: Descent) ->
     quasimetric between them.
     """
     pairs = jnp.asarray(batch_law(mdp, behaviour, law), jnp.float32)
-    rows = pairs.sum(axis=(2, 3, 4))
 
-    def loss(params: Embeddings) -> Array:
+    def loss(params: Embeddings, pairs: Array) -> Array:
         backup = _expected_backup(params.after_actions(), params.between_states(), pairs, law)
-        return backup + jnp.sum(rows * _each(action_invariance, params.of_acting()))
+        of_acting = jnp.vectorize(lambda d: action_invariance(d[None, None])[0])
+        return backup + jnp.sum(pairs.sum(axis=(2, 3, 4)) * of_acting(params.of_acting()))
 
-    params = how.descend(loss, Embeddings.drawn(mdp, how))
-    return params.learned()
+    return how.descend(loss, Embeddings.drawn(mdp, how), pairs).learned()
 
 
 class Embeddings(eqx.Module):
@@ -170,11 +176,6 @@ def _expected_backup(
     each = jax.vmap(jax.vmap(each, (0, None, None)), (0, None, None))
     steps = jnp.arange(1.0, pairs.shape[2] + 1)
     return jnp.sum(pairs * each(distances, jax.lax.stop_gradient(targets), steps))
-
-
-def _each(loss: Callable[[Array], tuple[Array, Any]], arrays: Array) -> Array:
-    """A loss over (members, pairs) of every entry by itself."""
-    return jnp.vectorize(lambda entry: loss(entry[None, None])[0])(arrays)
 
 
 # --- Contrastive critics --------------------------------------------------------------------------
@@ -233,62 +234,60 @@ def fit_tmd(
     contrast = _contrast(mdp, behaviour, discount)
     law = BackupLaw(discount, one_step=1.0, diagonal_weight=0.5)
     pairs = jnp.asarray(batch_law(mdp, behaviour, law), jnp.float32)
-    rows = pairs.sum(axis=(2, 3, 4))
 
-    def loss(params: Embeddings) -> Array:
+    def loss(params: Embeddings, pairs: Array) -> Array:
         after, between = params.after_actions(), params.between_states()
         return (
             contrast.columns(-after / temperature)
-            + invariance_weight * jnp.sum(rows * params.of_acting())
+            + invariance_weight * jnp.sum(pairs.sum(axis=(2, 3, 4)) * params.of_acting())
             + backup_weight * _expected_backup(after, between, pairs, law, clip=3.0)
         )
 
-    return how.descend(loss, Embeddings.drawn(mdp, how)).learned()
+    return how.descend(loss, Embeddings.drawn(mdp, how), pairs).learned()
 
 
 @dataclass(frozen=True, eq=False)
 class _Contrast:
-    """The chances of a row and its own goal, (S, A, G), and the indices of every such pair."""
+    """The chances of a row with its own goal, and of a row with another's: (S, A, G)."""
 
-    joint: Float[Array, "states actions goals"]
-    places: Int[Array, "pairs 3"]
+    own: Float[Array, "states actions goals"]
+    others: Float[Array, "states actions goals"]
 
     def binary(self, logits: Float[Array, "states actions goals"], batch_size: int) -> Array:
         """`binary_nce` over batches of any size: a part in `batch_size` of their pairs is own."""
-        others = jnp.einsum("sag,tbh->sah", self.joint, self.joint)
-        own = jnp.sum(self.joint * _each(binary_nce, logits))
-        return (own + (batch_size - 1) * jnp.sum(others * _of_others(logits))) / batch_size
+        blank = jnp.zeros((1, 2, 2))
+
+        def of_own(logit: Array) -> Array:
+            return binary_nce(logit[None, None, None])[0]
+
+        def of_other(logit: Array) -> Array:
+            # What one such logit adds to a batch of two that holds nothing else.
+            added = binary_nce(blank.at[0, 0, 1].set(logit))[0] - binary_nce(blank)[0]
+            return blank.size * added + math.log(2)
+
+        own = jnp.sum(self.own * jnp.vectorize(of_own)(logits))
+        others = jnp.sum(self.others * jnp.vectorize(of_other)(logits))
+        return (own + (batch_size - 1) * others) / batch_size
 
     def columns(self, logits: Float[Array, "states actions goals"]) -> Array:
         """`info_nce` over the rows of each goal, in batches of two; any size has this optimum."""
-        state, action, goal = self.places.T
-        rows = logits[state, action]
-        own, chances = rows[jnp.arange(len(goal)), goal], self.joint[state, action, goal]
+        flat = logits.reshape(-1, logits.shape[-1])
+        own, rows = self.own.reshape(flat.shape), self.own.sum(axis=-1).ravel()
 
-        def one(first: Array, second: Array) -> Array:
-            crossed = rows[first, goal[second]], rows[second, goal[first]]
-            batch = jnp.stack([own[first], crossed[0], crossed[1], own[second]])
-            return info_nce(batch.reshape(1, 2, 2), axes=(-2,))[0]
+        def of_two(own: Array, other: Array) -> Array:
+            batch = jnp.zeros((1, 2, 2)).at[0, :, 0].set(jnp.stack([own, other]))
+            # The second goal tells the rows apart by nothing.
+            return 2 * info_nce(batch, axes=(-2,))[0] - math.log(2)
 
-        every = jnp.arange(len(goal))
-        each = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(every, every)
-        return chances @ each @ chances
-
-
-def _of_others(logits: Array) -> Array:
-    """What `binary_nce` adds for the goal of another row: a batch of two, with one such logit."""
-
-    def one(logit: Array) -> Array:
-        batch = jnp.zeros((1, 2, 2)).at[0, 0, 1].set(logit)
-        return 4 * (binary_nce(batch)[0] - binary_nce(jnp.zeros((1, 2, 2)))[0]) + jnp.log(2.0)
-
-    return jnp.vectorize(one)(logits)
+        each = jnp.vectorize(of_two)(flat[:, None], flat)
+        return jnp.einsum("ig,j,ijg->", own, rows, each)
 
 
 def _contrast(mdp: TabularMDP, behaviour: Policy, discount: float) -> _Contrast:
     rows = stationary_states(mdp, behaviour)[:, None] * behaviour
-    joint = rows[..., None] * future_goals(mdp, behaviour, discount)
-    return _Contrast(jnp.asarray(joint, jnp.float32), jnp.asarray(np.argwhere(joint > 1e-9)))
+    own = rows[..., None] * future_goals(mdp, behaviour, discount)
+    others = rows[..., None] * own.sum(axis=(0, 1))
+    return _Contrast(jnp.asarray(own, jnp.float32), jnp.asarray(others, jnp.float32))
 
 
 # --- Values ---------------------------------------------------------------------------------------
@@ -304,12 +303,11 @@ def fit_implicit_value(
         target = jax.lax.stop_gradient(values)
 
         def one(state: Array, following: Array, goal: Array) -> Array:
-            each = [v[i, goal][None, None] for v, i in ((values, state), (target, state))]
-            at_goal = (state == goal)[None]
             return implicit_value(
-                *each,
+                values[state, goal][None, None],
+                target[state, goal][None, None],
                 target[following, goal][None, None],
-                at_goal,
+                (state == goal)[None],
                 discount=discount,
                 expectile=expectile,
             )[0]
@@ -343,25 +341,23 @@ def fit_gciql(
     """V(s, g) and Q(s, a, g) of GCIQL, in units of reward: the agent's own losses on tables."""
     agent = GCIQL(discount=discount, expectile=expectile, members=1, hidden=(1,))
     rows = _transitions(mdp, behaviour)
-    batches = rows.batches(mdp)
 
-    def with_tables(tables: Learned) -> Any:
-        value, critic = TableValue(tables.states), TableActionValue(tables.actions)
-        return eqx.tree_at(
+    def loss(tables: tuple[TableValue, TableActionValue]) -> Array:
+        value, critic = tables
+        params = eqx.tree_at(
             lambda n: (n.value, n.critic, n.target_critic), networks, (value, critic, critic)
         )
 
-    def loss(tables: Learned) -> Array:
-        def one(batch: Batch) -> Array:
-            params = with_tables(tables)
+        def of(batch: Batch) -> Array:
             return agent.value_loss(params, batch)[0] + agent.critic_loss(params, batch)[0]
 
-        return jnp.sum(rows.chances * jax.vmap(one)(batches))
+        return rows.mean(mdp, of)
 
     networks = agent.networks(_one_hot_spaces(mdp), jax.random.key(0))
     shape = (mdp.states, mdp.actions, mdp.states)
-    tables = how.descend(loss, Learned(jnp.zeros(shape[:1] + shape[2:]), jnp.zeros(shape)))
-    return Learned(np.asarray(tables.states), np.asarray(tables.actions))
+    first = TableValue(jnp.zeros(shape[:1] + shape[2:])), TableActionValue(jnp.zeros(shape))
+    value, critic = how.descend(loss, first)
+    return Learned(np.asarray(value.table), np.asarray(critic.table))
 
 
 @dataclass(frozen=True, eq=False)
@@ -374,17 +370,22 @@ class _Transitions:
     goal: Int[Array, " rows"]
     chances: Float[Array, " rows"]
 
-    def batches(self, mdp: TabularMDP) -> Batch:
-        """Batches of one row, stacked: one-hot observations, actions, goals and successors."""
+    def mean(self, mdp: TabularMDP, loss: Callable[[Batch], Array]) -> Array:
+        """A loss of batches, over batches of one row: one-hot states, actions and goals."""
         states, actions = jnp.eye(mdp.states), jnp.eye(mdp.actions)
-        offsets = jnp.where(self.state == self.goal, 0, -1)
-        one = jnp.ones_like(offsets)
-        return Batch(
-            observations=states[self.state][:, None],
-            actions=actions[self.action][:, None],
-            goals={"value": Sampled(states[self.goal][:, None], offsets[:, None])},
-            successors={"next": Sampled(states[self.following][:, None], one[:, None])},
-        )
+
+        def one(state: Array, action: Array, following: Array, goal: Array) -> Array:
+            offset = jnp.where(state == goal, 0, -1)
+            batch = Batch(
+                observations=states[state][None],
+                actions=actions[action][None],
+                goals={"value": Sampled(states[goal][None], offset[None])},
+                successors={"next": Sampled(states[following][None], jnp.ones(1, jnp.int32))},
+            )
+            return loss(batch)
+
+        each = jax.vmap(one)(self.state, self.action, self.following, self.goal)
+        return jnp.sum(self.chances * each)
 
 
 def _transitions(mdp: TabularMDP, behaviour: Policy) -> _Transitions:
@@ -423,13 +424,8 @@ def fit_nsacbc(
     offsets = np.where(met.any(axis=1), met.argmax(axis=1) + 1, -1)
     ahead = np.where(offsets > 0, offsets, steps)
     later = rows[np.arange(len(rows)), 1 + ahead]
+    columns = [jnp.asarray(c) for c in (rows[:, 0], rows[:, 1], goals, offsets, later, ahead)]
     states, actions = jnp.eye(mdp.states), jnp.eye(mdp.actions)
-    batches = Batch(
-        observations=states[rows[:, 0]][:, None],
-        actions=actions[rows[:, 1]][:, None],
-        goals={"value": Sampled(states[goals][:, None], jnp.asarray(offsets)[:, None])},
-        successors={"later": Sampled(states[later][:, None], jnp.asarray(ahead)[:, None])},
-    )
     weights = jnp.asarray(np.repeat(chances, mdp.states) / mdp.states, jnp.float32)
     networks = agent.networks(_one_hot_spaces(mdp), jax.random.key(0))
     fixed = TablePolicy(jnp.asarray(policy, jnp.float32))
@@ -439,8 +435,17 @@ def fit_nsacbc(
         params = eqx.tree_at(
             lambda n: (n.critic, n.target_critic, n.actor), networks, (critic, critic, fixed)
         )
-        each = jax.vmap(lambda batch: agent.critic_loss(params, batch, jax.random.key(0))[0])
-        return jnp.sum(weights * each(batches))
+
+        def one(state: Array, action: Array, goal: Array, offset: Array, *later: Array) -> Array:
+            batch = Batch(
+                observations=states[state][None],
+                actions=actions[action][None],
+                goals={"value": Sampled(states[goal][None], offset[None])},
+                successors={"later": Sampled(states[later[0]][None], later[1][None])},
+            )
+            return agent.critic_loss(params, batch, jax.random.key(0))[0]
+
+        return jnp.sum(weights * jax.vmap(one)(*columns))
 
     logits = how.descend(loss, jnp.zeros((mdp.states, mdp.actions, mdp.states)))
     return np.asarray(jax.nn.sigmoid(logits))

@@ -51,6 +51,9 @@ SLIP = 0.3
 CONTRASTED = 64
 """Rows of the contrastive batches."""
 
+RELEASED_TEMPERATURE = 512**0.5
+"""What TMD's released code divides its distances by before it contrasts them."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -115,7 +118,7 @@ def measure(world: World, how: Descent) -> Iterator[Measurement]:
 
 
 def measure_mqe(world: World, how: Descent) -> Iterator[Measurement]:
-    """The backup alone, and with action invariance on a quasimetric."""
+    """The backup alone; the whole critic is `settle_mqe`'s."""
     mdp, behaviour = world.mdp, world.behaviour
     one_step = BackupLaw(DISCOUNT, one_step=1.0)
     mixture = BackupLaw(DISCOUNT)
@@ -138,23 +141,57 @@ def measure_mqe(world: World, how: Descent) -> Iterator[Measurement]:
             (learned.states, nats(states)),
             (learned.actions, nats(actions)),
         )
-    states, actions = backup_fixed_point(mdp, behaviour, own, link="best")
-    learned = fit_mqe(mdp, behaviour, own, how)
-    yield compared(
-        "MQE, Eq. 8, w = 0.5",
-        "fixed point by the best action",
-        (learned.states, nats(states)),
-        (learned.actions, nats(actions)),
-    )
-    states, actions = backup_fixed_point(mdp, behaviour, one_step, link="best")
-    for scale in (1.0, 0.1, 0.01):
-        learned = fit_mqe(mdp, behaviour, one_step, replace(how, scale=scale))
-        yield compared(
-            f"MQE, one step, w = 0, begun at scale {scale:g}",
-            "optimal distance, or less",
-            (learned.states, nats(states)),
-            (learned.actions, nats(actions)),
-        )
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Where MQE's whole critic came to rest, from several beginnings.
+
+    Attributes:
+        setting: waypoints, and weight of own goals.
+        steps: least and largest mean d(s, g) over s ≠ g, in steps.
+        best_action: the same at the fixed point by the best action.
+        behaviour: the same at the fixed point of the backup alone.
+        between: share of pairs, over all beginnings, whose distance is neither shorter than the
+            optimal nor longer than at the fixed point of the backup alone, by a quarter of a step.
+        worst_gain: the least of V^π_g(s) − V^β_g(s), π being greedy on d((s, a), g).
+    """
+
+    setting: str
+    steps: tuple[float, float]
+    best_action: float
+    behaviour: float
+    between: float
+    worst_gain: float
+
+
+def settle_mqe(world: World, how: Descent) -> Iterator[Settled]:
+    """MQE's critic by waypoints and weight of own goals, from two seeds and a small scale."""
+    mdp, behaviour = world.mdp, world.behaviour
+    optimal = nats(optimal_first_hit(mdp, DISCOUNT))
+    apart = ~np.eye(mdp.states, dtype=bool)
+    beginnings = (how, replace(how, seed=how.seed + 1), replace(how, scale=how.scale / 100))
+    for waypoints, one_step in (("Eq. 8", 0.2), ("one step", 1.0)):
+        for own in (0.5, 0.0):
+            law = BackupLaw(DISCOUNT, one_step=one_step, diagonal_weight=own)
+            longest, best = (
+                nats(backup_fixed_point(mdp, behaviour, law, link=link)[0])
+                for link in ("behaviour", "best")
+            )
+            fits = [fit_mqe(mdp, behaviour, law, each) for each in beginnings]
+            states = np.stack([fit.states for fit in fits])
+            between = (states >= optimal - STEP / 4) & (states <= longest + STEP / 4)
+            before = first_hit(mdp, behaviour, DISCOUNT)
+            gains = [first_hit(mdp, greedy_policy(fit.actions), DISCOUNT) - before for fit in fits]
+            means = [mean_steps(each) for each in states]
+            yield Settled(
+                f"{waypoints}, w = {own:g}",
+                (min(means), max(means)),
+                mean_steps(best),
+                mean_steps(longest),
+                float(between[:, apart].mean()),
+                float(np.min(gains)),
+            )
 
 
 def measure_contrastive(world: World, how: Descent) -> Iterator[Measurement]:
@@ -170,7 +207,11 @@ def measure_contrastive(world: World, how: Descent) -> Iterator[Measurement]:
     target = "behaviour's distance + c(g)"
     distances = fit_cmd(mdp, behaviour, DISCOUNT, how, batch_size=CONTRASTED)
     yield compared("CMD", target, (centred(distances), centred(exact)))
-    for name, weight in (("TMD, contrast alone", 0.0), ("TMD", 1.0)):
+    for name, weight, temperature in (
+        ("TMD, contrast alone", 0.0, 1.0),
+        ("TMD", 1.0, 1.0),
+        ("TMD, logits −d/√512", 1.0, RELEASED_TEMPERATURE),
+    ):
         learned = fit_tmd(
             mdp,
             behaviour,
@@ -178,8 +219,8 @@ def measure_contrastive(world: World, how: Descent) -> Iterator[Measurement]:
             how,
             backup_weight=0.05 * weight,
             invariance_weight=weight,
+            temperature=temperature,
         )
-        assert learned.actions is not None
         measured = compared(name, target, (centred(learned.actions), centred(exact)))
         yield replace(measured, steps=mean_steps(learned.states))
 
@@ -238,6 +279,21 @@ def critics_table(world: World, measurements: Sequence[Measurement]) -> str:
         f"| {m.critic} | {m.estimates} | {_error(m.mean_error)} | {_error(m.largest_error)} |"
         f" {'' if m.steps is None else f'{m.steps:.2f}'} |"
         for m in measurements
+    ]
+    return "\n".join(lines)
+
+
+def settled_table(world: World, settled: Sequence[Settled]) -> str:
+    """Markdown."""
+    lines = [
+        f"| {world.name} | mean steps | by the best action | by the backup alone | between |"
+        " worst gain |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {s.setting} | {s.steps[0]:.1f}–{s.steps[1]:.1f} | {s.best_action:.1f} |"
+        f" {s.behaviour:.1f} | {s.between:.0%} | {s.worst_gain:+.2f} |"
+        for s in settled
     ]
     return "\n".join(lines)
 
