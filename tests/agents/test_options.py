@@ -1,6 +1,7 @@
 """Options of single agents, and which loss reaches which network."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ SPACES = Spaces((3,), "float32", 2)
 SIZES = {"hidden": (8,), "latent": 16, "groups": 2, "batch_size": 8}
 
 
-def small(kind, **options):
+def small(kind, **options) -> Any:
     known = {field.name for field in fields(kind)}
     return kind(**{name: value for name, value in SIZES.items() if name in known}, **options)
 

@@ -315,7 +315,8 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(one):
     seeds = advance_seeds(agent, together, corridor(), roots, jnp.asarray(5))
     alone = named_leaves(go_on(agent, learned(one, 0), 5).state.params)
     for leaf, value in named_leaves(member(seeds, 0).state.params).items():
-        np.testing.assert_allclose(value, alone[leaf], rtol=1e-3, atol=1e-4, err_msg=leaf)
+        # Adam turns the rounding of a gradient near 0 into a share of its step of 1e-3.
+        np.testing.assert_allclose(value, alone[leaf], rtol=1e-3, atol=5e-4, err_msg=leaf)
 
 
 @pytest.mark.parametrize("one", slow_but())
