@@ -1,6 +1,9 @@
 """Evaluation between updates and beside them."""
 
+import os
+import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +19,7 @@ from farstep.sampling.batches import DeviceTable
 from farstep.serving.policy import load_policy
 from farstep.training.checkpoint import Checkpoints
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
-from farstep.training.loop import Trainer
+from farstep.training.loop import Interrupted, Trainer
 from farstep.training.run import Run
 
 
@@ -24,7 +27,7 @@ from farstep.training.run import Run
 class Evaluator:
     """Success by step; the evaluation of step `blocked` waits until it is allowed to end."""
 
-    success: dict[int, float | Exception]
+    success: Mapping[int, float | Exception]
     blocked: int | None = None
     seen: dict[int, dict] = field(default_factory=dict)
     release: threading.Event = field(default_factory=threading.Event)
@@ -39,43 +42,39 @@ class Evaluator:
 
 
 class Watcher(TrainingReporter):
-    """Lets the blocked evaluation end once training has come past it."""
+    """Lets the blocked evaluation end once training has come past it; asks training to stop."""
 
-    def __init__(self, evaluator, release_at):
+    def __init__(self, evaluator, release_at, stop_at):
         super().__init__(Console(quiet=True), 0)
-        self.evaluator, self.release_at = evaluator, release_at
+        self.evaluator, self.release_at, self.stop_at = evaluator, release_at, stop_at
 
     def advanced(self, step, updates_per_second):
         if step >= self.release_at:
             self.evaluator.release.set()
+        if step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(toy, path, evaluator, *, beside, release_at=0, steps=12):
+def train(toy, path, evaluator, *, beside=False, release_at=0, steps=12, stop_at=0, resume=False):
     table = open_dataset(str(toy)).train
-    run = Run.create(
-        path,
-        RunConfig(
-            agent=GCBC(hidden=(8,), batch_size=4),
-            training=TrainConfig(
-                steps=steps,
-                log_every=100,
-                checkpoint_every=4,
-                keep_checkpoints=1,
-                evaluate_every=4,
-            ),
-            dataset=DatasetReference(name="toy", path=str(toy), digest="", environment=None),
-            spaces=table.spaces,
-            normalization=Normalization.identity(table.spaces),
+    config = RunConfig(
+        agent=GCBC(hidden=(8,), batch_size=4),
+        training=TrainConfig(
+            steps=steps, log_every=100, checkpoint_every=4, keep_checkpoints=1, evaluate_every=4
         ),
+        dataset=DatasetReference(name="toy", path=str(toy), digest="", environment=None),
+        spaces=table.spaces,
+        normalization=Normalization.identity(table.spaces),
     )
+    run = Run.open(path) if resume else Run.create(path, config)
     Trainer(
         runs=[run],
-        table=DeviceTable.of(table, run.config.normalization),
+        table=DeviceTable.of(table, config.normalization),
         validation=None,
         evaluator=evaluator,
-        reporter=Watcher(evaluator, release_at),
+        reporter=Watcher(evaluator, release_at, stop_at),
         evaluate_beside=beside,
-    ).train()
+    ).train(resume=resume)
     return run
 
 
@@ -107,3 +106,20 @@ def test_a_failing_evaluation_ends_training_with_its_step_saved(beside, toy, tmp
     with pytest.raises(OSError, match="simulator is gone"):
         train(toy, tmp_path / "run", evaluator, beside=beside, steps=4)
     assert saved(Run.open(tmp_path / "run"))[0] == [4]
+
+
+@pytest.mark.parametrize("stop_at", [4, 8])
+def test_an_evaluation_that_a_stop_came_before_is_made_up_on_resume(stop_at, toy, tmp_path):
+    success = {4: 0.9, 8: 0.2}
+    with pytest.raises(Interrupted):
+        train(toy, tmp_path / "run", Evaluator(success), steps=8, stop_at=stop_at)
+    run = Run.open(tmp_path / "run")
+    assert [line["step"] for line in run.records("eval")] == [s for s in success if s < stop_at]
+    train(toy, run.path, Evaluator(success), steps=8, resume=True)
+    assert [(line["step"], line["success"]) for line in run.records("eval")] == list(
+        success.items()
+    )
+    assert saved(run) == ([4, 8], 4)
+    # Nothing is owed any more.
+    train(toy, run.path, Evaluator({}), steps=8, resume=True)
+    assert saved(run) == ([4, 8], 4)

@@ -155,7 +155,8 @@ class Evaluate:
         )
         console.print(planning_line(graph, calibration), highlight=False, soft_wrap=True)
         settings = {
-            "landmarks": len(graph),
+            # Those asked for: how many were isolated and dropped differs from run to run.
+            "landmarks": len(graph) + graph.isolated,
             "reach": graph.reach,
             "stride": graph.stride,
             **asdict(steering),

@@ -69,12 +69,16 @@ class Checkpoints:
     def save(self, step: int, items: Mapping[str, Any], *, success: float | None = None) -> None:
         """Save trees by name; `success` makes this step a candidate for the best.
 
+        A checkpoint of the same step is replaced.
+
         Raises:
             FarstepError: the disk is full or not writable; earlier checkpoints are intact.
         """
         metrics = None if success is None else {SUCCESS: success}
         trees = {name: self._ocp.args.StandardSave(named_leaves(t)) for name, t in items.items()}
         try:
+            if step in self.steps:
+                self._manager.delete(step)
             self._manager.save(
                 step, args=self._ocp.args.Composite(**trees), metrics=metrics, force=True
             )

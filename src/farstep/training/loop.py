@@ -115,6 +115,8 @@ class Trainer:
             evaluation: Evaluation | None = None
             clock = _Clock()
             finished = step >= config.steps
+            if self._owes_evaluation(step, finished):
+                evaluation = self._evaluate(evaluations, step, progress, checkpoints, finished)
             while not finished:
                 updates = min(self._next_boundary(step) - step, clock.dispatch)
                 with clock.timing(updates), self.profiler.dispatch(updates):
@@ -134,15 +136,11 @@ class Trainer:
                         evaluation = self._record(evaluation, checkpoints)
                 stop = self._stop_signal
                 if evaluate and stop is None:
-                    with self.profiler.phase("evaluation"):
-                        params = [one.state.params for one in self._split(progress)]
-                        evaluation = evaluations.start(step, progress, params)
-                        if finished or evaluation.over:
-                            evaluation = self._record(evaluation, checkpoints)
+                    evaluation = self._evaluate(evaluations, step, progress, checkpoints, finished)
                 elif finished or stop or _is_multiple(step, config.checkpoint_every):
                     with self.profiler.phase("checkpoints"):
                         self._save(step, progress, checkpoints, None)
-                if stop is not None and not finished:
+                if stop is not None and (evaluate or not finished):
                     if evaluation is not None:
                         self._record(evaluation, checkpoints)
                     raise Interrupted(stop, step)
@@ -251,6 +249,31 @@ class Trainer:
             for logger in self.loggers[index] if self.loggers else ():
                 logger.log(step, timing | metrics)
         return progress.cleared()
+
+    def _owes_evaluation(self, step: int, finished: bool) -> bool:
+        """Whether a run that is resumed was stopped at an evaluation, before it."""
+        if self.evaluator is None or step == 0:
+            return False
+        due = finished or _is_multiple(step, self.runs[0].config.training.evaluate_every)
+        return due and any(
+            step not in [record["step"] for record in run.records("eval")] for run in self.runs
+        )
+
+    def _evaluate(
+        self,
+        evaluations: Evaluations,
+        step: int,
+        progress: Progress,
+        checkpoints: Sequence[Checkpoints],
+        finished: bool,
+    ) -> Evaluation | None:
+        """Evaluate, and record it if training has to wait for it; else it is still under way."""
+        with self.profiler.phase("evaluation"):
+            params = [one.state.params for one in self._split(progress)]
+            evaluation = evaluations.start(step, progress, params)
+            if finished or evaluation.over:
+                return self._record(evaluation, checkpoints)
+            return evaluation
 
     def _measure(self, step: int, params: Sequence[Params]) -> list[Mapping[str, float]]:
         """What the evaluator finds for each seed's networks."""
