@@ -36,9 +36,10 @@ class Evaluator:
         if step == self.blocked:
             assert self.release.wait(60)
         self.seen[step] = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
-        if isinstance(self.success[step], Exception):
-            raise self.success[step]
-        return {"success": self.success[step]}
+        found = self.success[step]
+        if isinstance(found, Exception):
+            raise found
+        return {"success": found}
 
 
 class Watcher(TrainingReporter):
