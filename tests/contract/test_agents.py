@@ -5,8 +5,9 @@ So each has a right answer: the way to a goal is the way it lies, and as many st
 """
 
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,23 +103,59 @@ def go_on(agent, progress, updates):
     return advance(agent, copied, corridor(), KEY, jnp.asarray(updates))
 
 
+@partial(jax.jit, static_argnums=0)
+def initial(agent, seed):
+    return start(agent, SPACES, seed)
+
+
 @cache
 def learned(name, updates):
     agent = small(name)
     if updates == 0:
-        return start(agent, SPACES, 0)
+        return initial(agent, 0)
     return go_on(agent, learned(name, 0), updates)
+
+
+HERE, THERE = np.divmod(np.arange(LENGTH**2), LENGTH)
+AHEAD = THERE - HERE
+"""Every pair of states, and how far the second lies ahead of the first."""
+
+
+@cache
+def asked(name):
+    """What the agent says of every pair once it has learned, in one compiled program."""
+    return jax.tree.map(np.asarray, answer(name, learned(name, UPDATES).state.params))
+
+
+@partial(jax.jit, static_argnums=0)
+def answer(name, params):
+    agent = small(name)
+    corridor_states = jnp.eye(LENGTH)
+    states, goals = corridor_states[HERE], corridor_states[THERE]
+    towards = jnp.stack([0.8 * np.sign(AHEAD), np.zeros_like(AHEAD)], axis=-1).astype(jnp.float32)
+
+    keys = jnp.stack([KEY, root_key(1), KEY])
+
+    def act(key, temperature):
+        return agent.act(params, states, goals, key, temperature)
+
+    def after(actions):
+        return agent.distance(params, states, goals, actions)
+
+    answers: dict[str, Any] = {}
+    answers["actions"] = jax.vmap(act)(keys, jnp.asarray([0.0, 0.0, 100.0]))
+    answers["embedded"] = agent.embed(params, corridor_states)
+    if agent.has_distance:
+        answers["distance"] = agent.distance(params, states, goals)
+        answers["pairwise"] = agent.pairwise(params, *[answers["embedded"]] * 2)
+    if agent.has_distance and name not in STATES_ONLY:
+        answers["after actions"] = jax.vmap(after)(jnp.stack([towards, -towards]))
+    return answers
 
 
 @pytest.fixture(scope="module", params=sorted(AGENTS))
 def name(request):
     return request.param
-
-
-def pairs():
-    states = np.eye(LENGTH, dtype=np.float32)
-    here, there = np.divmod(np.arange(LENGTH**2), LENGTH)
-    return jnp.asarray(states[here]), jnp.asarray(states[there]), there - here
 
 
 def test_one_update_changes_every_layer_and_counts(name):
@@ -150,85 +187,68 @@ def test_a_run_cut_in_two_is_the_same_run_bit_for_bit(name):
 
 
 def test_the_policy_goes_the_way_the_goal_lies(name):
-    states, goals, ahead = pairs()
-    actions = small(name).act(learned(name, UPDATES).state.params, states, goals, KEY)
-    apart = np.abs(ahead) >= NEAREST.get(name, 1)
-    np.testing.assert_array_equal(np.sign(actions[apart, 0]), np.sign(ahead[apart]))
-
-
-def test_the_distance_is_as_far_as_the_goal_is(name):
-    agent, params = small(name), learned(name, UPDATES).state.params
-    states, goals, ahead = pairs()
-    if not agent.has_distance:
-        with pytest.raises(TypeError, match="no distance"):
-            agent.distance(params, states, goals)
-        return
-    distance = agent.distance(params, states, goals)
-    assert np.all(np.asarray(distance.nats) >= 0)
-    np.testing.assert_allclose(
-        distance.nats, distance.steps * -np.log(settings(name)["discount"]), rtol=1e-5, atol=1e-6
-    )
-    apart = np.abs(ahead)
-    if name in COUNTS_STEPS:
-        np.testing.assert_allclose(distance.steps, apart, rtol=0.15, atol=0.75)
-    else:
-        by_goal = np.arange(LENGTH**2).reshape(LENGTH, LENGTH).T
-        ranks = stats.rankdata(np.stack([distance.steps[by_goal], apart[by_goal]]), axis=-1)
-        assert np.corrcoef(*ranks.reshape(2, -1))[0, 1] > 0.9
-
-
-def test_the_distance_after_an_action_counts_the_action(name):
-    agent, params = small(name), learned(name, UPDATES).state.params
-    states, goals, ahead = pairs()
-    if not agent.has_distance:
-        return
-    towards = jnp.stack([0.8 * np.sign(ahead), np.zeros_like(ahead)], axis=-1).astype(jnp.float32)
-    if name in STATES_ONLY:
-        with pytest.raises(FarstepError, match="without them"):
-            agent.distance(params, states, goals, towards)
-        return
-    elsewhere = (ahead != 0) & (states[:, 0] + states[:, -1] == 0)
-    there = np.asarray(agent.distance(params, states, goals, towards).steps)[elsewhere]
-    away = np.asarray(agent.distance(params, states, goals, -towards).steps)[elsewhere]
-    assert np.mean(there < away) > 0.9
-    if name in COUNTS_STEPS:
-        np.testing.assert_allclose(there, np.abs(ahead)[elsewhere], rtol=0.15, atol=0.75)
-
-
-def test_pairwise_distances_are_those_of_each_pair(name):
-    agent, params = small(name), learned(name, 1).state.params
-    states = jnp.eye(LENGTH)
-    starts = agent.embed(params, states)
-    assert len(starts) == LENGTH
-    if not agent.has_distance:
-        with pytest.raises(TypeError, match="no distance"):
-            agent.pairwise(params, starts, starts)
-        return
-    pairwise = agent.pairwise(params, starts, starts)
-    each = agent.distance(params, *pairs()[:2])
-    for unit in ("nats", "steps"):
-        np.testing.assert_allclose(
-            getattr(pairwise, unit), getattr(each, unit).reshape(LENGTH, -1), rtol=1e-4, atol=1e-4
-        )
+    apart = np.abs(AHEAD) >= NEAREST.get(name, 1)
+    actions, _, _ = asked(name)["actions"]
+    np.testing.assert_array_equal(np.sign(actions[apart, 0]), np.sign(AHEAD[apart]))
 
 
 def test_actions_lie_in_bounds_and_noise_needs_temperature(name):
-    agent, params = small(name), learned(name, 1).state.params
-    states, goals, _ = pairs()
-    actions = agent.act(params, states, goals, KEY)
-    assert actions.shape == (len(states), 2)
-    np.testing.assert_array_equal(actions, agent.act(params, states, goals, root_key(1)))
-    noisy = agent.act(params, states, goals, KEY, 100.0)
-    assert not np.array_equal(noisy, actions)
-    assert float(jnp.abs(noisy).max()) <= 1
+    actions, by_another_key, noisy = asked(name)["actions"]
+    assert actions.shape == (len(HERE), 2)
+    np.testing.assert_array_equal(actions, by_another_key)
+    assert not np.array_equal(actions, noisy)
+    assert np.abs(asked(name)["actions"]).max() <= 1
+
+
+def test_the_distance_is_as_far_as_the_goal_is_or_clearly_absent(name):
+    agent = small(name)
+    if not agent.has_distance:
+        params, states = learned(name, 0).state.params, jnp.eye(LENGTH)
+        with pytest.raises(TypeError, match="no distance"):
+            agent.distance(params, states, states)
+        return
+    nats, steps = asked(name)["distance"]
+    assert np.all(nats >= 0)
+    np.testing.assert_allclose(
+        nats, steps * -np.log(settings(name)["discount"]), rtol=1e-5, atol=1e-6
+    )
+    apart = np.abs(AHEAD)
+    if name in COUNTS_STEPS:
+        np.testing.assert_allclose(steps, apart, rtol=0.15, atol=0.75)
+    else:
+        by_goal = np.arange(LENGTH**2).reshape(LENGTH, LENGTH).T
+        ranks = stats.rankdata(np.stack([steps[by_goal], apart[by_goal]]), axis=-1)
+        assert np.corrcoef(*ranks.reshape(2, -1))[0, 1] > 0.9
+
+
+def test_the_distance_after_an_action_counts_the_action_or_is_refused(name):
+    agent = small(name)
+    if not agent.has_distance:
+        return
+    if name in STATES_ONLY:
+        params, states = learned(name, 0).state.params, jnp.eye(LENGTH)
+        with pytest.raises(FarstepError, match="without them"):
+            agent.distance(params, states, states, jnp.zeros((LENGTH, 2)))
+        return
+    inside = (AHEAD != 0) & (HERE > 0) & (HERE < LENGTH - 1)  # Where both actions are logged.
+    towards, away = asked(name)["after actions"].steps[:, inside]
+    assert np.mean(towards < away) > 0.9
+    if name in COUNTS_STEPS:
+        np.testing.assert_allclose(towards, np.abs(AHEAD)[inside], rtol=0.15, atol=0.75)
+
+
+def test_pairwise_distances_are_those_of_each_pair(name):
+    answers = asked(name)
+    assert len(answers["embedded"]) == LENGTH
+    if "pairwise" not in answers:
+        return
+    for pairwise, each in zip(answers["pairwise"], answers["distance"], strict=True):
+        np.testing.assert_allclose(pairwise, each.reshape(LENGTH, -1), rtol=1e-4, atol=1e-4)
 
 
 def test_seeds_alone_initialise_differently(name):
     first = named_leaves(learned(name, 0).state.params)
-    again, other = (
-        named_leaves(small(name).networks(SPACES, stream_key(root_key(seed), "init", 0)))
-        for seed in (0, 1)
-    )
+    again, other = (named_leaves(initial(small(name), seed).state.params) for seed in (0, 1))
     assert all(np.array_equal(first[leaf], again[leaf]) for leaf in first)
     kernels = [leaf for leaf in first if leaf.endswith("kernel")]
     assert not any(np.array_equal(first[leaf], other[leaf]) for leaf in kernels)
@@ -286,6 +306,7 @@ def test_discrete_actions_where_defined_and_else_refused(name):
     assert actions.dtype == jnp.int32
 
 
+@pytest.mark.slow
 def test_a_batch_holds_nothing_that_the_loss_does_not_read(name):
     agent = small(name)
     params = learned(name, 0).state.params
@@ -310,7 +331,7 @@ def test_compiled_programs_compute_what_each_operation_by_itself_does(one):
 @pytest.mark.parametrize("one", slow_but("gcbc"))
 def test_seeds_trained_together_are_the_seeds_trained_alone(one):
     agent = small(one)
-    together = stack([start(agent, SPACES, seed) for seed in (0, 1)])
+    together = stack([initial(agent, seed) for seed in (0, 1)])
     roots = jnp.stack([root_key(seed) for seed in (0, 1)])
     seeds = advance_seeds(agent, together, corridor(), roots, jnp.asarray(5))
     alone = named_leaves(go_on(agent, learned(one, 0), 5).state.params)
