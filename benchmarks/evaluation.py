@@ -2,9 +2,11 @@
 
     python benchmarks/evaluation.py [--environments pointmaze-medium-v0 antmaze-medium-v0]
 
-Three rates of environment steps, each the median over alternating rounds in one run:
+Four rates of environment steps, each the median over alternating rounds in one run:
 
-- plain: one environment, one call of the policy a step, as evaluators are usually written;
+- published: one environment of OGBench's own, one call of the policy a step, as evaluators are
+  usually written;
+- plain: the same loop around farstep's environment, which steps the same physics;
 - farstep: `farstep.evaluation.rollout.evaluate`;
 - bare: as many processes as cores, each stepping its own environment with a constant action, no
   policy and no communication: what the simulator allows.
@@ -24,9 +26,11 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.pool import Pool
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+import ogbench  # noqa: F401 (registers its environments with Gymnasium)
 
 from farstep.envs.catalog import make
 from farstep.evaluation.rollout import evaluate
@@ -60,9 +64,8 @@ class RandomMLP:
         return np.asarray(self._forward(observations, goals))
 
 
-def plain(name: str, policy: RandomMLP, steps: int) -> float:
+def plain(env: gymnasium.Env, policy: RandomMLP, steps: int) -> float:
     """Steps per second of one environment with one policy call a step."""
-    env = make(name)
     rate = _timed(steps, _episodes(env, policy, steps))
     env.close()
     return rate
@@ -121,7 +124,8 @@ def rates(
         for count in workers:
             result = evaluate(policy, name, episodes_per_task=10, max_steps=steps, workers=count)
             samples.setdefault(f"farstep, {count} workers", []).append(result.steps_per_second)
-        samples.setdefault("plain", []).append(plain(name, policy, 2 * steps))
+        samples.setdefault("published", []).append(plain(gymnasium.make(name), policy, 2 * steps))
+        samples.setdefault("plain", []).append(plain(make(name), policy, 2 * steps))
         jobs = [(name, 5 * steps)] * cores()
         samples.setdefault("bare", []).append(sum(pool.map(bare, jobs, chunksize=1)))
         if round_ == 0:
@@ -141,13 +145,15 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, nargs="+", default=[0, cores()])
     arguments = parser.parse_args()
     print(f"median environment steps per second of {arguments.rounds} rounds, {cores()} cores\n")
-    print("| environment | | steps/s | × plain | % of bare |\n|---|---|---|---|---|")
+    print("| environment | | steps/s | × published | × plain | % of bare |")
+    print("|---|---|---|---|---|---|")
     with multiprocessing.get_context("spawn").Pool(cores()) as processes:
         for name in arguments.environments:
             median = rates(name, arguments.rounds, arguments.steps, arguments.workers, processes)
             for what, rate in median.items():
                 print(
-                    f"| {name} | {what} | {rate:,.0f} | {rate / median['plain']:.2f} "
+                    f"| {name} | {what} | {rate:,.0f} | {rate / median['published']:.2f} "
+                    f"| {rate / median['plain']:.2f} "
                     f"| {100 * rate / median['bare']:.0f} |",
                     flush=True,
                 )

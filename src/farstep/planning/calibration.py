@@ -34,9 +34,6 @@ PAIRS = 1024
 QUANTILES = (0.05, 0.5, 0.95)
 """Of the learned distance at a gap; the last is the envelope."""
 
-FLAT = 0.5
-"""The envelope is flat where it grows slower than this share of its mean slope up to there."""
-
 WIDEST = 4.0
 """Strides in the longest reach."""
 
@@ -53,14 +50,17 @@ class Envelope:
     gaps: Int[np.ndarray, " gaps"]
     steps: Float[np.ndarray, "gaps quantiles"]
 
-    @property
-    def trusted(self) -> float:
-        """The learned distance up to which the envelope grows with the gap."""
-        upper = np.maximum.accumulate(self.steps[:, -1])
-        mean = upper[1:] / self.gaps[1:]
-        flat = np.diff(upper) / np.diff(self.gaps) < FLAT * mean
-        last = int(np.argmax(flat)) if flat.any() else len(upper) - 1
-        return float(upper[last])
+    def trusted(self, gap: int) -> float:
+        """The learned distance up to which the envelope grows with the gap, from `gap` on.
+
+        It no longer does where doubling the gap adds less than the doubling before: half the slope.
+        """
+        doubled = self.gaps[(self.gaps >= gap) & (2 * self.gaps <= self.gaps[-1])]
+        for g in doubled:
+            half, whole, double = (self.covered(k * g) for k in (0.5, 1, 2))
+            if double - whole < whole - half:
+                return whole
+        return self.covered(self.gaps[-1])
 
     def covered(self, gap: float) -> float:
         """How far the most direct episodes get in `gap` steps, by the learned distance."""
@@ -118,5 +118,5 @@ def calibrate(
     if not np.isfinite(curve.steps).all():
         raise FarstepError("learned distances are not finite: the training has diverged")
     stride = curve.covered(replan_every)
-    trusted = max(curve.trusted, stride)
+    trusted = max(curve.trusted(replan_every), stride)
     return Calibration(stride, min(trusted, WIDEST * stride), trusted, curve)
