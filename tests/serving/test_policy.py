@@ -8,6 +8,7 @@ import pytest
 
 import farstep
 from farstep.agents.gcbc import GCBC
+from farstep.agents.gciql import GCIQL
 from farstep.agents.mqe import MQE
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
@@ -20,11 +21,11 @@ SPACES = Spaces((3,), "float32", 2)
 MEAN, STD = np.array([1, 2, 3], np.float32), np.array([2, 4, 8], np.float32)
 
 
-def make(agent):
+def make(agent, spaces=SPACES):
     return Policy(
         agent=agent,
-        params=agent.networks(SPACES, root_key(0)),
-        spaces=SPACES,
+        params=agent.networks(spaces, root_key(0)),
+        spaces=spaces,
         normalization=Normalization(MEAN, STD),
         dataset="toy",
         environment=None,
@@ -52,6 +53,20 @@ def test_one_observation_and_a_batch_agree(policy):
     assert steps.shape == (5,)
     np.testing.assert_allclose(policy.act(STATES[2], GOALS[2]), actions[2], rtol=1e-5, atol=1e-6)
     assert policy.distance(STATES[2], GOALS[2]) == pytest.approx(steps[2], rel=1e-5)
+
+
+def test_discrete_actions_are_integers_in_and_out():
+    agent = GCIQL(hidden=(16,), policy_loss="awr")
+    policy = make(agent, Spaces((3,), "float32", 4, discrete=True))
+    actions = policy.act(STATES, GOALS)
+    assert actions.shape == (5,)
+    assert actions.dtype == np.int32
+    steps = policy.distance(STATES, GOALS, actions)
+    assert steps.shape == (5,)
+    one = policy.distance(STATES[2], GOALS[2], actions[2])
+    assert one == pytest.approx(steps[2], rel=1e-4)
+    with pytest.raises(ValueError, match="actions have shape"):
+        policy.distance(STATES, GOALS, actions[:3])
 
 
 def test_an_export_acts_the_same_after_reading(policy, exported):

@@ -83,7 +83,7 @@ class Policy:
         seed: int = 0,
         step: int = 0,
     ) -> np.ndarray:
-        """Actions in [−1, 1]: (A,) for one observation, (B, A) for a batch.
+        """Actions in [−1, 1], (A,) for one observation and (B, A) for a batch; or discrete ones.
 
         Args:
             temperature: scale of the policy's own noise; 0 acts deterministically.
@@ -121,7 +121,7 @@ class Policy:
         goals, _ = self._batched(goals, "goals")
         batched_actions = None
         if actions is not None:
-            batched_actions = np.asarray(actions, np.float32).reshape(len(observations), -1)
+            batched_actions = self._batched_actions(actions, len(observations))
         steps = np.asarray(_distance(self.agent, self.params, observations, goals, batched_actions))
         return steps[0] if single else steps
 
@@ -257,6 +257,17 @@ class Policy:
             spaces=spaces,
             **rest,
         )
+
+    def _batched_actions(self, actions: np.ndarray, count: int) -> np.ndarray:
+        """(B, A) floats, or (B,) integers if actions are discrete."""
+        if self.spaces.discrete:
+            kind, shape = np.int32, (count,)
+        else:
+            kind, shape = np.float32, (count, self.spaces.action_size)
+        batched = np.asarray(actions, kind)
+        if batched.size != np.prod(shape):
+            raise ValueError(f"actions have shape {batched.shape}; {shape} is needed")
+        return batched.reshape(shape)
 
     def _batched(self, array: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
         shape = self.spaces.observation_shape
