@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float
 
 from farstep.agents.mqe import MQE, MQENetworks
+from farstep.networks.actors import Gaussian
 
 
 def plain_pairwise_mrn(
@@ -64,7 +65,9 @@ def plain_loss(agent: MQE, params: MQENetworks, batch: PlainBatch) -> Float[Arra
     invariance = jnp.square(jnp.exp(-distance(critic.psi(batch["states"]), phi)) - 1).mean()
 
     crossed = jnp.roll(batch["policy_goals"], 1, axis=0)
-    actions = jnp.clip(params.actor(batch["states"], crossed).mean, -1, 1)
+    proposed = params.actor(batch["states"], crossed)
+    assert isinstance(proposed, Gaussian)
+    actions = jnp.clip(proposed.mean, -1, 1)
     q = -distance(fixed.phi(batch["states"], actions), fixed.psi(crossed)).max(axis=0)
     behaviour = params.actor(batch["states"], batch["policy_goals"])
     cloning = -behaviour.log_prob(batch["actions"]).mean()
