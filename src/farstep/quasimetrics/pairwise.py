@@ -18,12 +18,14 @@ from jaxtyping import Array, Float, Int
 
 from farstep.quasimetrics.mrn import check_groups, distance_dtype
 
-UNROLL = 16, 32
-"""Fewest and most coordinates in one unrolled loop. With more it runs out of registers. With fewer
-than 16 uses of a slice, XLA moves the slicing into the loop, and no longer vectorises it."""
+UNROLL = 32
+"""Most coordinates in one unrolled loop: with more it runs out of registers."""
 
-BLOCK = 16
-"""Rows in one unrolled sum over rows, for the same reason."""
+FEW_USES = 16
+"""With fewer uses of a slice, XLA takes it anew in each; see `_scan`."""
+
+BLOCK = FEW_USES
+"""Rows in one unrolled sum over rows."""
 
 TILE = 256
 """Most points of either set in one tile: the columns' coordinates then fit a core's first cache."""
@@ -72,16 +74,13 @@ def _total_for_device() -> Callable[[Array, Array], Array]:
 def _by_group(
     latents: Float[Array, "*ensemble points latent"], groups: int
 ) -> Float[Array, "*ensemble points groups 2 half"]:
-    """The two halves of each group, filled with zeros until they unroll in equal chunks.
+    """The two halves of each group; one too long to unroll is filled with zeros to equal chunks.
 
     A coordinate that is zero in x and y changes neither the maximum nor the norm.
     """
     halves = latents.reshape(*latents.shape[:-1], groups, 2, -1)
     half = halves.shape[-1]
-    shortest, longest = UNROLL
-    chunks = -(-half // longest)
-    filled = chunks * max(shortest, -(-half // chunks))
-    return jnp.pad(halves, [(0, 0)] * (halves.ndim - 1) + [(0, filled - half)])
+    return jnp.pad(halves, [(0, 0)] * (halves.ndim - 1) + [(0, -half % -(-half // UNROLL))])
 
 
 def _total(
@@ -116,10 +115,11 @@ def _total_of_tile(
     total = jnp.where(nan_rows[:, None] | nan_columns[None, :], jnp.nan, jnp.zeros((), x.dtype))
     # Two loops, not one: fused, the halves run out of registers and take half as long again.
     for half, distance in enumerate((_largest, _norm)):
-        total, _ = jax.lax.scan(
+        total, _ = _scan(
             lambda total, group, distance=distance: (total + distance(*group), None),
             total,
             (x[:, half], y[:, half]),
+            uses=x.shape[2],
         )
     return total
 
@@ -138,12 +138,12 @@ def _gradients(
     half = x.shape[2]
     narrow = next(t for t in (jnp.int8, jnp.int16, jnp.int32) if half <= jnp.iinfo(t).max)
 
-    def of_group(group: tuple[Array, Array]):
+    def of_group(_: None, group: tuple[Array, Array]):
         x, y = group
         winner = _winner(x[0], y[0]).astype(narrow)
-        return winner, *_norm_gradients(x[1], y[1], cotangent)
+        return None, (winner, *_norm_gradients(x[1], y[1], cotangent))
 
-    winner, norm_x, norm_y = jax.lax.map(of_group, (x, y))
+    _, (winner, norm_x, norm_y) = _scan(of_group, None, (x, y), uses=half)
     won_x = _won(cotangent.T, winner.transpose(2, 0, 1), half)
     won_y = -_won(cotangent, winner.transpose(1, 0, 2), half)
     return jnp.stack([won_x, norm_x], axis=1), jnp.stack([won_y, norm_y], axis=1)
@@ -254,7 +254,7 @@ def _over_coordinates(
 ):
     """Fold `step(state, difference, coordinate)` over the coordinates, unrolled in chunks."""
     half = len(x)
-    chunks = -(-half // UNROLL[1])
+    chunks = -(-half // UNROLL)
 
     def unrolled(state, chunk: tuple[Array, Array, Array]):
         for x_m, y_m, m in zip(*chunk, strict=True):
@@ -266,4 +266,24 @@ def _over_coordinates(
         y.reshape(chunks, -1, y.shape[-1]),
         jnp.arange(half, dtype=jnp.int32).reshape(chunks, -1),
     )
-    return jax.lax.scan(unrolled, start, pieces)[0]
+    return _scan(unrolled, start, pieces, half // chunks)[0]
+
+
+def _scan(step: Callable, start, slices, uses: int):
+    """`jax.lax.scan` over slices that a step uses that many times.
+
+    XLA moves the taking of a slice with few uses into the loops that use it, which are then not
+    vectorised. So each step hands the next its slice: what was carried is in memory already.
+    """
+    if uses >= FEW_USES:
+        return jax.lax.scan(step, start, slices)
+
+    def carried(carry, following):
+        state, current = carry
+        state, result = step(state, current)
+        return (state, following), result
+
+    first = jax.tree.map(lambda a: a[0], slices)
+    following = jax.tree.map(lambda a: jnp.roll(a, -1, axis=0), slices)
+    (state, _), results = jax.lax.scan(carried, (start, first), following)
+    return state, results
