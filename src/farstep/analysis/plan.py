@@ -120,7 +120,7 @@ def draw_plan(picture: PlanPicture, title: str = "") -> Figure:
         spine.set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=9)
     bar = figure.colorbar(dots, cax=axes.inset_axes((1.015, 0.0, 0.022, 1.0)))
-    bar.set_label("environment steps to the goal along the graph")
+    bar.set_label("cost to the goal along the graph, in steps")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     axes.set_title(title, fontsize=12)
     return figure

@@ -59,7 +59,8 @@ class TrainingReporter:
         self._bar.update(self._task, completed=step, rate=updates_per_second)
 
     def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
-        shown = [name for name in ("backup/excess", "actor/bc_loss") if name in metrics]
+        telling = [name for name in ("backup/excess", "actor/bc_loss") if name in metrics]
+        shown = telling or list(metrics)[:2]
         note = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown)
         self._bar.update(self._task, note=note)
         if not self._console.is_terminal:

@@ -255,9 +255,10 @@ class Trainer:
         if self.evaluator is None or step == 0:
             return False
         due = finished or _is_multiple(step, self.runs[0].config.training.evaluate_every)
-        return due and any(
-            step not in [record["step"] for record in run.records("eval")] for run in self.runs
-        )
+        return due and not all(self._evaluated(run, step) for run in self.runs)
+
+    def _evaluated(self, run: Run, step: int) -> bool:
+        return any(record["step"] == step for record in run.records("eval"))
 
     def _evaluate(
         self,
@@ -294,6 +295,8 @@ class Trainer:
             self._save(step, evaluation.progress, checkpoints, None)
             raise
         for index, (run, metrics) in enumerate(zip(self.runs, found, strict=True)):
+            if self._evaluated(run, step):
+                continue  # The process died between the journals of seeds trained together.
             run.append("eval", {"step": step} | dict(metrics))
             self.reporter.evaluated(run, step, metrics)
             for logger in self.loggers[index] if self.loggers else ():
