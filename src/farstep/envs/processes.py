@@ -15,10 +15,12 @@ import functools
 import importlib
 import json
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
@@ -46,6 +48,10 @@ from farstep.envs.processes import run
 run()
 """
 _PACKAGE = Path(__file__).parents[1]
+
+ALERT = 2e-3
+"""Seconds that a child looks for its next request before it sleeps. The few tenths of a millisecond
+of a policy call are enough for a core to go idle, and it simulates more slowly after that."""
 
 
 class Worker:
@@ -141,7 +147,7 @@ def run() -> None:
     """The child's side: serve until the parent closes the connection."""
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests = os.fdopen(os.dup(0), "rb")
+    requests = os.fdopen(os.dup(0), "rb", buffering=0)  # so that `select` sees all there is
     answers = os.fdopen(os.dup(1), "wb")
     # What libraries print must not end up among the frames.
     os.dup2(2, 1)
@@ -162,6 +168,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         return getattr(importlib.import_module(module), function)(described["config"])
 
     while True:
+        _look(requests)
         _, request = _read(requests)
         try:
             answer = handler()(request)
@@ -171,6 +178,13 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
             _write(answers, _DEFECT, traceback.format_exc().encode())
         else:
             _write(answers, _ANSWER, answer)
+
+
+def _look(stream: Any) -> None:
+    """Return when there is something to read, or after a while; give way to others meanwhile."""
+    until = time.monotonic() + ALERT
+    while time.monotonic() < until and not select.select([stream], [], [], 0)[0]:
+        os.sched_yield()
 
 
 def _write(stream: Any, kind: bytes, content: bytes) -> None:
@@ -184,9 +198,12 @@ def _read(stream: Any) -> tuple[bytes, bytes]:
 
 
 def _exactly(stream: Any, size: int) -> bytes:
-    content = stream.read(size)
-    if len(content) < size:
-        raise EOFError
+    content = b""
+    while len(content) < size:
+        part = stream.read(size - len(content))
+        if not part:
+            raise EOFError
+        content += part
     return content
 
 

@@ -222,8 +222,9 @@ class VectorEnv:
         if not self._workers:
             self._local.run(request)
             return
-        count = len(self._workers)
-        self._ask([self._workers[index] for index in np.unique(slots % count)], request)
+        stride = len(self._workers)
+        asked = [worker for i, worker in enumerate(self._workers) if chosen[i::stride].any()]
+        self._ask(asked, request)
 
     def _ask_all(self, request: bytes) -> list[bytes]:
         return self._ask(self._workers, request)
@@ -246,7 +247,7 @@ class VectorEnv:
             raise FarstepError(
                 f"slots must be a list of numbers from 0 to {self.num_slots - 1}, not {slots}"
             )
-        if np.unique(slots).size != slots.size:
+        if len(set(slots.tolist())) != slots.size:
             raise FarstepError(f"each slot can be named once only: {slots.tolist()}")
         return slots
 
