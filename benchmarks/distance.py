@@ -3,7 +3,9 @@
     python benchmarks/distance.py
 
 Each row times both forms in alternation in one process and prints medians, so that whatever else
-the machine does falls on both. Memory is what the compiled program asks for beside its inputs.
+the machine does falls on both. Memory is what the compiled program asks for beside its inputs. The
+floor is the time of the operations that the distances need, at the rate that large matrix products
+reach in the same rounds.
 """
 
 from __future__ import annotations
@@ -18,9 +20,18 @@ import jax.numpy as jnp
 import tyro
 
 from farstep.quasimetrics import pairwise_mrn
+from measuring import matmul_flops, matmul_rate, timed
 from plain import plain_pairwise_mrn
 
 Step = Callable[[jax.Array, jax.Array], object]
+
+OPERATIONS = {"forward": 3, "forward + backward": 11}
+"""For each pair and coordinate. Forward: a difference, then a comparison and a choice or a product
+and a sum. Backward: forward again, to find winners and norms; then for each side a comparison, a
+choice and a sum, or the multiplication and addition of a matrix product."""
+
+PRODUCT = 512
+"""Rows and columns of the matrices whose product tells the machine's rate."""
 
 LARGEST_PLAIN = 2**30
 """Bytes of differences from which the plain form is not run: its gradient holds several copies."""
@@ -47,8 +58,12 @@ class Options:
 
 def main(options: Options) -> None:
     print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {options.members} members\n")
-    print("| B | D | pass | plain ms | farstep ms | ratio | plain MiB | farstep MiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| B | D | pass | plain ms | farstep ms | ratio | floor ms | of floor "
+        "| plain MiB | farstep MiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    product = matmul_rate(PRODUCT, PRODUCT)
     for latent in options.latents:
         for batch in options.batches:
             keys = jax.random.split(jax.random.key(0))
@@ -61,9 +76,12 @@ def main(options: Options) -> None:
                     jax.jit(wrap(distance, options.groups)).lower(x, y).compile()
                     for distance in distances
                 ]
-                times = alternate(steps, x, y, options.seconds)
+                works = [product] + [lambda step=step, x=x, y=y: step(x, y) for step in steps]
+                of_product, *times = alternate(works, options.seconds)
+                rate = matmul_flops(PRODUCT, PRODUCT) / of_product
+                floor = OPERATIONS[name] * options.members * batch**2 * latent / rate
                 sizes = [megabytes(step) for step in steps]
-                print(f"| {batch} | {latent} | {name} | {cells(times, sizes)} |", flush=True)
+                print(f"| {batch} | {latent} | {name} | {cells(times, floor, sizes)} |", flush=True)
 
 
 def forward(distance: Callable, groups: int) -> Step:
@@ -77,18 +95,15 @@ def backward(distance: Callable, groups: int) -> Step:
     return jax.value_and_grad(loss, argnums=(0, 1))
 
 
-def alternate(steps: list, x: jax.Array, y: jax.Array, seconds: float) -> list[float]:
-    """The median milliseconds of each step."""
-    samples: list[list[float]] = [[] for _ in steps]
+def alternate(works: list[Callable[[], object]], seconds: float) -> list[float]:
+    """The median milliseconds of each."""
+    samples: list[list[float]] = [[] for _ in works]
     stop = time.perf_counter() + seconds
     while not samples[-1] or time.perf_counter() < stop:
-        for step, taken in zip(steps, samples, strict=True):
-            # Untimed first: what the other step left in memory is freed during the next call.
-            jax.block_until_ready(step(x, y))
-            start = time.perf_counter()
-            # A call returns before its work is done.
-            jax.block_until_ready(step(x, y))
-            taken.append(1e3 * (time.perf_counter() - start))
+        for work, taken in zip(works, samples, strict=True):
+            # Untimed first: what the other work left in memory is freed during the next call.
+            timed(work)
+            taken.append(1e3 * timed(work))
     return [statistics.median(taken) for taken in samples]
 
 
@@ -99,11 +114,13 @@ def megabytes(step: jax.stages.Compiled) -> float:
     return (usage.temp_size_in_bytes + usage.output_size_in_bytes) / 2**20
 
 
-def cells(times: list[float], sizes: list[float]) -> str:
+def cells(times: list[float], floor: float, sizes: list[float]) -> str:
+    limit = f"{floor:.1f} | {times[0] / floor:.1f}"
     if len(times) == 1:
-        return f"not run | {times[0]:.1f} | | | {sizes[0]:.1f}"
+        return f"not run | {times[0]:.1f} | | {limit} | | {sizes[0]:.1f}"
     (fast, plain), (fast_size, plain_size) = times, sizes
-    return f"{plain:.1f} | {fast:.1f} | {plain / fast:.1f} | {plain_size:.1f} | {fast_size:.1f}"
+    ratio = f"{plain:.1f} | {fast:.1f} | {plain / fast:.1f}"
+    return f"{ratio} | {limit} | {plain_size:.1f} | {fast_size:.1f}"
 
 
 if __name__ == "__main__":

@@ -86,6 +86,24 @@ def test_cube_and_ant_episodes_are_those_of_a_single_environment() -> None:
         np.testing.assert_array_equal(trail, single(name, 11, 2, 4))
 
 
+@pytest.mark.parametrize("name", ["cube-double-v0", "scene-v0", "puzzle-3x3-v0"])
+def test_manipulation_that_shares_models_acts_as_one_that_does_not(name: str) -> None:
+    seeds, tasks = (11, 12, 13), (1, 4, 2)
+    with VectorEnv(name, 3, 0, renders=False) as envs:
+        order, trails = [], []
+        for order in ([2, 0], [1, 2, 0]):  # slot 2 gets a second episode
+            first = envs.reset(order, [seeds[i] for i in order], [tasks[i] for i in order])
+            trails = [list(pair) for pair in zip(*reversed(first), strict=True)]
+            for actions in zip(*(actions_of(seeds[i], 6, 5) for i in order), strict=True):
+                observations, *_ = envs.step(np.stack(actions), order)
+                for trail, observation in zip(trails, observations, strict=True):
+                    trail.append(observation)
+        with pytest.raises(FarstepError, match="renders"):
+            envs.render(0)
+    for slot, trail in zip(order, trails, strict=True):
+        np.testing.assert_array_equal(trail, single(name, seeds[slot], tasks[slot], 6))
+
+
 def test_flags_extras_and_frames_are_those_of_the_slot() -> None:
     with VectorEnv(
         "pointmaze", 3, 2, maze=ROOMS, extras=("xy",), max_episode_steps=5, width=16, height=24

@@ -121,7 +121,8 @@ def evaluate(
     options = dict(options or {}) | {"max_episode_steps": limit}
     if maze is not None:
         options["maze"] = maze
-    with VectorEnv(environment, running, _workers(workers), **options) as simulators:
+    shown = record is not None
+    with VectorEnv(environment, running, _workers(workers), renders=shown, **options) as simulators:
         if spaces is not None:
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
