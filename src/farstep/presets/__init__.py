@@ -2,8 +2,8 @@
 
 from farstep.presets.paper import PAPER
 from farstep.presets.presets import Entry, Preset, find_preset
-from farstep.presets.small import SMALL
+from farstep.presets.small import SMALL, TINY
 
-PRESETS = {preset.name: preset for preset in (PAPER, SMALL)}
+PRESETS = {preset.name: preset for preset in (PAPER, SMALL, TINY)}
 
 __all__ = ["PRESETS", "Entry", "Preset", "find_preset"]
