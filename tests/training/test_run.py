@@ -169,6 +169,7 @@ def test_training_ends_when_its_time_is_up(toy, tmp_path):
 def test_an_export_of_a_run_acts_like_the_run(toy, tmp_path, capsys):
     run = str(tmp_path / "run")
     main(["train", str(toy), "--out", run, "--normalize", *TINY])
+    assert "its values for all datasets stand" in " ".join(capsys.readouterr().out.split())
     main(["export", run])
     exported, original = load_policy(f"{run}/policy"), load_policy(run)
     states, goals = np.random.default_rng(0).normal(size=(2, 4, 2)).astype(np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from farstep.core.types import Params
+from farstep.envs.catalog import environment as find_environment
 from farstep.serving.runs import assemble
 from farstep.training.checkpoint import SUCCESS
 from farstep.training.config import RunConfig
@@ -26,13 +27,18 @@ def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | No
 
     # Training on data alone must work where no simulator is installed.
     from farstep.evaluation.rollout import evaluate
+    from farstep.evaluation.temperature import AtTemperature, protocol_temperature
+
+    temperature = protocol_temperature(find_environment(environment))
 
     def evaluator(run: Run, params: Params, step: int) -> Mapping[str, float]:
+        policy = assemble(run, params, step)
         result = evaluate(
-            assemble(run, params, step),
+            AtTemperature(policy, temperature, config.training.seed),
             environment,
             episodes_per_task=episodes,
             seed=config.training.seed,
+            spaces=policy.spaces,
         )
         per_task = {f"task{task.task}/success": task.success_rate for task in result.tasks}
         return {SUCCESS: result.mean_success, "seconds": result.seconds} | per_task

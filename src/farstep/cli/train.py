@@ -98,6 +98,9 @@ class Train(Generic[Kind]):
         dataset = open_dataset(self.dataset)
         config = self._config(dataset)
         runs = self._runs(config)
+        fallback = find_preset(self.preset, PRESETS).fallback(self.agent, Path(self.dataset).name)
+        if fallback is not None:
+            console.print(fallback, highlight=False)
         reporter = TrainingReporter(console, config.training.steps)
         tables = [dataset.train] if dataset.val is None else [dataset.train, dataset.val]
         table, *validation = place(tables, config.normalization, self.residency)
