@@ -102,10 +102,12 @@ def test_landmarks_without_a_path_and_a_plan_without_subgoals_are_drawn(tmp_path
 
 def test_bad_input_is_one_line_and_exit_status_2(export, data, tmp_path, capsys):
     assert "add --plan graph" in fails(capsys, "eval", export, "--reach", "40")
+    assert "add --plan graph" in fails(capsys, "eval", export, "--stride", "9")
     message = fails(capsys, "eval", export, "--plan", "graph")
     assert "There is no dataset 'absent-v0'" in message
     planned = ["--plan", "graph", "--dataset", data]
-    assert "positive number" in fails(capsys, "eval", export, *planned, "--reach", "-1")
+    assert "reach must be a positive" in fails(capsys, "eval", export, *planned, "--reach", "-1")
+    assert "stride must be a positive" in fails(capsys, "eval", export, *planned, "--stride", "0")
     assert "at least one landmark" in fails(capsys, "eval", export, *planned, "--landmarks", "0")
     assert "replan_every must be at least 1" in fails(
         capsys, "eval", export, *planned, "--replan-every", "0"

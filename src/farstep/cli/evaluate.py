@@ -23,11 +23,11 @@ from farstep.analysis.tables import (
     protocol_line,
     rich_table,
 )
+from farstep.cli.environments import environment_of
 from farstep.cli.planner import calibration_record, graph_of
 from farstep.cli.planner import described as planning_line
 from farstep.core.errors import FarstepError
 from farstep.envs.catalog import EnvironmentSpec
-from farstep.envs.catalog import environment as find_environment
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
 from farstep.evaluation.temperature import AtTemperature, SamplingPolicy, protocol_temperature
@@ -95,7 +95,7 @@ class Evaluate:
     def run(self) -> None:
         console = Console()
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
-        spec = self._environment(policy)
+        spec = environment_of(policy, self.run_path, self.environment)
         earlier = {str(path): Evaluation.load(path) for path in self.against}
         # Before the work, not after it.
         tasks = sorted(set(self.tasks)) or list(range(1, spec.tasks + 1))
@@ -124,14 +124,6 @@ class Evaluate:
             self._show(console, comparison_cells({str(self.run_path): result} | earlier))
         if self.out is not None:
             console.print(f"Result written to {self.out}", highlight=False, soft_wrap=True)
-
-    def _environment(self, policy: Policy) -> EnvironmentSpec:
-        name = self.environment or policy.environment
-        if name is None:
-            raise FarstepError(
-                f"the data of {self.run_path} name no environment; say which one with --environment"
-            )
-        return find_environment(name)
 
     def _planned(
         self, policy: Policy, console: Console

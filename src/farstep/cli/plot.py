@@ -11,13 +11,13 @@ import numpy as np
 import tyro
 from jaxtyping import Float
 
+from farstep.cli.environments import drawable_maze
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.data.table import open_dataset
 from farstep.envs.catalog import EnvironmentSpec
-from farstep.envs.catalog import environment as find_environment
 from farstep.envs.mazes import Cell, MazeMap
-from farstep.evaluation.rollout import evaluate, observes_position
+from farstep.evaluation.rollout import evaluate
 from farstep.evaluation.trajectories import Trajectories
 from farstep.serving.policy import Policy, load_policy
 
@@ -63,7 +63,7 @@ class PlotDistance:
         from farstep.analysis.heatmap import distance_field, draw_distance_field, save_figure
 
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
-        spec, maze = self._maze(policy)
+        spec, maze = drawable_maze(policy, self.run_path, self.environment)
         goal_xy, starts = self._goal(maze)
         observations, positions, squares = self._states(policy, maze)
         goal = _observation_at(goal_xy, observations, positions)
@@ -88,21 +88,6 @@ class PlotDistance:
         save_figure(figure, out)
         print(f"Rank correlation with the true distance {field.correlation:.3f}")
         print(f"Picture written to {out}")
-
-    def _maze(self, policy: Policy) -> tuple[EnvironmentSpec, MazeMap]:
-        name = self.environment or policy.environment
-        if name is None:
-            raise FarstepError(
-                f"the data of {self.run_path} name no environment; say which one with --environment"
-            )
-        spec = find_environment(name)
-        maze = spec.maze_map
-        if maze is None or not observes_position(spec):
-            raise FarstepError(
-                f"{spec.name} cannot be drawn: the picture needs a body in a maze that observes "
-                "its position"
-            )
-        return spec, maze
 
     def _goal(self, maze: MazeMap) -> tuple[tuple[float, float], list[Cell]]:
         """Position of the goal, and cells to start episodes from."""

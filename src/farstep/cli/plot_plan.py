@@ -10,10 +10,9 @@ import numpy as np
 import tyro
 from jaxtyping import Int, Num
 
+from farstep.cli.environments import drawable_maze
 from farstep.cli.planner import described, graph_of
-from farstep.core.errors import FarstepError
-from farstep.envs.catalog import environment as find_environment
-from farstep.evaluation.rollout import evaluate, observes_position
+from farstep.evaluation.rollout import evaluate
 from farstep.evaluation.temperature import SamplingPolicy
 from farstep.evaluation.trajectories import Trajectories
 from farstep.planning.graph import LandmarkGraph
@@ -56,18 +55,7 @@ class PlotPlan:
         from farstep.analysis.plan import PlanPicture, draw_plan
 
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
-        name = self.environment or policy.environment
-        if name is None:
-            raise FarstepError(
-                f"the data of {self.run_path} name no environment; say which one with --environment"
-            )
-        spec = find_environment(name)
-        maze = spec.maze_map
-        if maze is None or not observes_position(spec):
-            raise FarstepError(
-                f"{spec.name} cannot be drawn: the picture needs a body in a maze that observes "
-                "its position"
-            )
+        spec, maze = drawable_maze(policy, self.run_path, self.environment)
         asked = {
             "landmarks": self.landmarks,
             "choice": self.landmark_choice,

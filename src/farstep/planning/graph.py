@@ -42,6 +42,13 @@ def effort(steps: Steps, stride: float | Array) -> Steps:
     return steps * (steps / stride).clip(1) ** DISTRUST
 
 
+def check_lengths(**steps: float | None) -> None:
+    """Raise `FarstepError` where a length in steps is given and is not positive."""
+    for name, value in steps.items():
+        if value is not None and not value > 0:
+            raise FarstepError(f"the {name} must be a positive number of steps, not {value:g}")
+
+
 @dataclass(frozen=True, eq=False)
 class LandmarkGraph:
     """Landmarks and the edges between them. Build one with `build`.
@@ -80,9 +87,7 @@ class LandmarkGraph:
             FarstepError: reach or stride is not positive, or the reach so short that no edge is
                 left.
         """
-        for name, value in (("reach", reach), ("stride", stride)):
-            if not value > 0:
-                raise FarstepError(f"the {name} must be a positive number of steps, not {value:g}")
+        check_lengths(reach=reach, stride=stride)
         embeddings = metric.embed(observations)
         rows, shortest = [], np.inf
         for first in range(0, len(observations), BLOCK):

@@ -6,9 +6,9 @@ Of the landmarks within reach whose `c(s, l) + v(l)` is near the best, the farth
 (c is the cost of an edge, see `graph`). The subgoal lies up to a stride beyond it on its way to the
 goal, still within reach, so that the agent does not slow down before it; not so in an episode that
 was ever stuck. Once the goal is within reach and nothing leads there at less cost, it is the goal
-itself. Where two ways are about as long, a
-small error of `d` would turn the agent round at every choice, so a subgoal is never farther from
-the goal than the one before it, unless the episode is stuck.
+itself. Where two ways are about as long, a small error of `d` would turn the agent round at every
+choice, so a subgoal is never farther from the goal than the one before it, unless the episode is
+stuck.
 
 All landmarks are searched when an episode starts, strays or is stuck. In between, what may come
 next is known from the graph: the subgoal itself and the best of its neighbours.

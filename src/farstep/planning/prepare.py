@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from farstep.core.errors import FarstepError
 from farstep.data.table import Dataset
 from farstep.planning.calibration import Calibration, calibrate
-from farstep.planning.graph import LandmarkGraph
+from farstep.planning.graph import LandmarkGraph, check_lengths
 from farstep.planning.landmarks import Choice, choose_landmarks
 from farstep.planning.metric import LearnedMetric
 
@@ -31,6 +31,9 @@ class GraphOptions:
     stride: float | None = None
     replan_every: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_lengths(reach=self.reach, stride=self.stride)
 
 
 def prepare_graph(
