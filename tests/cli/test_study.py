@@ -109,6 +109,15 @@ def test_the_waypoint_ablation_stands_beside_the_published_one(data, trained, tm
     assert "| constant 50 " in (out / "study.md").read_text()
     assert r"constant 1 & 0 1" in (out / "study.tex").read_text()
     assert imread(out / "study.png").shape[0] > 200
+    with (out / "curves.csv").open() as file:
+        curves = [row for row in csv.DictReader(file) if row["method"] == "constant 1"]
+    assert [(row["seed"], row["updates"]) for row in curves] == [
+        ("0", "2"),
+        ("0", "4"),
+        ("1", "2"),
+        ("1", "4"),
+    ]
+    assert imread(out / "curves.png").shape[0] > 200
 
 
 def test_the_invariance_ablation_is_one_option_of_mqe(data, trained, tmp_path, capsys):
@@ -258,14 +267,14 @@ def test_pairs_of_cells_are_spread_over_all_distances():
 def test_a_curve_averages_tasks_at_one_distance_by_hand():
     runs = [{1: 0.0, 2: 1.0, 3: 0.2}, {1: 0.4, 2: 1.0, 3: 0.4}]
     curve = horizon_curve("mqe", runs, {1: 8.0, 2: 8.0, 3: 4.0})
-    assert curve.distances.tolist() == [4.0, 8.0]
+    assert curve.x.tolist() == [4.0, 8.0]
     assert curve.success == pytest.approx([0.3, 0.6])
     assert curve.band is not None
     assert [list(end) for end in curve.band] == [
         pytest.approx([0.2, 0.5]),
         pytest.approx([0.4, 0.7]),
     ]
-    assert horizon_curve("mqe", runs[:1], None).distances.tolist() == [1.0, 2.0, 3.0]
+    assert horizon_curve("mqe", runs[:1], None).x.tolist() == [1.0, 2.0, 3.0]
     assert horizon_curve("mqe", runs[:1], None).band is None
 
 

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from farstep.analysis.bootstrap import RESAMPLES, pointwise_band
+from farstep.analysis.bootstrap import RESAMPLES
+from farstep.analysis.curves import Curve
 from farstep.core.rng import stream_generator
 from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.mazes import UNIT, Cell, MazeMap
-
-
-@dataclass(frozen=True)
-class HorizonCurve:
-    """A method's success over distances.
-
-    Attributes:
-        method: its name.
-        distances: in metres, or numbers of tasks where there are none; ascending, each once.
-        success: mean over seeds and over the tasks at that distance, in [0, 1].
-        band: pointwise 95 % interval over seeds; None for a single seed.
-    """
-
-    method: str
-    distances: Float[np.ndarray, " points"]
-    success: Float[np.ndarray, " points"]
-    band: tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]] | None
 
 
 def task_distances(spec: EnvironmentSpec) -> dict[int, float] | None:
@@ -77,8 +59,8 @@ def horizon_curve(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> HorizonCurve:
-    """The curve of one method.
+) -> Curve:
+    """The curve of one method over metres, or over numbers of tasks where there are none.
 
     Args:
         runs: for each seed, the success rate by task.
@@ -91,5 +73,4 @@ def horizon_curve(
     points = np.unique(where)
     rates = np.array([[run[task] for task in tasks] for run in runs])
     curves = np.stack([rates[:, where == point].mean(axis=1) for point in points], axis=1)
-    band = pointwise_band(curves, seed=seed, resamples=resamples)
-    return HorizonCurve(method, points, curves.mean(axis=0), band)
+    return Curve.of(method, points, curves, seed=seed, resamples=resamples)

@@ -20,7 +20,7 @@ from farstep.analysis.comparison_tables import (
     published_text,
     seeds_of,
 )
-from farstep.analysis.horizon import HorizonCurve
+from farstep.analysis.curves import Curve
 from farstep.analysis.studies import Study, grid_name
 from farstep.analysis.tables import MISSING, Cells, markdown_table
 
@@ -43,9 +43,9 @@ def study_cells(study: Study, comparison: Comparison) -> Cells:
     return cells
 
 
-def horizon_cells(curves: Sequence[HorizonCurve], unit: str) -> Cells:
+def horizon_cells(curves: Sequence[Curve], unit: str) -> Cells:
     """Success in % by distance: a row a method."""
-    cells = [["method", *(f"{distance:g} {unit}".strip() for distance in curves[0].distances)]]
+    cells = [["method", *(f"{distance:g} {unit}".strip() for distance in curves[0].x)]]
     for curve in curves:
         cells.append([curve.method, *(percent(rate) for rate in curve.success)])
     return cells
@@ -106,8 +106,8 @@ def draw_grid(
     return figure
 
 
-def draw_horizon(title: str, curves: Sequence[HorizonCurve], unit: str) -> Figure:
-    """A curve a method, with its 95 % band over seeds."""
+def draw_curves(title: str, curves: Sequence[Curve], x: str) -> Figure:
+    """A curve a method over `x`, with its 95 % band over seeds."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -115,7 +115,7 @@ def draw_horizon(title: str, curves: Sequence[HorizonCurve], unit: str) -> Figur
     for curve in curves:
         colour = colours[curve.method]
         axes.plot(
-            curve.distances,
+            curve.x,
             100 * curve.success,
             "o-",
             color=colour,
@@ -124,9 +124,8 @@ def draw_horizon(title: str, curves: Sequence[HorizonCurve], unit: str) -> Figur
         )
         if curve.band is not None:
             low, high = (100 * end for end in curve.band)
-            axes.fill_between(curve.distances, low, high, color=colour, alpha=0.15, linewidth=0)
-    distance = f"shortest way from start to goal ({unit})" if unit else "task"
-    axes.set(xlabel=distance, ylabel="success %", ylim=(-3, 103))
+            axes.fill_between(curve.x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel=x, ylabel="success %", ylim=(-3, 103))
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)

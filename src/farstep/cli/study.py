@@ -19,10 +19,10 @@ from rich.console import Console
 from farstep.agents.base import Agent
 from farstep.analysis import studies
 from farstep.analysis.comparison import Comparison, compare
-from farstep.analysis.comparison_tables import run_cells
+from farstep.analysis.comparison_tables import curve_cells, run_cells
+from farstep.analysis.curves import Curve, learning_curve
 from farstep.analysis.heatmap import save_figure
 from farstep.analysis.horizon import (
-    HorizonCurve,
     horizon_curve,
     pair_distances,
     spread_pairs,
@@ -31,8 +31,8 @@ from farstep.analysis.horizon import (
 from farstep.analysis.scores import LAST_EVALUATIONS, run_score
 from farstep.analysis.studies import Study, Variant
 from farstep.analysis.study_report import (
+    draw_curves,
     draw_grid,
-    draw_horizon,
     draw_study,
     horizon_cells,
     study_cells,
@@ -192,17 +192,21 @@ class StudyCommand(abc.ABC):
             "study.tex": "\n\n".join(map(latex_table, (cells, *results.tables.values()))) + "\n",
             "study.csv": csv_table(cells),
             "runs.csv": csv_table(run_cells(comparison)),
+            "curves.csv": csv_table(curve_cells(comparison)),
         }
         for name, text in texts.items():
             write_text(out / name, text)
         save_figure(results.figure, out / "study.png")
+        title = f"{self.study.title}\n{comparison.datasets[0]}"
+        learned = [learning_curve(cell) for cell in comparison.cells]
+        save_figure(draw_curves(title, learned, "updates"), out / "curves.png")
         wide = Console(width=max(console.width, WIDEST))
         for title, table in {f"{self.study.title}, success in %": cells, **results.tables}.items():
             console.print(f"\n{title}", style="bold", highlight=False)
             wide.print(rich_table(table, summary=False))
         for note in comparison.notes:
             console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
-        files = ", ".join([*texts, "study.png"])
+        files = ", ".join([*texts, "study.png", "curves.png"])
         console.print(f"Written to {out}: {files}", highlight=False, soft_wrap=True)
 
 
@@ -264,12 +268,13 @@ class HorizonStudy(StudyCommand):
     def results(self, comparison: Comparison) -> Results:
         curves, unit = self._curves(comparison)
         title = f"{self.study.title}\n{comparison.datasets[0]}"
+        distance = f"shortest way from start to goal ({unit})" if unit else "task"
         return Results(
-            draw_horizon(title, curves, unit),
+            draw_curves(title, curves, distance),
             {"Success in % by distance": horizon_cells(curves, unit)},
         )
 
-    def _curves(self, comparison: Comparison) -> tuple[list[HorizonCurve], str]:
+    def _curves(self, comparison: Comparison) -> tuple[list[Curve], str]:
         """The curves, and the unit of their distances; empty where tasks stand by number."""
         score = comparison.cells[0].scores[0]
         spec = find_environment(score.protocol["environment"])

@@ -1,0 +1,49 @@
+"""Success as a curve over something, a method each, with its interval over seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from farstep.analysis.bootstrap import RESAMPLES, pointwise_band
+from farstep.analysis.comparison import Cell
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method's success.
+
+    Attributes:
+        method: its name.
+        x: ascending, each once.
+        success: mean over seeds, in [0, 1].
+        band: pointwise 95 % interval over seeds; None for a single seed.
+    """
+
+    method: str
+    x: Float[np.ndarray, " points"]
+    success: Float[np.ndarray, " points"]
+    band: tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]] | None
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        x: Float[np.ndarray, " points"],
+        runs: Float[np.ndarray, "runs points"],
+        *,
+        seed: int = 0,
+        resamples: int = RESAMPLES,
+    ) -> Curve:
+        """The curve of several runs, with a seeded bootstrap for its band."""
+        band = pointwise_band(runs, seed=seed, resamples=resamples)
+        return cls(method, x, runs.mean(axis=0), band)
+
+
+def learning_curve(cell: Cell) -> Curve:
+    """Success by updates, at the evaluations that all runs of the cell have."""
+    shared = sorted(set.intersection(*(set(score.curve) for score in cell.scores)))
+    runs = [[score.curve[updates] for updates in shared] for score in cell.scores]
+    return Curve.of(cell.method, np.array(shared, float), np.array(runs))
