@@ -197,7 +197,7 @@ class StudyCommand(abc.ABC):
         for name, text in texts.items():
             write_text(out / name, text)
         save_figure(results.figure, out / "study.png")
-        title = f"{self.study.title}\n{comparison.datasets[0]}"
+        title = f"Success by updates\n{comparison.datasets[0]}"
         learned = [learning_curve(cell) for cell in comparison.cells]
         save_figure(draw_curves(title, learned, "updates"), out / "curves.png")
         wide = Console(width=max(console.width, WIDEST))
