@@ -31,7 +31,6 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-import ogbench  # noqa: F401 (registers its environments with Gymnasium)
 
 from farstep.envs.catalog import make
 from farstep.evaluation.rollout import episode_seed, evaluate
@@ -130,7 +129,7 @@ def rates(
         for count in workers:
             result = evaluate(policy, name, episodes_per_task=10, max_steps=steps, workers=count)
             samples.setdefault(f"farstep, {count} workers", []).append(result.steps_per_second)
-        rate, _ = plain(gymnasium.make(name), policy, steps)
+        rate, _ = plain(gymnasium.make(f"ogbench:{name}"), policy, steps)
         samples.setdefault("published", []).append(rate)
         rate, actions = plain(make(name), policy, steps)
         samples.setdefault("plain", []).append(rate)

@@ -12,7 +12,8 @@ from worlds import FAR, Walker, World, walk
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.plan import Plan
-from farstep.planning.policy import GOAL, PlannedPolicy, Status, Steering, choose
+from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.planning.subgoals import GOAL, Status, choose
 
 SNAKE = World(["..........", "#########.", "..........", ".#########", ".........."])
 START, END = SNAKE.at(0, 0), SNAKE.at(9, 4)
