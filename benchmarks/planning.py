@@ -23,10 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from farstep.core.rng import stream_generator
-from farstep.data.table import open_dataset
+from farstep.data.table import Dataset, open_dataset
 from farstep.envs.catalog import environment
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.landmarks import choose_landmarks
 from farstep.planning.policy import PlannedPolicy, Steering
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.planning.relaxation import relaxation_by_range
@@ -48,9 +47,9 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def measure_building(policy: Policy, landmarks: np.ndarray, reach: float) -> None:
+def measure_building(policy: Policy, dataset: Dataset, options: GraphOptions) -> None:
     def build() -> LandmarkGraph:
-        return LandmarkGraph.build(policy.metric, landmarks, reach)
+        return prepare_graph(policy.metric, dataset, options)[0]
 
     first = seconds(build)
     again = min(seconds(build) for _ in range(3))
@@ -59,7 +58,8 @@ def measure_building(policy: Policy, landmarks: np.ndarray, reach: float) -> Non
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     embeddings = np.asarray(graph.embeddings).nbytes
-    print(f"{len(graph):,} landmarks, {graph.edges.nnz:,} edges, reach {reach:.1f} steps")
+    logged = graph.logged.sum()
+    print(f"{len(graph):,} landmarks, {graph.edges.nnz:,} edges, {logged:,} of them logged")
     print(f"  first build {first:.2f} s (compilation included), another {again:.2f} s")
     print(f"  host memory at most {peak / 1e6:.0f} MB, embeddings {embeddings / 1e6:.0f} MB")
 
@@ -83,7 +83,7 @@ def measure_steps(policy: Policy, graph: LandmarkGraph, states: np.ndarray, roun
             length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
             here[:, :2] += way * np.minimum(1, STRIDE / length)
 
-    # Compiles every path: the search at the start, and following.
+    # Compiles every path: the search at the start, and tracking.
     for run in (steered, steered, flat):
         run()
     times = [(seconds(flat), seconds(steered)) for _ in range(rounds)]
@@ -127,8 +127,7 @@ def main() -> None:
     assert calibration is not None
     rows = np.sort(stream_generator(0, "benchmark").integers(dataset.train.num_steps, size=200))
     states = np.asarray(dataset.train.observations[rows])
-    many = choose_landmarks(policy.metric, dataset.train, arguments.landmarks)
-    measure_building(policy, many, calibration.reach)
+    measure_building(policy, dataset, GraphOptions(landmarks=arguments.landmarks))
     print(f"{len(graph):,} landmarks, reach {graph.reach:.1f} steps (calibrated)")
     measure_steps(policy, graph, states, arguments.rounds)
     measure_relaxation(policy, graph, stream_generator(1, "benchmark").permutation(states))

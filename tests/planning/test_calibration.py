@@ -73,7 +73,7 @@ def test_a_diverged_distance_is_refused(dataset):
 def test_landmarks_follow_the_seed(dataset):
     metric = LINE.metric()
     first, again, other = (
-        choose_landmarks(metric, dataset.train, 20, seed=seed) for seed in (0, 0, 1)
+        choose_landmarks(metric, dataset.train, 20, "random", seed) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -91,7 +91,7 @@ def test_farthest_points_cover_better_than_random_ones(dataset):
     spread = choose_landmarks(metric, dataset.train, 10, "farthest")
     assert len(np.unique(spread, axis=0)) == 10
     by_chance = np.median(
-        [worst(choose_landmarks(metric, dataset.train, 10, seed=seed)) for seed in range(5)]
+        [worst(choose_landmarks(metric, dataset.train, 10, "random", seed)) for seed in range(5)]
     )
     assert worst(spread) < by_chance
     picked = farthest_points(metric, LINE.states, 60, np.random.default_rng(0))
@@ -105,9 +105,7 @@ def test_what_is_given_is_not_calibrated(dataset):
     graph, calibration = prepared(reach=4.0, stride=2.0)
     assert calibration is None
     assert (graph.reach, graph.stride) == (4.0, 2.0)
-    same = LandmarkGraph.build(
-        LINE.metric(), graph.landmarks.observations, graph.landmarks.reach, graph.landmarks.stride
-    )
+    same = LandmarkGraph.build(LINE.metric(), graph.landmarks)
     np.testing.assert_array_equal(same.edges.toarray(), graph.edges.toarray())
 
     for name, value in (("reach", 7.0), ("stride", 1.0)):

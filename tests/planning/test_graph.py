@@ -14,28 +14,32 @@ from worlds import World
 from farstep.agents.gcbc import GCBC
 from farstep.core.errors import FarstepError
 from farstep.data.normalize import Normalization
-from farstep.planning.graph import NOTHING, LandmarkGraph, effort
+from farstep.planning.graph import BLAME, DOUBT, GOAL, NEARBY, TOGETHER, LandmarkGraph
+from farstep.planning.landmarks import Landmarks
 from farstep.planning.metric import LearnedMetric
 
 MAZE = World(["..........", ".########.", ".........#", "#########.", ".........."])
 ROOM = World(["........"] * 8)
 
 
-def ask(question, goals):
-    """Of goals given by their states."""
-    return question(question.__self__.metric.embed(goals))
+def graph_of(world, reach, *, steps=None, states=None, **landmarks):
+    states = world.states if states is None else states
+    return LandmarkGraph.build(world.metric(steps), Landmarks(states, reach, **landmarks))
+
+
+def costs_to(graph, goals):
+    return graph.costs_to(graph.to_goals(goals)).steps
 
 
 def test_costs_over_all_states_are_the_true_distances():
     world = World(["......", ".####.", "....#.", "###.#.", "......"])
-    graph = LandmarkGraph.build(world.metric(), world.states, reach=2.0)
-    costs = ask(graph.costs_to, world.states)
-    np.testing.assert_allclose(costs.steps, world.steps.T)
-    assert not costs.cut_off.any()
+    graph = graph_of(world, 2.0)
+    np.testing.assert_allclose(costs_to(graph, world.states), world.steps.T)
+    assert not graph.to_goals(world.states).cut_off.any()
 
 
 def test_no_edge_is_longer_than_the_reach_and_no_landmark_has_one_to_itself():
-    graph = LandmarkGraph.build(ROOM.metric(), ROOM.states, reach=3.0)
+    graph = graph_of(ROOM, 3.0)
     tails, heads = graph.edges.nonzero()
     assert graph.edges.data.max() == 3.0
     assert np.all(tails != heads)
@@ -45,10 +49,9 @@ def test_no_edge_is_longer_than_the_reach_and_no_landmark_has_one_to_itself():
 
 def test_one_way_doors_stay_one_way():
     world = World(["...#...", "...>...", "...#..."])
-    graph = LandmarkGraph.build(world.metric(), world.states, reach=1.0)
+    graph = graph_of(world, 1.0)
     left, right = world.at(0, 1), world.at(6, 1)
-    there = ask(graph.costs_to, right[None]).steps[0]
-    back = ask(graph.costs_to, left[None]).steps[0]
+    there, back = costs_to(graph, right[None])[0], costs_to(graph, left[None])[0]
     assert there[world.index(left)] == 6
     assert np.isinf(back[world.index(right)])
     # Left, the door, right.
@@ -57,15 +60,16 @@ def test_one_way_doors_stay_one_way():
 
 def test_a_landmark_twice_is_an_edge_of_no_length():
     states = np.concatenate([ROOM.states, ROOM.states[:1]])
-    graph = LandmarkGraph.build(ROOM.metric(), states, reach=1.0)
-    costs = ask(graph.costs_to, ROOM.states[:1]).steps[0]
+    graph = graph_of(ROOM, 1.0, states=states)
+    costs = costs_to(graph, ROOM.states[:1])[0]
     assert costs[0] == costs[-1] == 0
-    np.testing.assert_allclose(ask(graph.relaxed_costs_to, ROOM.states[:1]).steps[0], costs)
+    relaxed = graph.relaxed_costs_to(graph.to_goals(ROOM.states[:1])).steps[0]
+    np.testing.assert_allclose(relaxed, costs)
 
 
 def test_isolated_states_are_dropped():
     states = np.concatenate([ROOM.states[:20:2], ROOM.at(7, 7)[None]])
-    graph = LandmarkGraph.build(ROOM.metric(), states, reach=2.0)
+    graph = graph_of(ROOM, 2.0, states=states)
     assert graph.isolated == 1
     assert len(graph) == 10
     assert not (graph.observations == 7).all(axis=1).any()
@@ -73,54 +77,123 @@ def test_isolated_states_are_dropped():
 
 def test_a_goal_that_is_cut_off_is_joined_to_the_nearest_landmark_and_said_to_be():
     world = World(["........"])
-    graph = LandmarkGraph.build(world.metric(), world.states[:4], reach=1.0)
-    costs = ask(graph.costs_to, np.stack([world.at(3, 0), world.at(7, 0)]))
-    assert costs.cut_off.tolist() == [False, True]
-    np.testing.assert_allclose(costs.steps[1], [7, 6, 5, 4])
+    graph = graph_of(world, 1.0, states=world.states[:4])
+    goals = np.stack([world.at(3, 0), world.at(7, 0)])
+    assert graph.to_goals(goals).cut_off.tolist() == [False, True]
+    np.testing.assert_allclose(costs_to(graph, goals)[1], [7, 6, 5, 4])
 
 
-def test_edges_up_to_the_stride_cost_their_length_and_longer_ones_more():
-    steps = np.array([0.5, 2.0, 4.0, 6.0])
-    np.testing.assert_allclose(effort(steps, 2.0), [0.5, 2.0, 16.0, 54.0])
-    np.testing.assert_array_equal(effort(steps, np.inf), steps)
+def moves_between(world, pairs):
+    return np.array([[world.index(world.at(*a)), world.index(world.at(*b))] for a, b in pairs])
 
 
-def test_a_long_edge_is_taken_only_where_short_ones_do_not_lead_on():
-    """A wall that the metric does not see: the way through it is a single long step."""
-    world = World([".....", "####.", "....."])
-    through_the_wall = np.minimum(world.steps, np.where(world.steps == 10, 4.0, np.inf))
-    start, end = world.index(world.at(0, 0)), world.at(0, 2)
-    metric = world.metric(through_the_wall)
-    cost = {
-        stride: ask(LandmarkGraph.build(metric, world.states, 4.0, stride).costs_to, end[None])
-        for stride in (1.5, 4.0)
+THIN = World([".....", "####.", "....."])
+THROUGH = np.minimum(THIN.steps, np.where(THIN.steps == 10, 4.0, np.inf))
+"""A wall that the metric does not see: the way through it is a single step of four."""
+AROUND = np.argwhere(THIN.steps == 1)
+
+
+def test_a_step_that_no_episode_takes_is_an_edge_only_up_to_the_stride_and_doubted():
+    start, end = THIN.index(THIN.at(0, 0)), THIN.at(0, 2)[None]
+
+    def cost(**landmarks):
+        return costs_to(graph_of(THIN, 4.0, steps=THROUGH, **landmarks), end)[0, start]
+
+    assert cost() == 4
+    assert cost(stride=2.0, moves=AROUND) == 10
+    # Without a move around the corner, steps of two across it are a last resort.
+    half = AROUND[~np.isin(AROUND, THIN.index(THIN.at(4, 1))).any(axis=1)]
+    assert np.isinf(cost(stride=0.5, moves=half))
+    assert cost(stride=4.0, moves=half) == 8 + 2 * DOUBT
+
+
+def test_edges_know_whether_an_episode_takes_them():
+    moves = moves_between(ROOM, [((0, 0), (2, 0)), ((5, 5), (5, 6)), ((0, 0), (7, 7))])
+    graph = graph_of(ROOM, 3.0, stride=1.0, moves=moves)
+    tails, heads = graph.edges.tocoo().coords
+    # The third is beyond the reach; a step of one is an edge whether logged or not.
+    logged = {
+        (int(t), int(h)) for t, h in zip(tails[graph.logged], heads[graph.logged], strict=True)
     }
-    # Around, in ten steps of one, or through: 4 · (4 / 1.5)² = 28.4 or 4.
-    assert cost[1.5].steps[0, start] == 10
-    assert cost[4.0].steps[0, start] == 4
+    assert logged == {tuple(map(int, pair)) for pair in moves[:2]}
+    assert graph.edges.nnz == (ROOM.steps == 1).sum() + 1
+    np.testing.assert_array_equal(graph.has_logged(*moves.T), [True, True, False])
+    assert graph.has_logged(np.array([3]), np.array([3])).all()
+    np.testing.assert_array_equal(graph.costs[~graph.logged], DOUBT)
+
+
+def test_dropping_isolated_landmarks_keeps_the_moves_between_the_others():
+    states = np.concatenate([ROOM.at(7, 7)[None], ROOM.states[:4]])
+    graph = graph_of(ROOM, 2.0, states=states, stride=0.5, moves=np.array([[1, 3], [3, 2], [0, 4]]))
+    assert graph.isolated == 2
+    np.testing.assert_array_equal(graph.landmarks.moves, [[0, 2], [2, 1]])
+    again = LandmarkGraph.build(graph.metric, graph.landmarks)
+    np.testing.assert_array_equal(again.edges.toarray(), graph.edges.toarray())
+    np.testing.assert_array_equal(again.logged, graph.logged)
+
+
+def test_the_last_edge_to_a_goal_is_doubted_too():
+    """Through the wall to the goal, where the episodes lead around it."""
+    graph = graph_of(THIN, 4.0, steps=THROUGH, stride=4.0, moves=AROUND)
+    start, end = THIN.index(THIN.at(0, 0)), THIN.at(0, 2)[None]
+    assert graph.to_goals(end).costs[0, start] == 4 * DOUBT
+    assert costs_to(graph, end)[0, start] == 10
+
+
+def test_what_is_blamed_costs_more_for_that_search_alone():
+    line = World(["." * 40])
+    graph = graph_of(line, 4.0)
+    attached = graph.to_goals(line.at(39, 0)[None])
+    before = graph.costs_to(attached).steps[0]
+    blamed = graph.costs_to(attached, [(10, 14)]).steps[0]
+    about = graph.nearby[10, :TOGETHER]
+    assert (blamed[about] > before[about]).any()
+    assert (blamed >= before).all()
+    np.testing.assert_array_equal(blamed[20:], before[20:])
+    np.testing.assert_array_equal(graph.costs_to(attached).steps[0], before)
+    # The last edge of a path can be blamed as well.
+    beyond = graph_of(line, 4.0, states=line.states[:39])
+    attached = beyond.to_goals(line.at(39, 0)[None])
+    assert beyond.costs_to(attached, [(38, GOAL)]).steps[0, 38] == BLAME
+
+
+def test_nearby_are_the_nearest_both_ways():
+    rng = np.random.default_rng(0)
+    steps = ROOM.steps * rng.uniform(0.8, 1.2, ROOM.steps.shape)
+    graph = graph_of(ROOM, 30.0, steps=steps)
+    apart = np.maximum(graph.metric.steps(graph.embeddings, graph.embeddings), 0)
+    apart = np.maximum(apart, apart.T)
+    assert graph.nearby.shape == (64, NEARBY)
+    for landmark in range(64):
+        expected = np.sort(apart[landmark])[:NEARBY]
+        np.testing.assert_allclose(np.sort(apart[landmark, graph.nearby[landmark]]), expected)
+        assert graph.nearby[landmark, 0] == landmark
+    # Where there are fewer, a landmark stands for what is missing.
+    few = graph_of(World(["..."]), 1.0)
+    np.testing.assert_array_equal(np.unique(few.nearby[0]), [0, 1])
 
 
 def test_what_follows_leads_down_the_costs_to_the_goal():
-    graph = LandmarkGraph.build(MAZE.metric(), MAZE.states, reach=2.0)
+    graph = graph_of(MAZE, 2.0)
     goal = MAZE.states[-1]
-    costs = ask(graph.costs_to, goal[None])
+    attached = graph.to_goals(goal[None])
+    costs = graph.costs_to(attached)
     assert costs.following is not None
     for landmark in range(len(graph)):
         at, hops = landmark, 0
-        while (following := costs.following[0, at]) != NOTHING:
+        while (following := costs.following[0, at]) != GOAL:
             edge = graph.edges[at, following]
             assert costs.steps[0, at] == pytest.approx(edge + costs.steps[0, following])
             at, hops = following, hops + 1
         # The last one's own edge to the goal is left.
-        last = ask(graph.to_goals, goal[None]).costs[0, at]
-        assert costs.steps[0, at] == pytest.approx(last)
+        assert costs.steps[0, at] == pytest.approx(attached.costs[0, at])
 
 
 def test_bad_input_is_refused():
     with pytest.raises(FarstepError, match="positive number of steps, not -1"):
-        LandmarkGraph.build(ROOM.metric(), ROOM.states, reach=-1.0)
+        graph_of(ROOM, -1.0)
     with pytest.raises(FarstepError, match="the nearest are 1 apart"):
-        LandmarkGraph.build(ROOM.metric(), ROOM.states, reach=0.5)
+        graph_of(ROOM, 0.5)
     with pytest.raises(FarstepError, match="GCBC learns a policy only"):
         LearnedMetric(GCBC(), None, Normalization(np.zeros(2), np.ones(2)))
 
@@ -128,26 +201,28 @@ def test_bad_input_is_refused():
 @given(
     seed=st.integers(0, 10_000),
     reach=st.floats(0.05, 1.5),
-    stride=st.floats(0.05, 2) | st.just(np.inf),
+    stride=st.floats(0.05, 2),
+    known=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
-def test_dijkstra_and_relaxation_agree_on_random_metrics(seed, reach, stride):
-    """Random asymmetric tables, triangle inequality or not, connected or not."""
+def test_dijkstra_and_relaxation_agree_on_random_metrics(seed, reach, stride, known):
+    """Random asymmetric tables, triangle inequality or not, connected or not, with moves or not."""
     rng = np.random.default_rng(seed)
     steps = rng.uniform(0.01, 2.0, (len(ROOM.states),) * 2).astype(np.float32)
     np.fill_diagonal(steps, 0)
-    graph = LandmarkGraph.build(ROOM.metric(steps), ROOM.states[:40], reach, stride)
-    goals = ROOM.states[rng.choice(64, 7, replace=False)]
-    exact, relaxed = ask(graph.costs_to, goals), ask(graph.relaxed_costs_to, goals)
-    np.testing.assert_allclose(relaxed.steps, exact.steps, rtol=1e-5)
-    np.testing.assert_array_equal(relaxed.cut_off, exact.cut_off)
+    moves = rng.integers(40, size=(300, 2)) if known else None
+    states = ROOM.states[:40]
+    graph = graph_of(ROOM, reach, steps=steps, states=states, stride=stride, moves=moves)
+    attached = graph.to_goals(ROOM.states[rng.choice(64, 7, replace=False)])
+    exact, relaxed = graph.costs_to(attached).steps, graph.relaxed_costs_to(attached).steps
+    np.testing.assert_allclose(relaxed, exact, rtol=1e-5)
     # Both against an algorithm that shares no code with them.
-    dense = effort(graph.edges.toarray().astype(float), stride)
+    dense = graph.edges.copy().astype(float)
+    dense.data = graph.costs.astype(float)
+    dense = dense.toarray()
     dense[dense == 0] = np.inf
-    among = floyd_warshall(dense)
-    last = np.where(np.isfinite(attached := ask(graph.to_goals, goals).costs), attached, np.inf)
-    expected = np.min(among[None] + last[:, None, :], axis=-1)
-    np.testing.assert_allclose(exact.steps, expected, rtol=1e-5)
+    expected = np.min(floyd_warshall(dense)[None] + attached.costs[:, None, :], axis=-1)
+    np.testing.assert_allclose(exact, expected, rtol=1e-5)
 
 
 def test_building_never_holds_the_distance_matrix():
@@ -156,9 +231,9 @@ def test_building_never_holds_the_distance_matrix():
     big = World(["." * 60] * 50)
     states = big.states[rng.permutation(3000)]
     metric = big.metric()
-    LandmarkGraph.build(metric, states[:300], reach=2.0)
+    LandmarkGraph.build(metric, Landmarks(states[:300], 2.0))
     tracemalloc.start()
-    graph = LandmarkGraph.build(metric, states, reach=2.0)
+    graph = LandmarkGraph.build(metric, Landmarks(states, 2.0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 18e6

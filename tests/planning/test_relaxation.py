@@ -7,6 +7,7 @@ import pytest
 from worlds import World
 
 from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import Landmarks
 from farstep.planning.relaxation import agreement, relaxation_by_range
 
 SNAKE = World(["..........", "#########.", "..........", ".#########", ".........."])
@@ -14,7 +15,7 @@ SNAKE = World(["..........", "#########.", "..........", ".#########", "........
 
 def test_relaxing_restores_long_distances_that_saturate():
     saturated = np.minimum(SNAKE.steps, 8 + 0.1 * SNAKE.steps)
-    graph = LandmarkGraph.build(SNAKE.metric(saturated), SNAKE.states, 4.0)
+    graph = LandmarkGraph.build(SNAKE.metric(saturated), Landmarks(SNAKE.states, 4.0))
     rows = relaxation_by_range(graph, SNAKE.states, SNAKE.steps.T, (0, 6, 16, 40))
     assert [(row.low, row.high) for row in rows] == [(0, 6), (6, 16), (16, 40)]
     for row in rows:

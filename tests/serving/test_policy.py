@@ -125,12 +125,15 @@ def test_an_existing_export_is_kept_unless_told(policy, exported):
 
 def test_an_export_with_landmarks_plans_without_data(policy, tmp_path):
     landmarks = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32) * STD + MEAN
-    planned = replace(policy, landmarks=Landmarks(landmarks, 1e4, 1e4))
+    moves = np.array([[0, 1], [1, 2], [29, 3]], np.int32)
+    planned = replace(policy, landmarks=Landmarks(landmarks, 1e4, 1e4, moves))
     planned.save(tmp_path / "planned")
     loaded = farstep.load_policy(tmp_path / "planned")
     assert loaded.landmarks is not None
     assert loaded.landmarks.reach == 1e4
     np.testing.assert_array_equal(loaded.landmarks.observations, landmarks)
+    np.testing.assert_array_equal(loaded.landmarks.moves, moves)
+    assert loaded.graph.logged.sum() == 3
     plan = loaded.plan(GOALS[0])
     action = plan.act(STATES[0])
     np.testing.assert_array_equal(action, loaded.act(STATES[0], plan.subgoal))

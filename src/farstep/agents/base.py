@@ -133,11 +133,15 @@ class Agent(abc.ABC):
         raise TypeError(f"{type(self).__name__} learns a policy only, it has no distance")
 
     def embed(self, params: Params, observations: Observations) -> Array:
-        """What `pairwise` needs of each state, (B, …), so that it is computed once a state.
+        """What `between` and `pairwise` need of each state, (B, …), computed once a state.
 
         The states themselves, unless the method's distance is one between embeddings.
         """
         return observations
+
+    def between(self, params: Params, starts: Array, goals: Array) -> Distance:
+        """Temporal distance from each start to its own goal, (B,), both given by `embed`."""
+        return self.distance(params, starts, goals)
 
     def pairwise(self, params: Params, starts: Array, goals: Array) -> Distance:
         """Temporal distance from every start to every goal, (B, C), both given by `embed`."""

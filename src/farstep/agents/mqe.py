@@ -182,16 +182,26 @@ class MQE(Agent):
         actions: Float[Array, "batch actions"] | None = None,
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
-        critic = params.critic
-        start = critic.psi(observations) if actions is None else critic.phi(observations, actions)
-        nats = jnp.mean(mrn(start, critic.psi(goals), self.groups), axis=0)
-        return Distance.from_nats(nats, self.discount)
+        starts = self.embed(params, observations)
+        if actions is not None:
+            starts = jnp.moveaxis(params.critic.phi(observations, actions), 0, 1)
+        return self.between(params, starts, self.embed(params, goals))
 
     def embed(
         self, params: Params, observations: Observations
     ) -> Float[Array, "batch members latent"]:
         """ψ(s) of every member."""
         return jnp.moveaxis(params.critic.psi(observations), 0, 1)
+
+    def between(
+        self,
+        params: Params,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "batch members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
+        nats = jnp.mean(mrn(starts, goals, self.groups), axis=1)
+        return Distance.from_nats(nats, self.discount)
 
     def pairwise(
         self,

@@ -225,6 +225,17 @@ class QRL(Agent):
         """The latents of every member."""
         return jnp.moveaxis(params.critic.embedding(observations), 0, 1)
 
+    def between(
+        self,
+        params: QRLNetworks,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "batch members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d of each pair."""
+        columns = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
+        steps = self.steps_between(params.critic, *columns)
+        return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
+
     def pairwise(
         self,
         params: QRLNetworks,

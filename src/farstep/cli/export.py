@@ -24,12 +24,12 @@ class Export:
     """Directory to write; RUN/policy by default."""
     landmarks: int = 0
     """States of the run's data to put into it, so that it can plan without them; 0 for none."""
-    landmark_choice: Choice = "random"
-    """How they are chosen: `random`, or `farthest` from one another."""
+    landmark_choice: Choice = "farthest"
+    """How they are chosen: `farthest` from one another, or at `random`."""
     reach: float | None = None
     """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
     stride: float | None = None
-    """Longest step of a plan that costs no more than its length; calibrated by default."""
+    """Longest step of a plan that no logged episode takes; calibrated by default."""
     dataset: str | None = None
     """Where landmarks come from; the run's own data by default."""
     overwrite: bool = False

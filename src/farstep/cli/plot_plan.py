@@ -34,11 +34,11 @@ class PlotPlan:
     landmarks: int | None = None
     """States of the data to plan over; 2000 by default."""
     landmark_choice: Choice | None = None
-    """How they are chosen: `random` (the default), or `farthest` from one another."""
+    """How they are chosen: `farthest` from one another (the default), or at `random`."""
     reach: float | None = None
     """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
     stride: float | None = None
-    """Longest step of a plan that costs no more than its length; calibrated by default."""
+    """Longest step of a plan that no logged episode takes; calibrated by default."""
     replan_every: int = 5
     """Steps between choices of a subgoal."""
     seed: int = 0

@@ -1,17 +1,19 @@
-"""The graph of landmarks: edges that the learned distance can be trusted on, and shortest paths.
+"""The graph of landmarks: edges that can be trusted, and shortest paths over them.
 
 The path relaxation `P(d)(x, z) = min_y d(x, y) + d(y, z)` (MQE, Section 4.5), carried to its fixed
-point, is the shortest path over all states. Here it runs over landmarks, and long edges are
-distrusted: a quasimetric obeys the triangle inequality already, so with every edge at its length
-the direct one would always be shortest, and a learned one errs most where it is long. An edge up to
-the *stride* costs its length, a longer one more, and none is longer than the *reach*.
+point, is the shortest path over all states. Here it runs over landmarks, and not every pair of them
+is an edge: a quasimetric obeys the triangle inequality already, so with all pairs the direct one
+would always be shortest, and a learned distance errs where it is long and where a wall is thin.
+
+    landmarks ──d ≤ reach──▶ pairs ──some logged episode makes the move──▶ edges at their length
+                                   └─d ≤ stride, none does──▶ edges that cost DOUBT times as much
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +24,32 @@ from scipy.sparse.csgraph import dijkstra
 
 from farstep.core.errors import FarstepError
 from farstep.planning.landmarks import Landmarks
+from farstep.planning.location import HEIGHT, Locator
 from farstep.planning.metric import LearnedMetric
 
 BLOCK = 256
 """Rows of the distance matrix that exist at a time."""
 
-DISTRUST = 2
-"""An edge of k strides costs k to this power times its length. With 2, two edges of half the length
-cost a quarter of it, so that a long edge is taken only where nothing else leads on."""
+DOUBT = 64.0
+"""Times its length that an edge costs which no logged episode takes: it is a last resort."""
 
-NOTHING = -1
-"""In place of a landmark's index: no landmark follows."""
+BLAME = 8.0
+"""Times as much that an edge costs an episode each time that it failed to make it."""
 
-Steps = TypeVar("Steps", np.ndarray, Array)
+NEARBY = 16
+"""Landmarks that a state may be at that was at one of them a moment ago."""
 
+STRAY = 2.0
+"""Strides from the landmarks nearby at which a state was carried off."""
 
-def effort(steps: Steps, stride: float | Array) -> Steps:
-    """What edges of these lengths cost, in steps: `d · max(1, d / stride)²`."""
-    return steps * (steps / stride).clip(1) ** DISTRUST
+TOGETHER = 8
+"""Landmarks about either end of an edge that share the blame for it."""
+
+GOAL = -1
+"""In place of a landmark's index: the goal itself."""
+
+Blame = tuple[int, int]
+"""A landmark that an episode was at, and the one (or `GOAL`) that it could not get to."""
 
 
 def check_lengths(**steps: float | None) -> None:
@@ -55,39 +65,35 @@ class LandmarkGraph:
 
     Attributes:
         metric: the distance.
-        observations: the landmarks as they stand in the data.
-        embeddings: the same for `metric.steps`.
-        reach: longest edge, in environment steps.
-        stride: longest edge that costs no more than its length; ∞ if all do.
-        edges: steps from each landmark (row) to those within reach (columns), itself left out.
+        landmarks: what it was built from, without isolated ones.
+        embeddings: theirs, for `metric.steps`.
+        edges: steps from each landmark (row) to those that an edge leads to (columns).
+        logged: which edges, in their order, some logged episode takes; all of them where that
+            is not known.
+        nearby: of each landmark, the nearest, itself first.
         isolated: landmarks that were dropped because no edge leads to or from them.
     """
 
     metric: LearnedMetric
-    observations: Num[np.ndarray, "landmarks *obs"]
+    landmarks: Landmarks
     embeddings: Array
-    reach: float
-    stride: float
     edges: csr_array
+    logged: Bool[np.ndarray, " edges"]
+    nearby: Int[np.ndarray, "landmarks k"]
     isolated: int
 
     @classmethod
-    def build(
-        cls,
-        metric: LearnedMetric,
-        observations: Num[np.ndarray, "landmarks *obs"],
-        reach: float,
-        stride: float = np.inf,
-    ) -> LandmarkGraph:
+    def build(cls, metric: LearnedMetric, landmarks: Landmarks) -> LandmarkGraph:
         """The graph over these landmarks.
 
         Never holds more than a block of rows of the distance matrix besides the edges.
 
         Raises:
-            FarstepError: reach or stride is not positive, or the reach so short that no edge is
-                left.
+            FarstepError: reach or stride is not positive, or both so short that no edge is left.
         """
+        reach, stride = landmarks.reach, landmarks.stride
         check_lengths(reach=reach, stride=stride)
+        observations = landmarks.observations
         embeddings = metric.embed(observations)
         rows, shortest = [], np.inf
         for first in range(0, len(observations), BLOCK):
@@ -96,23 +102,30 @@ class LandmarkGraph:
             steps[own, first + own] = np.inf
             shortest = min(shortest, float(steps.min(initial=np.inf)))
             rows.append(_sparse(steps, steps <= reach))
-        edges = csr_array(vstack(rows, format="csr"))
-        linked = (np.diff(edges.indptr) > 0) | (
-            np.bincount(edges.indices, minlength=len(observations)) > 0
-        )
+        pairs = csr_array(vstack(rows, format="csr"))
+        logged = np.ones(pairs.nnz, bool)
+        used = logged
+        if landmarks.moves is not None:
+            logged = np.isin(_keys(pairs), landmarks.moves @ [len(observations), 1])
+            used = logged | (pairs.data <= stride)
+        tails, heads = pairs.tocoo().coords
+        linked = np.zeros(len(observations), bool)
+        linked[tails[used]] = linked[heads[used]] = True
         if not linked.any():
             raise FarstepError(
                 f"no two of the {len(observations)} landmarks are within a reach of {reach:g} "
                 f"steps: the nearest are {shortest:g} apart; give a longer reach or more landmarks"
             )
+        # Only pairs of landmarks that are kept are ever used, so edges keep their order.
+        edges = csr_array((pairs.data[used], (tails[used], heads[used])), shape=pairs.shape)
         kept = np.flatnonzero(linked)
         return cls(
             metric,
-            observations[kept],
+            landmarks.only(kept),
             embeddings[jnp.asarray(kept)],
-            float(reach),
-            float(stride),
             csr_array(edges[kept][:, kept]),
+            logged[used],
+            _nearby(csr_array(pairs[kept][:, kept])),
             isolated=len(observations) - len(kept),
         )
 
@@ -120,57 +133,104 @@ class LandmarkGraph:
         return len(self.observations)
 
     @property
-    def landmarks(self) -> Landmarks:
-        """What `build` makes this graph of again."""
-        return Landmarks(self.observations, self.reach, self.stride)
+    def observations(self) -> Num[np.ndarray, "landmarks *obs"]:
+        """The landmarks as they stand in the data."""
+        return self.landmarks.observations
+
+    @property
+    def reach(self) -> float:
+        """Longest edge, in environment steps."""
+        return self.landmarks.reach
+
+    @property
+    def stride(self) -> float:
+        """Longest edge that no logged episode takes."""
+        return self.landmarks.stride
 
     @cached_property
-    def _reversed(self) -> csr_array:
-        """What edges cost, from their heads to their tails."""
-        costs = self.edges.copy()
-        costs.data = effort(costs.data, self.stride)
-        return csr_array(costs.T.tocsr())
+    def locator(self) -> Locator:
+        """Finds the landmark that a state is at."""
+        stray = min(STRAY * self.stride, self.reach)
+        return Locator(self.metric, self.embeddings, self.nearby, stray)
 
-    def to_goals(self, embeddings: Array) -> Attached:
-        """What the last edges of paths cost, from landmarks to goals given by their embeddings."""
-        steps = self.metric.steps(self.embeddings, embeddings).T
+    @cached_property
+    def costs(self) -> Float[np.ndarray, " edges"]:
+        """What each edge costs, in their order."""
+        return np.where(self.logged, self.edges.data, DOUBT * self.edges.data)
+
+    @cached_property
+    def _logged_keys(self) -> Int[np.ndarray, " logged"]:
+        return _keys(self.edges)[self.logged]
+
+    def has_logged(
+        self, tails: Int[np.ndarray, "*n"], heads: Int[np.ndarray, "*n"]
+    ) -> Bool[np.ndarray, "*n"]:
+        """Whether some logged episode leads from each landmark to the other, or they are one."""
+        keys = self._logged_keys
+        wanted = tails.astype(np.int64) * len(self) + heads
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        found = keys[place] == wanted if len(keys) else np.zeros(wanted.shape, bool)
+        return found | (tails == heads)
+
+    def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
+        """What the last edges of paths cost, from landmarks to these goals."""
+        steps = self.metric.steps(self.embeddings, self.metric.embed(goals)).T
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
-        kept = steps <= np.maximum(nearest, self.reach)[:, None]
-        return Attached(np.where(kept, effort(steps, self.stride), np.inf), cut_off)
+        costs = steps
+        within = steps <= self.reach
+        if self.landmarks.moves is not None:
+            at = self.locator.search(goals, HEIGHT).landmark
+            logged = self.has_logged(
+                np.arange(len(self))[None], np.broadcast_to(at[:, None], steps.shape)
+            )
+            costs = np.where(logged, steps, DOUBT * steps)
+            within &= logged | (steps <= self.stride)
+        # Whatever else is: the nearest leads there.
+        within |= steps <= nearest[:, None]
+        return Attached(np.where(within, costs, np.inf), cut_off)
 
-    def costs_to(self, embeddings: Array) -> CostToGo:
+    def costs_to(self, attached: Attached, blamed: Sequence[Blame] = ()) -> CostToGo:
         """What the cheapest path from every landmark to each goal costs, by Dijkstra.
 
-        Goals are given by their embeddings. One that no landmark is within reach of is joined to
-        the nearest.
+        Args:
+            attached: the goals, by `to_goals`.
+            blamed: edges that were tried in vain. They and those beside them, between the
+                `TOGETHER` nearest landmarks of either end, cost `BLAME` times as much for each.
         """
-        attached = self.to_goals(embeddings)
+        costs, last = self.costs, attached.costs
+        tails, heads = self.edges.tocoo().coords
+        for tail, head in blamed:
+            about = np.zeros((2, len(self)), bool)
+            about[0, self.nearby[tail, :TOGETHER]] = True
+            if head == GOAL:
+                last = np.where(about[0], BLAME * last, last)
+            else:
+                about[1, self.nearby[head, :TOGETHER]] = True
+                costs = np.where(about[0][tails] & about[1][heads], BLAME * costs, costs)
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
-        last = _sparse(attached.costs, np.isfinite(attached.costs))
-        count = len(embeddings)
-        graph = vstack([self._reversed, last], format="csr")
-        graph.resize((len(self) + count, len(self) + count))
-        roots = np.arange(len(self), len(self) + count)
-        costs, before = dijkstra(graph, indices=roots, return_predecessors=True)
+        count, goal_count = len(self), len(last)
+        backwards = csr_array((costs, (heads, tails)), shape=(count, count))
+        graph = vstack([backwards, _sparse(last, np.isfinite(last))], format="csr")
+        graph.resize((count + goal_count, count + goal_count))
+        roots = np.arange(count, count + goal_count)
+        steps, before = dijkstra(graph, indices=roots, return_predecessors=True)
         # Searched from the goal, what comes before a landmark is what follows it on the way.
-        following = np.where((before < 0) | (before >= len(self)), NOTHING, before)
+        following = np.where((before < 0) | (before >= count), GOAL, before)
         return CostToGo(
-            costs[:, : len(self)].astype(np.float32),
-            attached.cut_off,
-            following[:, : len(self)].astype(np.int32),
+            steps[:, :count].astype(np.float32),
+            following[:, :count].astype(np.int32),
         )
 
-    def relaxed_costs_to(self, embeddings: Array) -> CostToGo:
+    def relaxed_costs_to(self, attached: Attached) -> CostToGo:
         """What `costs_to` computes, by relaxing the edges on the device for all goals at once.
 
         The better choice for hundreds of goals; a few are faster by Dijkstra.
         """
-        attached = self.to_goals(embeddings)
         neighbours, edges = self._padded
         costs = _relax(neighbours, edges, jnp.asarray(attached.costs.T))
-        return CostToGo(np.asarray(costs).T, attached.cut_off)
+        return CostToGo(np.asarray(costs).T)
 
     @cached_property
     def _padded(self) -> tuple[Array, Array]:
@@ -181,7 +241,7 @@ class LandmarkGraph:
         neighbours = np.zeros((degree.max(), len(self)), np.int32)
         costs = np.full(neighbours.shape, np.inf, np.float32)
         neighbours[place, row] = self.edges.indices
-        costs[place, row] = effort(self.edges.data, self.stride)
+        costs[place, row] = self.costs
         return jnp.asarray(neighbours), jnp.asarray(costs)
 
 
@@ -200,17 +260,15 @@ class Attached:
 
 @dataclass(frozen=True, eq=False)
 class CostToGo:
-    """What cheapest paths over the graph cost: their steps, those of long edges counting more.
+    """What cheapest paths over the graph cost: their steps, those of doubted edges counting more.
 
     Attributes:
         steps: from each landmark to each goal, ∞ where no path leads there.
-        cut_off: goals that no landmark is within reach of.
-        following: the next landmark on the way to each goal, `NOTHING` where it is the goal itself
+        following: the next landmark on the way to each goal, `GOAL` where it is the goal itself
             or there is no way; only Dijkstra's algorithm tells.
     """
 
     steps: Float[np.ndarray, "goals landmarks"]
-    cut_off: Bool[np.ndarray, " goals"]
     following: Int[np.ndarray, "goals landmarks"] | None = None
 
 
@@ -224,6 +282,34 @@ def _sparse(
         (steps[row, column].astype(np.float32), column.astype(np.int32), starts.astype(np.int32)),
         shape=steps.shape,
     )
+
+
+def _keys(pairs: csr_array) -> Int[np.ndarray, " pairs"]:
+    """A number for each entry of a square array, in their order, which increases."""
+    tails, heads = pairs.tocoo().coords
+    return tails.astype(np.int64) * (len(pairs.indptr) - 1) + heads
+
+
+def _nearby(pairs: csr_array) -> Int[np.ndarray, "landmarks k"]:
+    """The nearest landmarks of each, itself first, by the longer of the ways there and back.
+
+    Where fewer than `NEARBY` are within reach both ways, it stands again in their place.
+    """
+    count = len(pairs.indptr) - 1
+    tails, heads = pairs.tocoo().coords
+    keys, mirrored = _keys(pairs), heads.astype(np.int64) * count + tails
+    # Where the entry of the way back is.
+    back = np.searchsorted(keys, mirrored).clip(max=len(keys) - 1)
+    both = keys[back] == mirrored
+    apart = np.maximum(pairs.data, pairs.data[back])[both]
+    tails, heads = tails[both], heads[both]
+    nearest = np.lexsort((apart, tails))
+    tails, heads = tails[nearest], heads[nearest]
+    rank = np.arange(len(tails)) - np.searchsorted(tails, np.arange(count))[tails]
+    near = np.repeat(np.arange(count, dtype=np.int32)[:, None], NEARBY, axis=1)
+    fits = rank < NEARBY - 1
+    near[tails[fits], rank[fits] + 1] = heads[fits]
+    return near
 
 
 @jax.jit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax.numpy as jnp
@@ -34,16 +34,29 @@ class Landmarks:
     Attributes:
         observations: the landmarks as they stand in the data.
         reach: longest edge between them, in environment steps.
-        stride: longest edge that costs no more than its length.
+        stride: longest edge that no logged episode takes; without `moves` it says nothing.
+        moves: pairs of them that logged episodes lead between; None where that is not known, and
+            every pair within reach is then an edge.
     """
 
     observations: Num[np.ndarray, "landmarks *obs"]
     reach: float
-    stride: float
+    stride: float = np.inf
+    moves: Int[np.ndarray, "moves 2"] | None = None
+
+    def only(self, kept: Int[np.ndarray, " kept"]) -> Landmarks:
+        """Those with these numbers, in increasing order, and the moves between them."""
+        moves = self.moves
+        if moves is not None:
+            number = np.full(len(self.observations), -1, np.int32)
+            number[kept] = np.arange(len(kept), dtype=np.int32)
+            moves = number[moves]
+            moves = moves[(moves >= 0).all(axis=1)]
+        return replace(self, observations=self.observations[kept], moves=moves)
 
 
 def choose_landmarks(
-    metric: LearnedMetric, table: Table, count: int, choice: Choice = "random", seed: int = 0
+    metric: LearnedMetric, table: Table, count: int, choice: Choice = "farthest", seed: int = 0
 ) -> Num[np.ndarray, "landmarks *obs"]:
     """`count` observations of the table, or all of them where there are fewer.
 

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Num
 
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.policy import FlatPolicy, PlannedPolicy, Steering
-from farstep.planning.subgoals import Status
+from farstep.planning.policy import FlatPolicy, PlannedPolicy, Status, Steering
 
 
 class Plan:

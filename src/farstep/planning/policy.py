@@ -1,32 +1,34 @@
 """A flat policy steered along the graph: every few steps it is given a nearer goal.
 
-    s ──d──▶ landmarks within reach ──cost to go──▶ goal
+    observation ──nearest landmark──▶ here ──what follows on its shortest path──▶ subgoal
 
-Of the landmarks within reach whose `c(s, l) + v(l)` is near the best, the farthest is the next one
-(c is the cost of an edge, see `graph`). The subgoal lies up to a stride beyond it on its way to the
-goal, still within reach, so that the agent does not slow down before it; not so in an episode that
-was ever stuck. Once the goal is within reach and nothing leads there at less cost, it is the goal
-itself. Where two ways are about as long, a small error of `d` would turn the agent round at every
-choice, so a subgoal is never farther from the goal than the one before it, unless the episode is
-stuck.
+The metric says where the episode is, the graph what comes next: the landmark that follows on the
+shortest path to the goal, or the goal itself. An edge at its length is never longer than edges that
+take its place, so what follows is as far as one step of a plan leads. While the edge to the last
+subgoal is there and nothing nearer to the goal is offered, the subgoal stays: a small error about
+where it is would otherwise turn an episode round between two ways of about the same length.
 
-All landmarks are searched when an episode starts, strays or is stuck. In between, what may come
-next is known from the graph: the subgoal itself and the best of its neighbours.
+An episode that no longer comes nearer blames the edge: that and those beside it cost it more from
+then on, and its paths are searched anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
 from typing import Protocol
 
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
-from farstep.planning.graph import NOTHING, LandmarkGraph, effort
+from farstep.core.types import Params
+from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
+from farstep.planning.location import Location
 from farstep.planning.metric import in_blocks
-from farstep.planning.subgoals import GOAL, Status, choose_candidate, choose_landmark
 
 ROWS = 25
 """Episodes in one call of the planner, always: rows computed in calls of other heights differ in
@@ -35,14 +37,16 @@ their last bits, and an episode must not depend on how many others replan at the
 PROGRESS = 1.0
 """Steps by which the way to go must have become shorter than ever to count as progress."""
 
-MOST_DOUBLINGS = 5
-"""Of the slack of a stuck episode."""
 
-STRETCH = 0.25
-"""Growth of a stuck episode's own reach at each doubling; edges of the graph stay as they are."""
+class Status(IntEnum):
+    """How an episode stands to the graph."""
 
-CANDIDATES = 32
-"""Landmarks looked at while an episode follows its path."""
+    DIRECT = 0
+    """The goal is next."""
+    ON_PATH = 1
+    """A path over landmarks leads to the goal."""
+    CUT_OFF = 2
+    """No path from here: aiming at the nearest landmark that has one."""
 
 
 class FlatPolicy(Protocol):
@@ -65,32 +69,32 @@ class Steering:
 
     Attributes:
         replan_every: steps between choices.
-        slack: how much longer than the best a path may be for its landmark to be chosen, as a
-            share of the best.
-        patience: choices without progress after which an episode counts as stuck: its slack
-            doubles and its own reach grows, and again after as many more, until it makes progress.
+        patience: choices without progress after which an episode blames the edge it is on; one
+            more for each edge that it blamed before.
     """
 
     replan_every: int = 5
-    slack: float = 0.02
     patience: int = 4
 
     def __post_init__(self) -> None:
         for name, value in (("replan_every", self.replan_every), ("patience", self.patience)):
             if value < 1:
                 raise FarstepError(f"{name} must be at least 1, not {value}")
-        if self.slack < 0:
-            raise FarstepError(f"slack must not be negative, and is {self.slack}")
-
-
-Chooser = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""(slots, observations, costs) -> landmarks, status, steps to go."""
 
 
 class PlannedPolicy:
     """`policy` steered along `graph`: a `BatchPolicy` with a plan for every slot.
 
     An episode's plan depends on its own observations alone, not on its slot or on other episodes.
+
+    Attributes:
+        graph: what is searched.
+        steering: how subgoals are chosen.
+        subgoals: what each slot aims at, as an observation.
+        landmarks: the same as a landmark's number, or `GOAL`.
+        status: how each slot stands to the graph, a `Status`.
+        steps_to_go: what the rest of each slot's way costs, in steps.
+        goal_cut_off: whether no landmark is within reach of a slot's goal.
     """
 
     def __init__(self, policy: FlatPolicy, graph: LandmarkGraph, steering: Steering | None = None):
@@ -103,15 +107,18 @@ class PlannedPolicy:
         self.status = np.zeros(0, int)
         self.steps_to_go = np.zeros(0, np.float32)
         self.goal_cut_off = np.zeros(0, bool)
-        self._costs = np.zeros((0, len(graph)), np.float32)
+        self._embeddings = np.asarray(graph.embeddings)
+        self._goals = self.subgoals.copy()
+        self._goal_embeddings = np.zeros((0, *self._embeddings.shape[1:]), self._embeddings.dtype)
+        self._aims = self._goal_embeddings.copy()
+        self._attached = np.zeros((0, len(graph)), np.float32)
+        self._costs = self._attached.copy()
         self._following = np.zeros((0, len(graph)), np.int32)
-        self._goals = np.zeros((0, *graph.embeddings.shape[1:]), graph.embeddings.dtype)
+        self._here = np.zeros(0, int)
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
-        self._committed = np.zeros(0, np.float32)
-        self._cautious = np.zeros(0, bool)
-        self._candidates = np.zeros((0, CANDIDATES), np.int32)
+        self._blamed: list[list[Blame]] = []
 
     def begin(
         self,
@@ -123,19 +130,19 @@ class PlannedPolicy:
         self._grow(int(np.max(slots, initial=-1)) + 1)
         # Tasks fill several slots with the same goal, and the first call fills spare ones.
         unique, which = np.unique(goals, axis=0, return_inverse=True)
-        embeddings = self.graph.metric.embed(unique)
-        costs = self.graph.costs_to(embeddings)
+        attached = self.graph.to_goals(unique)
+        costs = self.graph.costs_to(attached)
         which = which.reshape(-1)
-        self._goals[slots] = np.asarray(embeddings)[which]
         assert costs.following is not None
+        self._goals[slots] = goals
+        self._attached[slots] = attached.costs[which]
+        self._goal_embeddings[slots] = np.asarray(self.graph.metric.embed(unique))[which]
         self._costs[slots] = costs.steps[which]
         self._following[slots] = costs.following[which]
-        self.goal_cut_off[slots] = costs.cut_off[which]
+        self.goal_cut_off[slots] = attached.cut_off[which]
         self._age[slots] = 0
-        self._best[slots] = np.inf
-        self._stalled[slots] = 0
-        self._committed[slots] = np.inf
-        self._cautious[slots] = False
+        for slot in slots:
+            self._blamed[slot] = []
 
     def act(
         self,
@@ -149,7 +156,7 @@ class PlannedPolicy:
         """The flat policy's actions towards the subgoals; rows are slots."""
         due = np.flatnonzero(self._age[: len(observations)] % self.steering.replan_every == 0)
         if due.size:
-            self._replan(due, observations[due], goals[due])
+            self._replan(due, observations[due])
         self._age += 1
         return self._policy.act(
             observations,
@@ -167,176 +174,117 @@ class PlannedPolicy:
         """The landmarks aimed at one after another if each is reached, from the current one on."""
         path: list[int] = []
         landmark = int(self.landmarks[slot])
-        costs = self._costs[slot][None]
-        while landmark != GOAL and landmark not in path:
+        while landmark != GOAL:
             path.append(landmark)
-            here = self.graph.observations[landmark]
-            landmark = int(self._search(np.array([slot]), here[None], costs)[0][0])
+            landmark = int(self._following[slot, landmark])
         return np.array(path, int)
 
     def _grow(self, slots: int) -> None:
         missing = slots - len(self._age)
         if missing <= 0:
             return
-        for name in (
-            "subgoals",
-            "landmarks",
-            "status",
-            "steps_to_go",
-            "goal_cut_off",
-            "_costs",
-            "_following",
-            "_goals",
-            "_age",
-            "_best",
-            "_stalled",
-            "_committed",
-            "_cautious",
-            "_candidates",
-        ):
-            array = getattr(self, name)
-            new = np.zeros((missing, *array.shape[1:]), array.dtype)
-            setattr(self, name, np.concatenate([array, new]))
+        for name, array in vars(self).items():
+            if isinstance(array, np.ndarray) and name != "_embeddings":
+                new = np.zeros((missing, *array.shape[1:]), array.dtype)
+                setattr(self, name, np.concatenate([array, new]))
+        self._blamed += [[] for _ in range(missing)]
 
     def _replan(
-        self,
-        slots: Int[np.ndarray, " n"],
-        observations: Num[np.ndarray, "n *obs"],
-        goals: Num[np.ndarray, "n *obs"],
+        self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"]
     ) -> None:
-        doublings = self._doublings(slots)
-        self._committed[slots[doublings > 0]] = np.inf
-        costs = self._costs[slots]
-        ahead = np.where(costs <= self._committed[slots][:, None], costs, np.inf)
-        landmarks = np.full(len(slots), GOAL)
-        status = np.full(len(slots), Status.CUT_OFF)
-        steps = np.zeros(len(slots), np.float32)
+        new = self._age[slots] == 0
+        location, to_aim, apart_from_aim = self._locate(slots, observations, new)
+        here, last, costs = location.landmark, self.landmarks[slots], self._costs[slots]
+        rows = np.arange(len(slots))
+        # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
+        new |= location.apart > self.graph.locator.stray
+        self._best[slots[new]], self._stalled[slots[new]] = np.inf, 0
 
-        def plan(rows: Bool[np.ndarray, " n"], choose_from: Chooser, costs: np.ndarray) -> None:
-            if rows.any():
-                landmarks[rows], status[rows], steps[rows] = choose_from(
-                    slots[rows], observations[rows], costs[rows]
-                )
-
-        # Stuck episodes search each time that their slack doubles. Those at their goal never do:
-        # there is nothing to find, and finished ones stay there until their slots are needed.
-        stuck = (doublings > 0) & (self._stalled[slots] % self.steering.patience == 0)
-        stuck &= self.status[slots] != Status.DIRECT
-        plan((self._age[slots] > 0) & ~stuck, self._follow, ahead)
-        plan(status == Status.CUT_OFF, self._search, ahead)
-        # Off its path, an episode is free to take any other.
-        plan((status == Status.CUT_OFF) & np.isfinite(self._committed[slots]), self._search, costs)
-        at_goal = landmarks == GOAL
-        # What lies ahead may be what a stuck episode was stuck at, and it would come back to it.
-        self._cautious[slots] |= doublings > 0
-        ahead_of_it = np.where(
-            self._cautious[slots], landmarks, self._ahead(slots, landmarks, steps)
-        )
-        chosen = self.graph.observations[ahead_of_it]
-        chosen[ahead_of_it == GOAL] = goals[ahead_of_it == GOAL]
-        for slot, landmark in zip(slots, landmarks, strict=True):
-            if landmark not in (GOAL, self.landmarks[slot]) or self._age[slot] == 0:
-                self._candidates[slot] = self._next_from(max(landmark, 0), self._costs[slot])
-        aimed = costs[np.arange(len(slots)), landmarks]
-        self._committed[slots] = np.where(at_goal, self._committed[slots], aimed)
-        self.subgoals[slots] = chosen
-        self.landmarks[slots], self.status[slots] = landmarks, status
-        self.steps_to_go[slots] = steps
+        steps = location.steps + costs[rows, here]
+        onwards = np.where(last == GOAL, 0, costs[rows, last])
+        steps = np.where(new, steps, np.minimum(steps, to_aim + onwards))
         progress = steps < self._best[slots] - PROGRESS
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
+        # At its goal an episode rests: finished ones stay there until their slots are needed.
+        resting = (last == GOAL) & (to_aim <= self.graph.locator.stray)
+        patience = self.steering.patience + np.array([len(self._blamed[slot]) for slot in slots])
+        stuck = ~new & ~resting & (self._stalled[slots] >= patience)
+        for row in np.flatnonzero(stuck):
+            self._blame(slots[row], (int(here[row]), int(last[row])))
 
-    def _ahead(
-        self,
-        slots: Int[np.ndarray, " n"],
-        landmarks: Int[np.ndarray, " n"],
-        steps: Float[np.ndarray, " n"],
-    ) -> Int[np.ndarray, " n"]:
-        """What lies up to a stride beyond these landmarks on the way to each slot's goal.
+        costs = self._costs[slots]
+        # What it aims at would lie behind it before the next choice: on to what follows, if that
+        # is not too far yet.
+        following = self._following[slots, last]
+        beyond = costs[rows, last] - np.where(following == GOAL, 0, costs[rows, following])
+        arrived = ~new & ~stuck & (last != GOAL) & (apart_from_aim <= self.graph.stride)
+        arrived &= to_aim + beyond <= self.graph.reach
+        here = np.where(arrived, last, here)
+        landmarks = self._following[slots, here]
+        status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
+        offered = np.where(landmarks == GOAL, 0, costs[rows, landmarks])
+        stays = ~new & ~stuck & (last != GOAL) & (to_aim <= self.graph.reach)
+        stays &= costs[rows, last] <= offered
+        landmarks = np.where(stays, last, landmarks)
+        status[stays] = Status.ON_PATH
+        lost = ~np.isfinite(costs[rows, here]) | (location.steps > self.graph.reach)
+        for row in np.flatnonzero(lost):
+            landmarks[row], steps[row] = self._nearest_with_path(costs[row], observations[row])
+            status[row] = Status.CUT_OFF
+        self._here[slots], self.landmarks[slots] = here, landmarks
+        self.status[slots], self.steps_to_go[slots] = status, steps
+        at_goal = landmarks == GOAL
+        for kept, of_landmarks, of_goals in (
+            (self.subgoals, self.graph.observations, self._goals),
+            (self._aims, self._embeddings, self._goal_embeddings),
+        ):
+            chosen = of_landmarks[landmarks]
+            chosen[at_goal] = of_goals[slots[at_goal]]
+            kept[slots] = chosen
 
-        `steps` are those to the goal from where the agent is.
+    def _locate(
+        self, slots: np.ndarray, observations: np.ndarray, new: Bool[np.ndarray, " n"]
+    ) -> tuple[Location, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Where each episode is, its steps to what it aims at, and the longer of there and back.
+
+        The steps of new episodes say nothing.
         """
-        costs, graph = self._costs[slots], self.graph
-        rows = np.arange(len(slots))
-        least = np.maximum(costs[rows, landmarks] - graph.stride, steps - graph.reach)
-        further = landmarks != GOAL
-        while further.any():
-            following = self._following[slots, landmarks]
-            further &= (following != NOTHING) & (costs[rows, following] >= least)
-            landmarks = np.where(further, following, landmarks)
-        return landmarks
+        locator, metric = self.graph.locator, self.graph.metric
+        location = locator.track(observations, self._here[slots], ROWS, everywhere=new)
+        states = metric.normalization.apply(observations)
+        blocks = zip(in_blocks(states, ROWS), in_blocks(self._aims[slots], ROWS), strict=True)
+        found = [_to_aims(metric.agent, metric.params, *block) for block in blocks]
+        there, back = (np.concatenate(part)[: len(slots)] for part in zip(*found, strict=True))
+        return location, there, np.maximum(there, back)
 
-    def _doublings(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """How often the slack of stuck episodes has doubled."""
-        return np.minimum(self._stalled[slots] // self.steering.patience, MOST_DOUBLINGS)
+    def _nearest_with_path(
+        self, costs: Float[np.ndarray, " landmarks"], observation: Num[np.ndarray, "*obs"]
+    ) -> tuple[int, float]:
+        """The nearest landmark that a path to the goal starts at, and what the way costs by it."""
+        if not np.isfinite(costs).any():
+            return GOAL, np.inf
+        metric = self.graph.metric
+        here = metric.embed(observation[None])
+        steps = metric.steps(here, self.graph.embeddings)[0]
+        nearest = int(np.argmin(np.where(np.isfinite(costs), steps, np.inf)))
+        return nearest, float(steps[nearest] + costs[nearest])
 
-    def _next_from(
-        self, landmark: int, costs: Float[np.ndarray, " landmarks"]
-    ) -> Int[np.ndarray, " candidates"]:
-        """The landmark, and which of its neighbours are worth a look on the way there.
+    def _blame(self, slot: int, edge: Blame) -> None:
+        """Trust an edge less that an episode could not make, and search its paths anew."""
+        self._blamed[slot].append(edge)
+        attached = Attached(self._attached[[slot]], self.goal_cut_off[[slot]])
+        costs = self.graph.costs_to(attached, self._blamed[slot])
+        assert costs.following is not None
+        self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
+        self._best[slot], self._stalled[slot] = np.inf, 0
 
-        The near-best are taken from the far end, others by the length of their path.
-        """
-        edges = slice(*self.graph.edges.indptr[landmark : landmark + 2])
-        neighbours = self.graph.edges.indices[edges]
-        steps = np.asarray(self.graph.edges.data[edges])
-        through = effort(steps, self.graph.stride) + costs[neighbours]
-        best = through.min(initial=np.inf)
-        near = through <= best * (1 + 2 * self.steering.slack)
-        order = np.lexsort((np.where(near, np.negative(steps), through), ~near))[: CANDIDATES - 1]
-        candidates = np.full(CANDIDATES, landmark, np.int32)
-        candidates[1 : 1 + len(order)] = neighbours[order]
-        return candidates
 
-    def _follow(
-        self,
-        slots: np.ndarray,
-        observations: np.ndarray,
-        costs: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best of each episode's candidates."""
-        candidates = self._candidates[slots]
-        costs = np.take_along_axis(costs, candidates, axis=1)
-        chosen, status, steps = self._in_blocks(
-            choose_candidate, slots, observations, costs, candidates
-        )
-        landmarks = candidates[np.arange(len(slots)), chosen]
-        return np.where(chosen == GOAL, GOAL, landmarks), status, steps
-
-    def _search(
-        self,
-        slots: np.ndarray,
-        observations: np.ndarray,
-        costs: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best of all landmarks."""
-        return self._in_blocks(choose_landmark, slots, observations, costs)
-
-    def _in_blocks(
-        self,
-        choose_subgoals: Callable[..., tuple[Array, Array, Array]],
-        slots: np.ndarray,
-        observations: np.ndarray,
-        *rows: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        metric, embeddings = self.graph.metric, self.graph.embeddings
-        doublings = self._doublings(slots)
-        slack = (self.steering.slack * 2.0**doublings).astype(np.float32)
-        reach = (self.graph.reach * (1 + STRETCH * doublings)).astype(np.float32)
-        columns = (
-            metric.normalization.apply(observations),
-            self._goals[slots],
-            reach,
-            slack,
-            *rows,
-        )
-        split = [in_blocks(column, ROWS) for column in columns]
-        blocks = [
-            choose_subgoals(metric.agent, metric.params, embeddings, self.graph.stride, *block)
-            for block in zip(*split, strict=True)
-        ]
-        landmarks, status, steps = (
-            np.concatenate([np.asarray(block[part]) for block in blocks])[: len(observations)]
-            for part in range(3)
-        )
-        return landmarks, status, steps
+@partial(jax.jit, static_argnums=0)
+def _to_aims(
+    agent: Agent, params: Params, observations: Array, aims: Array
+) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
+    """From each state to its own aim, given by its embedding, and back."""
+    states = agent.embed(params, observations)
+    there, back = (agent.between(params, *pair).steps for pair in ((states, aims), (aims, states)))
+    return there, back

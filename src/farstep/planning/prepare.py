@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farstep.core.errors import FarstepError
 from farstep.data.table import Dataset
-from farstep.planning.calibration import Calibration, calibrate
+from farstep.planning.calibration import WIDEST, Calibration, calibrate
 from farstep.planning.graph import LandmarkGraph, check_lengths
-from farstep.planning.landmarks import Choice, choose_landmarks
+from farstep.planning.landmarks import Choice, Landmarks, choose_landmarks
 from farstep.planning.metric import LearnedMetric
+from farstep.planning.moves import logged_moves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +21,13 @@ class GraphOptions:
         landmarks: states of the training table that become nodes.
         choice: how they are chosen.
         reach: longest edge in environment steps; calibrated if not given.
-        stride: longest edge that costs no more than its length; calibrated if not given.
+        stride: longest edge that no logged episode takes; calibrated if not given.
         replan_every: steps between choices of a subgoal, which the calibrated stride must span.
         seed: of the choice of landmarks and of the held-out pairs.
     """
 
     landmarks: int = 2000
-    choice: Choice = "random"
+    choice: Choice = "farthest"
     reach: float | None = None
     stride: float | None = None
     replan_every: int = 5
@@ -57,11 +58,20 @@ def prepare_graph(
     observations = choose_landmarks(
         metric, dataset.train, options.landmarks, options.choice, options.seed
     )
-    reach, stride = options.reach, options.stride
-    if reach is not None and stride is not None:
-        return LandmarkGraph.build(metric, observations, reach, stride), None
-    held_out = dataset.val or dataset.train
-    calibration = calibrate(metric, held_out, replan_every=options.replan_every, seed=options.seed)
-    reach = calibration.reach if reach is None else reach
-    stride = calibration.stride if stride is None else stride
-    return LandmarkGraph.build(metric, observations, reach, stride), calibration
+    reach, stride, calibration = options.reach, options.stride, None
+    if reach is None or stride is None:
+        calibration = calibrate(
+            metric,
+            dataset.val or dataset.train,
+            replan_every=options.replan_every,
+            seed=options.seed,
+        )
+        reach = calibration.reach if reach is None else reach
+        stride = calibration.stride if stride is None else stride
+    # Where states are is known once there is a graph of all pairs.
+    all_pairs = LandmarkGraph.build(metric, Landmarks(observations, reach, stride))
+    # The quickest cover a stride between two choices, and the reach is so many strides.
+    longest = round(WIDEST * options.replan_every)
+    moves = logged_moves(all_pairs.locator, dataset.train, longest, options.seed)
+    graph = LandmarkGraph.build(metric, replace(all_pairs.landmarks, moves=moves))
+    return replace(graph, isolated=graph.isolated + all_pairs.isolated), calibration

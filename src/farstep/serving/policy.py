@@ -165,9 +165,8 @@ class Policy:
             FarstepError: the method has no distance, or there are neither landmarks nor data.
         """
         metric = self.metric
-        chosen = self.landmarks
-        if chosen is not None:
-            return LandmarkGraph.build(metric, chosen.observations, chosen.reach, chosen.stride)
+        if self.landmarks is not None:
+            return LandmarkGraph.build(metric, self.landmarks)
         dataset = open_dataset(self.dataset if self.data is None else self.data)
         return prepare_graph(metric, dataset, GraphOptions())[0]
 
@@ -191,6 +190,7 @@ class Policy:
                 "landmarks": len(self.landmarks.observations),
                 "reach": self.landmarks.reach,
                 "stride": self.landmarks.stride,
+                "moves": None if self.landmarks.moves is None else len(self.landmarks.moves),
             },
         }
         tensors = {f"params.{name}": leaf for name, leaf in named_leaves(self.params).items()} | {
@@ -198,6 +198,8 @@ class Policy:
         }
         if self.landmarks is not None:
             tensors["landmarks"] = self.landmarks.observations
+            if self.landmarks.moves is not None:
+                tensors["moves"] = self.landmarks.moves
         with staged_directory(path, overwrite=overwrite, marks=(DESCRIPTION,)) as staging:
             (staging / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
             safetensors.numpy.save_file(
@@ -226,6 +228,7 @@ class Policy:
                 int(planning["landmarks"]),
                 float(planning["reach"]),
                 float(planning["stride"]),
+                None if planning["moves"] is None else int(planning["moves"]),
             )
         except FileNotFoundError as error:
             raise FarstepError(f"{path} holds no exported policy: no {DESCRIPTION}.") from error
@@ -242,13 +245,15 @@ class Policy:
         }
         landmarks = None
         if planned:
-            count, reach, stride = planned
+            count, reach, stride, moves = planned
             skeleton["landmarks"] = jax.ShapeDtypeStruct(
                 (count, *spaces.observation_shape), spaces.observation_dtype
             )
+            if moves is not None:
+                skeleton["moves"] = jax.ShapeDtypeStruct((moves, 2), np.int32)
         loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
         if planned:
-            landmarks = Landmarks(loaded["landmarks"], reach, stride)
+            landmarks = Landmarks(loaded["landmarks"], reach, stride, loaded.get("moves"))
         return cls(
             landmarks=landmarks,
             agent=agent,

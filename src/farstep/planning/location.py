@@ -1,0 +1,139 @@
+"""Which landmark a state is at: the nearest, counted both ways.
+
+One way alone is not enough: to a smooth network the state behind a thin wall is sometimes the
+nearest one *from* here, but rarely *to* here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from farstep.agents.base import Agent
+from farstep.core.types import Params
+from farstep.planning.metric import LearnedMetric, in_blocks
+
+HEIGHT = 1024
+"""Rows of a device call that places many states at once."""
+
+FEW = 128
+"""The same where few are expected."""
+
+
+@dataclass(frozen=True, eq=False)
+class Location:
+    """Where some states are.
+
+    Attributes:
+        landmark: the nearest to each.
+        apart: the longer of the ways there and back, in learned steps.
+        steps: the way there.
+    """
+
+    landmark: Int[np.ndarray, " n"]
+    apart: Float[np.ndarray, " n"]
+    steps: Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Locator:
+    """Finds the landmark that states are at.
+
+    Attributes:
+        metric: the distance.
+        embeddings: of the landmarks.
+        nearby: of each landmark, those that a state may be at that was at it a moment ago.
+        stray: distance from all of those at which a state is looked for among all landmarks.
+    """
+
+    metric: LearnedMetric
+    embeddings: Array
+    nearby: Int[np.ndarray, "landmarks k"]
+    stray: float
+
+    def search(self, observations: Num[np.ndarray, "n *obs"], height: int) -> Location:
+        """The nearest of all landmarks to each state, in device calls of `height` rows."""
+        return self._called(_nearest_of_all, height, observations)
+
+    def track(
+        self,
+        observations: Num[np.ndarray, "n *obs"],
+        previous: Int[np.ndarray, " n"],
+        height: int,
+        everywhere: Bool[np.ndarray, " n"] | None = None,
+    ) -> Location:
+        """The nearest to each state of those near the one it was at before.
+
+        All are searched for states that none of those is near, because they were carried off, and
+        for those that are to be looked for `everywhere`.
+        """
+        found = self._called(_nearest_of_some, height, observations, self.nearby[previous])
+        strays = found.apart > self.stray
+        if everywhere is not None:
+            strays |= everywhere
+        strays = np.flatnonzero(strays)
+        if strays.size:
+            again = self.search(observations[strays], min(height, FEW))
+            for name in ("landmark", "apart", "steps"):
+                getattr(found, name)[strays] = getattr(again, name)
+        return found
+
+    def _called(
+        self,
+        nearest: Callable[..., tuple[Array, Array, Array]],
+        height: int,
+        observations: np.ndarray,
+        *columns: np.ndarray,
+    ) -> Location:
+        columns = (self.metric.normalization.apply(observations), *columns)
+        blocks = [
+            nearest(self.metric.agent, self.metric.params, self.embeddings, *block)
+            for block in zip(*(in_blocks(column, height) for column in columns), strict=True)
+        ]
+        return Location(
+            *(
+                np.concatenate([np.asarray(block[part]) for block in blocks])[: len(observations)]
+                for part in range(3)
+            )
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _nearest_of_all(
+    agent: Agent, params: Params, embeddings: Array, observations: Array
+) -> tuple[Array, Array, Array]:
+    states = agent.embed(params, observations)
+    there = agent.pairwise(params, states, embeddings).steps
+    back = agent.pairwise(params, embeddings, states).steps.T
+    return _nearest(there, back)
+
+
+@partial(jax.jit, static_argnums=0)
+def _nearest_of_some(
+    agent: Agent,
+    params: Params,
+    embeddings: Array,
+    observations: Array,
+    candidates: Int[Array, "rows k"],
+) -> tuple[Array, Array, Array]:
+    states = jnp.repeat(agent.embed(params, observations), candidates.shape[1], axis=0)
+    chosen = embeddings[candidates.reshape(-1)]
+    there = agent.between(params, states, chosen).steps.reshape(candidates.shape)
+    back = agent.between(params, chosen, states).steps.reshape(candidates.shape)
+    place, apart, steps = _nearest(there, back)
+    return jnp.take_along_axis(candidates, place[:, None], axis=1)[:, 0], apart, steps
+
+
+def _nearest(
+    there: Float[Array, "rows k"], back: Float[Array, "rows k"]
+) -> tuple[Int[Array, " rows"], Float[Array, " rows"], Float[Array, " rows"]]:
+    apart = jnp.maximum(there, back)
+    place = jnp.argmin(apart, axis=1)
+    rows = jnp.arange(len(place))
+    return place, apart[rows, place], there[rows, place]

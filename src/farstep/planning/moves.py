@@ -1,0 +1,81 @@
+"""Which landmarks logged episodes lead between.
+
+A learned distance errs towards short, and where it is short through a wall no search over it helps:
+the shortest path is the one with the error in it. What the data show is that a move can be made at
+all. So the metric says how long a step of a plan is, and the episodes say whether there is one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int
+
+from farstep.core.rng import stream_generator
+from farstep.data.table import Table
+from farstep.planning.location import HEIGHT, Locator
+
+ROWS_EACH = 128
+"""Logged states looked at for each landmark."""
+
+MOST_BYTES = 2**28
+"""Of logged states looked at: fewer of them where they are images."""
+
+PIECE = 64
+"""States of an episode that are looked at one after another, the first searched for anew."""
+
+SPACINGS = 5
+"""States looked at within one move."""
+
+
+def logged_moves(
+    locator: Locator, table: Table, longest: int, seed: int = 0
+) -> Int[np.ndarray, "moves 2"]:
+    """Pairs of different landmarks that some episode leads from one to the other of.
+
+    Args:
+        locator: knows where a state is.
+        table: episodes; pieces of them are chosen at random where there are many.
+        longest: steps that a move may take.
+        seed: of that choice.
+    """
+    every = max(1, longest // SPACINGS)
+    rows, in_piece = _pieces(table, every, len(locator.nearby), seed)
+    at = np.zeros(rows.shape, np.int64)
+    for column in range(rows.shape[1]):
+        states = np.asarray(table.observations[rows[:, column]])
+        if column == 0:
+            at[:, 0] = locator.search(states, HEIGHT).landmark
+        else:
+            at[:, column] = locator.track(states, at[:, column - 1], HEIGHT).landmark
+    count = len(locator.nearby)
+    seen = [np.zeros(0, np.int64)]
+    for lag in range(1, min(longest // every, rows.shape[1] - 1) + 1):
+        tails, heads = at[:, :-lag], at[:, lag:]
+        made = in_piece[:, lag:] & (tails != heads)
+        seen.append(np.unique(tails[made] * count + heads[made]))
+    keys = np.unique(np.concatenate(seen))
+    return np.stack([keys // count, keys % count], axis=1).astype(np.int32)
+
+
+def _pieces(
+    table: Table, every: int, landmarks: int, seed: int
+) -> tuple[Int[np.ndarray, "pieces states"], np.ndarray]:
+    """Rows of the table, a piece of an episode a line, and which are not past the piece's end."""
+    span = PIECE * every
+    starts = [
+        np.arange(start, start + length, span)
+        for start, length in zip(table.episode_starts, table.episode_lengths, strict=True)
+    ]
+    ends = np.repeat(table.episode_starts + table.episode_lengths, [len(some) for some in starts])
+    begins = np.concatenate(starts)
+    rows = begins[:, None] + every * np.arange(PIECE)
+    in_piece = rows < ends[:, None]
+    size = int(np.prod(table.spaces.observation_shape)) * table.observations.dtype.itemsize
+    wanted = min(ROWS_EACH * landmarks, max(MOST_BYTES // size, PIECE))
+    order = stream_generator(seed, "moves").permutation(len(rows))
+    enough = np.searchsorted(np.cumsum(in_piece[order].sum(axis=1)), wanted) + 1
+    chosen = np.sort(order[:enough])
+    rows, in_piece = rows[chosen], in_piece[chosen]
+    used = in_piece.any(axis=0)
+    # Past its end a piece stays at its last state, from which nothing leads on.
+    return np.minimum(rows, ends[chosen, None] - 1)[:, used], in_piece[:, used]

@@ -1,0 +1,88 @@
+"""Which moves are found in logged episodes, and where states are found to be."""
+
+from __future__ import annotations
+
+import numpy as np
+from worlds import World
+
+from farstep.data.table import Table, TableWriter
+from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import Landmarks
+from farstep.planning.moves import PIECE, logged_moves
+
+LINE = World(["." * 60])
+WALLED = World(["." * 12, "#" * 11 + ".", "." * 12])
+
+
+def graph_of(world, *, steps=None, states=None, reach=12.0, stride=2.0):
+    states = world.states if states is None else states
+    return LandmarkGraph.build(world.metric(steps), Landmarks(states, reach, stride))
+
+
+def table_of(path, *episodes) -> Table:
+    with TableWriter(path, (2,), "float32", 2) as writer:
+        for states in episodes:
+            writer.append(np.array(states, np.float32), np.zeros((len(states), 2), np.float32))
+    return Table.open(path)
+
+
+def found(graph, table, longest, seed=0):
+    return {tuple(map(int, pair)) for pair in logged_moves(graph.locator, table, longest, seed)}
+
+
+def test_moves_are_the_pairs_within_the_time_that_one_may_take(tmp_path):
+    rightwards = [(x, 0) for x in range(10, 40)]
+    table = table_of(tmp_path / "t", rightwards)
+    expected = {(a, b) for a in range(10, 40) for b in range(a + 1, min(a + 4, 40))}
+    assert found(graph_of(LINE), table, longest=3) == expected
+
+
+def test_between_episodes_there_is_no_move(tmp_path):
+    table = table_of(tmp_path / "t", [(x, 0) for x in range(5)], [(x, 0) for x in range(40, 45)])
+    moves = found(graph_of(LINE), table, longest=3)
+    assert max(b - a for a, b in moves) == 3
+
+
+def test_states_belong_to_the_landmark_that_is_nearest_both_ways(tmp_path):
+    """From one side the metric is short through the wall, from the other it is not."""
+    steps = WALLED.steps.copy()
+    above = np.flatnonzero(WALLED.states[:, 1] == 0)
+    below = np.flatnonzero(WALLED.states[:, 1] == 2)
+    steps[np.ix_(above, below)] = np.minimum(steps[np.ix_(above, below)], 0.5)
+    # No landmark on the upper row but every other cell's.
+    states = np.concatenate([WALLED.states[above[::2]], WALLED.states[below]])
+    graph = graph_of(WALLED, steps=steps, states=states)
+    table = table_of(tmp_path / "t", [(x, 0) for x in range(12)])
+    for tail, head in found(graph, table, longest=2):
+        assert states[tail][1] == states[head][1] == 0
+
+
+def test_one_that_was_carried_off_is_looked_for_everywhere():
+    locator = graph_of(LINE).locator
+    states = np.stack([LINE.at(11, 0), LINE.at(50, 0)])
+    location = locator.track(states, np.array([10, 10]), height=4)
+    np.testing.assert_array_equal(location.landmark, [11, 50])
+    np.testing.assert_array_equal(location.apart, [0, 0])
+    near = graph_of(LINE, states=LINE.states[::20], reach=20.0, stride=np.inf)
+    alone = near.locator.search(LINE.at(24, 0)[None], height=4)
+    assert (alone.landmark[0], alone.apart[0], alone.steps[0]) == (1, 4, 4)
+
+
+def test_of_much_data_some_pieces_are_looked_at_and_always_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("farstep.planning.moves.ROWS_EACH", 4)
+    rng = np.random.default_rng(0)
+    episodes = [
+        [(min(x + i, 59), 0) for i in range(length)]
+        for x, length in zip(rng.integers(60, size=40), rng.integers(1, 4 * PIECE, 40), strict=True)
+    ]
+    table = table_of(tmp_path / "t", *episodes)
+    graph = graph_of(LINE)
+    some, again, others = (found(graph, table, 1, seed) for seed in (0, 0, 1))
+    assert some == again
+    assert 0 < len(some) < 59
+    assert all(b - a == 1 for a, b in some | others)
+
+
+def test_an_episode_shorter_than_what_is_looked_at_does_no_harm(tmp_path):
+    table = table_of(tmp_path / "t", [(0, 0), (1, 0)])
+    assert not found(graph_of(LINE), table, longest=20)
