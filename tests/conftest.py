@@ -20,6 +20,11 @@ jaxtyping.install_import_hook(
         "farstep.losses",
         "farstep.sampling",
         "farstep.agents",
+        "farstep.planning.graph",
+        "farstep.planning.landmarks",
+        "farstep.planning.location",
+        "farstep.planning.metric",
+        "farstep.planning.moves",
     ],
     "beartype.beartype",
 )

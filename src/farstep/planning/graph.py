@@ -163,7 +163,7 @@ class LandmarkGraph:
         return _keys(self.edges)[self.logged]
 
     def has_logged(
-        self, tails: Int[np.ndarray, "*n"], heads: Int[np.ndarray, "*n"]
+        self, tails: Int[np.ndarray, "*#n"], heads: Int[np.ndarray, "*#n"]
     ) -> Bool[np.ndarray, "*n"]:
         """Whether some logged episode leads from each landmark to the other, or they are one."""
         keys = self._logged_keys
@@ -181,9 +181,7 @@ class LandmarkGraph:
         within = steps <= self.reach
         if self.landmarks.moves is not None:
             at = self.locator.search(goals, HEIGHT).landmark
-            logged = self.has_logged(
-                np.arange(len(self))[None], np.broadcast_to(at[:, None], steps.shape)
-            )
+            logged = self.has_logged(np.arange(len(self))[None], at[:, None])
             costs = np.where(logged, steps, DOUBT * steps)
             within &= logged | (steps <= self.stride)
         # Whatever else is: the nearest leads there.

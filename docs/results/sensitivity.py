@@ -1,0 +1,125 @@
+"""How planned success depends on its settings: CSV files and a figure.
+
+    python docs/results/sensitivity.py runs/giant-stitch runs/teleport-stitch
+
+One setting varies at a time around what is calibrated; the rest stays as in `farstep eval --plan
+graph`. Stride and reach vary as multiples of the calibrated ones. A run whose CSV is there already
+is not measured again; the figure shows every CSV of the directory.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from matplotlib.figure import Figure
+
+from farstep.analysis.heatmap import save_figure
+from farstep.data.table import open_dataset
+from farstep.evaluation.rollout import evaluate
+from farstep.planning.calibration import calibrate
+from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.planning.prepare import GraphOptions, prepare_graph
+from farstep.serving.policy import Policy, load_policy
+
+VARIED = {
+    "landmarks": (250, 500, 1000, 2000, 4000),
+    "reach": (0.25, 0.5, 1.0, 2.0),
+    "stride": (0.5, 1.0, 2.0),
+    "replan every": (2, 5, 10, 20),
+}
+USUAL = {"landmarks": 2000, "reach": 1.0, "stride": 1.0, "replan every": 5}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = field(default=())
+    """Run directories."""
+    out: Path = Path("docs/results/sensitivity")
+    """Directory of the CSV files and the figure."""
+    episodes: int = 5
+    """Of each task, for each setting."""
+    workers: int | None = None
+    """Simulator processes."""
+
+
+def main(options: Options) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    for run in options.runs:
+        policy = load_policy(run)
+        path = options.out / f"{policy.dataset.removesuffix('-v0')}.csv"
+        if not path.exists():
+            measure(policy, options, path)
+    curves = {path.stem: list(csv.DictReader(path.open())) for path in options.out.glob("*.csv")}
+    save_figure(draw(curves), options.out / "sensitivity.png", dpi=110)
+
+
+def measure(policy: Policy, options: Options, path: Path) -> None:
+    """Success in % for each setting of `VARIED`."""
+    rows, measured = [], {}
+    for varied, values in VARIED.items():
+        for value in values:
+            setting = tuple((USUAL | {varied: value}).items())
+            if setting not in measured:
+                measured[setting] = success(policy, dict(setting), options)
+            rows.append({"varied": varied, "value": value, "success": measured[setting]})
+            print(policy.dataset, rows[-1], flush=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def success(policy: Policy, setting: dict[str, float], options: Options) -> float:
+    """Mean success in % over the tasks."""
+    dataset = open_dataset(policy.data or policy.dataset)
+    # Calibrated for the usual replanning, so that one thing varies at a time.
+    usual = calibrate(policy.metric, dataset.val or dataset.train, replan_every=5)
+    graph, _ = prepare_graph(
+        policy.metric,
+        dataset,
+        GraphOptions(
+            landmarks=int(setting["landmarks"]),
+            reach=setting["reach"] * usual.reach,
+            stride=setting["stride"] * usual.stride,
+        ),
+    )
+    planned = PlannedPolicy(policy, graph, Steering(replan_every=int(setting["replan every"])))
+    assert policy.environment is not None
+    result = evaluate(
+        planned,
+        policy.environment,
+        episodes_per_task=options.episodes,
+        spaces=policy.spaces,
+        workers=options.workers,
+    )
+    return 100 * result.mean_success
+
+
+def draw(curves: dict[str, list[dict[str, str]]]) -> Figure:
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    panels = figure.subplots(1, len(VARIED), sharey=True)
+    for axes, (varied, values) in zip(panels, VARIED.items(), strict=True):
+        for name, rows in sorted(curves.items()):
+            points = [
+                (float(r["value"]), float(r["success"])) for r in rows if r["varied"] == varied
+            ]
+            axes.plot(*zip(*points, strict=True), "o-", ms=4, label=name)
+        axes.axvline(USUAL[varied], color="0.8", zorder=0)
+        axes.set(xscale="log", ylim=(-3, 103))
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.minorticks_off()
+        of = " × the calibrated" if varied in ("reach", "stride") else ""
+        axes.set_xlabel(varied + of)
+    panels[0].set_ylabel("success, %")
+    panels[-1].legend(fontsize=7)
+    return figure
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
