@@ -1,4 +1,4 @@
-"""Planning, as it is typed: `eval --plan graph`, `plot plan` and `export --landmarks`."""
+"""Planning, as it is typed: `eval --plan`, `plot plan`, `export --landmarks` and `distill`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from farstep.agents.gcbc import GCBC
+from farstep.agents.hiql import HIQL
 from farstep.agents.mqe import MQE
 from farstep.analysis.plan import PlanPicture, draw_plan
 from farstep.cli.main import main
@@ -18,7 +19,7 @@ from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.writer import TableWriter
 from farstep.envs.mazes import PUBLISHED
-from farstep.serving.policy import Policy
+from farstep.serving.policy import Policy, load_policy
 
 NAME = "pointmaze-medium-v0"
 MAZE = PUBLISHED["medium"]
@@ -86,6 +87,28 @@ def test_the_plan_is_drawn(export, data, tmp_path, capsys):
     main(["plot", "plan", export, "--task", "2", *words, "--reach", "1e3", "--out", str(out)])
     assert "Task 2" in capsys.readouterr().out
     assert imread(out).shape[0] > 300
+
+
+def test_a_plan_is_distilled_into_a_policy_that_needs_none(export, data, tmp_path, capsys):
+    pytest.importorskip("ogbench")
+    out = tmp_path / "distilled"
+    words = ["--dataset", data, "--landmarks", "80", "--reach", "1e3", "--batch-size", "32"]
+    main(["distill", export, *words, "--updates", "300", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "update 300 of 300: loss" in printed
+    assert f"Policy written to {out}" in printed
+    before, after = load_policy(export), load_policy(out)
+    assert after.source["distilled"]["updates"] == 300
+    assert (before.params.actor.head.kernel != after.params.actor.head.kernel).any()
+    state, goal = np.zeros((1, 2), np.float32), np.full((1, 2), 20, np.float32)
+    assert before.distance(state, goal) == after.distance(state, goal)
+    main(["eval", str(out), *QUICK])
+    assert "already exists" in fails(capsys, "distill", export, "--out", out)
+    cloned = saved(tmp_path / "cloned", GCBC(hidden=(8,)))
+    assert "planning needs a distance" in fails(capsys, "distill", cloned, "--dataset", data)
+    two = saved(tmp_path / "two", HIQL(hidden=(8,)))
+    message = fails(capsys, "distill", two, "--dataset", data, "--landmarks", "9", "--reach", "1e4")
+    assert "HIQL has no single policy" in message
 
 
 def test_landmarks_without_a_path_and_a_plan_without_subgoals_are_drawn(tmp_path):

@@ -69,6 +69,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
             "farstep.cli.plot_plan", "PlotPlan", "Draw a plan over the maze and the way taken."
         ),
     },
+    "distill": Command(
+        "farstep.cli.distill", "Distill", "Teach a policy to act as planned, without a plan."
+    ),
     "export": Command("farstep.cli.export", "Export", "Write a policy that stands alone."),
     "presets": Command("farstep.cli.presets", "Presets", "List presets and explain their values."),
 }

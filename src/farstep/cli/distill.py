@@ -1,0 +1,90 @@
+"""`farstep distill`: a flat policy that acts as the planned one does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from farstep.cli.planner import described, graph_of
+from farstep.core.errors import FarstepError
+from farstep.data.table import open_dataset
+from farstep.planning.distillation import Distillation, distill
+from farstep.planning.landmarks import Choice
+from farstep.serving.policy import load_policy
+
+EVERY = 1000
+"""Updates between lines of progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Teach a policy to act towards far goals as it does towards planned subgoals.
+
+    Writes an exported policy that needs no graph: `farstep eval` and `farstep.load_policy` read it.
+    """
+
+    run_path: Annotated[Path, tyro.conf.arg(name="RUN"), tyro.conf.Positional]
+    """Directory of a run, or of an exported policy."""
+    checkpoint: str = "last"
+    """Of a run: `last`, `best`, or a number of updates."""
+    out: Path | None = None
+    """Directory to write; RUN/distilled by default."""
+    updates: int = Distillation.updates
+    """Updates of the policy."""
+    batch_size: int = Distillation.batch_size
+    """Pairs of a state and a goal in each."""
+    learning_rate: float = Distillation.learning_rate
+    """Of Adam."""
+    states: int = Distillation.states
+    """Of the data, that states and goals are drawn from; fewer where they are images."""
+    seed: int = 0
+    """Root of everything random."""
+    landmarks: int | None = None
+    """States of the data to plan over; 2000 by default."""
+    landmark_choice: Choice | None = None
+    """How they are chosen: `farthest` from one another (the default), or at `random`."""
+    reach: float | None = None
+    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    stride: float | None = None
+    """Longest step of a plan that no logged episode takes; calibrated by default."""
+    dataset: str | None = None
+    """Where states and landmarks come from; the policy's own data by default."""
+    overwrite: bool = False
+    """Replace an earlier result."""
+
+    def run(self) -> None:
+        options = Distillation(
+            updates=self.updates,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            states=self.states,
+            seed=self.seed,
+        )
+        out = self.out or self.run_path / "distilled"
+        if out.exists() and not self.overwrite:
+            raise FarstepError(f"{out} already exists; --overwrite replaces it")
+        policy = load_policy(self.run_path, checkpoint=self.checkpoint)
+        asked = {
+            "landmarks": self.landmarks,
+            "choice": self.landmark_choice,
+            "reach": self.reach,
+            "stride": self.stride,
+            "seed": self.seed or None,
+        }
+        graph, calibration = graph_of(policy, self.dataset, asked)
+        print(described(graph, calibration))
+        dataset = open_dataset(self.dataset or policy.data or policy.dataset)
+
+        def report(update: int, loss: float) -> None:
+            if update % EVERY == 0 or update == self.updates:
+                print(f"update {update:,} of {self.updates:,}: loss {loss:.4f}", flush=True)
+
+        params = distill(graph, dataset.train, options, report)
+        source = {**policy.source, "distilled": asdict(options)}
+        replace(policy, params=params, source=source, landmarks=None).save(
+            out, overwrite=self.overwrite
+        )
+        print(f"Policy written to {out}")
