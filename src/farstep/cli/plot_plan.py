@@ -85,7 +85,7 @@ class PlotPlan:
             maze=maze,
             landmarks=graph.observations[:, :2],
             costs=watched.costs,
-            edges=np.stack(graph.edges.nonzero(), axis=1),
+            edges=np.stack(graph.edges.tocoo().coords, axis=1)[graph.logged],
             path=np.concatenate([route[:1], watched.planned[:, :2], watched.goal[None, :2]]),
             subgoals=np.array(watched.aimed)[:, :2],
             route=route,

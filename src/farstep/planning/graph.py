@@ -172,6 +172,12 @@ class LandmarkGraph:
         found = keys[place] == wanted if len(keys) else np.zeros(wanted.shape, bool)
         return found | (tails == heads)
 
+    def is_nearby(
+        self, landmarks: Int[np.ndarray, " n"], others: Int[np.ndarray, " n"]
+    ) -> Bool[np.ndarray, " n"]:
+        """Whether each is one of the `nearby` of the other."""
+        return (self.nearby[landmarks] == others[:, None]).any(axis=1)
+
     def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
         steps = self.metric.steps(self.embeddings, self.metric.embed(goals)).T

@@ -192,48 +192,57 @@ class PlannedPolicy:
     def _replan(
         self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"]
     ) -> None:
-        new = self._age[slots] == 0
-        location, to_aim, apart_from_aim = self._locate(slots, observations, new)
-        here, last, costs = location.landmark, self.landmarks[slots], self._costs[slots]
-        rows = np.arange(len(slots))
+        fresh = self._age[slots] == 0
+        location, to_aim, apart_from_aim = self._locate(slots, observations, fresh)
+        here, last = location.landmark, self.landmarks[slots]
         # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
-        new |= location.apart > self.graph.locator.stray
-        self._best[slots[new]], self._stalled[slots[new]] = np.inf, 0
+        fresh |= ~self.graph.is_nearby(self._here[slots], here)
+        steps, stuck = self._progress(slots, location, to_aim, fresh)
+        for row in np.flatnonzero(stuck):
+            self._blame(slots[row], (int(here[row]), int(last[row])))
 
-        steps = location.steps + costs[rows, here]
-        onwards = np.where(last == GOAL, 0, costs[rows, last])
-        steps = np.where(new, steps, np.minimum(steps, to_aim + onwards))
+        rows, costs, following = np.arange(len(slots)), self._costs[slots], self._following[slots]
+        under_way = ~fresh & ~stuck & (last != GOAL)
+        # What it aims at would lie behind it before the next choice: on to what follows, if that
+        # is not too far yet.
+        beyond = costs[rows, last] - _cost_of(following[rows, last], costs)
+        arrived = under_way & (apart_from_aim <= self.graph.stride)
+        arrived &= to_aim + beyond <= self.graph.reach
+        landmarks = following[rows, np.where(arrived, last, here)]
+        stays = under_way & (to_aim <= self.graph.reach)
+        stays &= costs[rows, last] <= _cost_of(landmarks, costs)
+        landmarks = np.where(stays, last, landmarks)
+        status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
+        lost = ~np.isfinite(costs[rows, here]) | (location.steps > self.graph.reach)
+        for row in np.flatnonzero(lost):
+            landmarks[row], steps[row] = self._nearest_with_path(costs[row], observations[row])
+            status[row] = Status.CUT_OFF
+        self._here[slots], self.status[slots], self.steps_to_go[slots] = here, status, steps
+        self._aim(slots, landmarks)
+
+    def _progress(
+        self,
+        slots: Int[np.ndarray, " n"],
+        location: Location,
+        to_aim: Float[np.ndarray, " n"],
+        fresh: Bool[np.ndarray, " n"],
+    ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+        """The steps to go of each episode, and whether it has made none for too long."""
+        self._best[slots[fresh]], self._stalled[slots[fresh]] = np.inf, 0
+        last, costs = self.landmarks[slots], self._costs[slots]
+        steps = location.steps + costs[np.arange(len(slots)), location.landmark]
+        steps = np.where(fresh, steps, np.minimum(steps, to_aim + _cost_of(last, costs)))
         progress = steps < self._best[slots] - PROGRESS
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
         # At its goal an episode rests: finished ones stay there until their slots are needed.
         resting = (last == GOAL) & (to_aim <= self.graph.locator.stray)
         patience = self.steering.patience + np.array([len(self._blamed[slot]) for slot in slots])
-        stuck = ~new & ~resting & (self._stalled[slots] >= patience)
-        for row in np.flatnonzero(stuck):
-            self._blame(slots[row], (int(here[row]), int(last[row])))
+        return steps, ~fresh & ~resting & (self._stalled[slots] >= patience)
 
-        costs = self._costs[slots]
-        # What it aims at would lie behind it before the next choice: on to what follows, if that
-        # is not too far yet.
-        following = self._following[slots, last]
-        beyond = costs[rows, last] - np.where(following == GOAL, 0, costs[rows, following])
-        arrived = ~new & ~stuck & (last != GOAL) & (apart_from_aim <= self.graph.stride)
-        arrived &= to_aim + beyond <= self.graph.reach
-        here = np.where(arrived, last, here)
-        landmarks = self._following[slots, here]
-        status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
-        offered = np.where(landmarks == GOAL, 0, costs[rows, landmarks])
-        stays = ~new & ~stuck & (last != GOAL) & (to_aim <= self.graph.reach)
-        stays &= costs[rows, last] <= offered
-        landmarks = np.where(stays, last, landmarks)
-        status[stays] = Status.ON_PATH
-        lost = ~np.isfinite(costs[rows, here]) | (location.steps > self.graph.reach)
-        for row in np.flatnonzero(lost):
-            landmarks[row], steps[row] = self._nearest_with_path(costs[row], observations[row])
-            status[row] = Status.CUT_OFF
-        self._here[slots], self.landmarks[slots] = here, landmarks
-        self.status[slots], self.steps_to_go[slots] = status, steps
+    def _aim(self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]) -> None:
+        """Make these landmarks, or the goals themselves, what the slots aim at."""
+        self.landmarks[slots] = landmarks
         at_goal = landmarks == GOAL
         for kept, of_landmarks, of_goals in (
             (self.subgoals, self.graph.observations, self._goals),
@@ -278,6 +287,13 @@ class PlannedPolicy:
         assert costs.following is not None
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
         self._best[slot], self._stalled[slot] = np.inf, 0
+
+
+def _cost_of(
+    landmarks: Int[np.ndarray, " n"], costs: Float[np.ndarray, "n landmarks"]
+) -> Float[np.ndarray, " n"]:
+    """What is left to go from each row's own landmark: nothing from the goal."""
+    return np.where(landmarks == GOAL, 0, costs[np.arange(len(landmarks)), landmarks])
 
 
 @partial(jax.jit, static_argnums=0)
