@@ -41,7 +41,7 @@ def by_seed(directories: list[str]) -> None:
     print("| dataset | | episodes | each seed | mean ± s.e. | by task |\n|---|---|---|---|---|---|")
     for directory in map(Path, directories):
         kinds = defaultdict(list)
-        for path in sorted(directory.glob("*.json")):
+        for path in sorted(directory.glob("*-*.json")):
             kinds[path.stem.rsplit("-", 1)[0]].append(Evaluation.load(path))
         for kind, results in sorted(kinds.items(), key=lambda item: ORDER.index(item[0])):
             means = np.array([100 * result.mean_success for result in results])
