@@ -14,7 +14,7 @@ from worlds import World
 from farstep.agents.gcbc import GCBC
 from farstep.core.errors import FarstepError
 from farstep.data.normalize import Normalization
-from farstep.planning.graph import BLAME, DOUBT, GOAL, NEARBY, TOGETHER, LandmarkGraph
+from farstep.planning.graph import BLAME, DOUBT, GOAL, NEARBY, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
 from farstep.planning.metric import LearnedMetric
 
@@ -146,7 +146,7 @@ def test_what_is_blamed_costs_more_for_that_search_alone():
     attached = graph.to_goals(line.at(39, 0)[None])
     before = graph.costs_to(attached).steps[0]
     blamed = graph.costs_to(attached, [(10, 14)]).steps[0]
-    about = graph.nearby[10, :TOGETHER]
+    about = graph.nearby[10]
     assert (blamed[about] > before[about]).any()
     assert (blamed >= before).all()
     np.testing.assert_array_equal(blamed[20:], before[20:])

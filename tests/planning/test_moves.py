@@ -68,6 +68,38 @@ def test_one_that_was_carried_off_is_looked_for_everywhere():
     assert (alone.landmark[0], alone.apart[0], alone.steps[0]) == (1, 4, 4)
 
 
+def carried(*ends):
+    """Episodes that walk to 10 and are carried off from there to one end after another."""
+    walk = [(x, 0) for x in range(5, 11)]
+    return [walk + [(end, 0), (end + 1, 0)] for end in ends]
+
+
+def test_where_chance_carries_an_episode_no_move_leads(tmp_path):
+    graph = graph_of(LINE, reach=60.0, stride=2.0)
+    table = table_of(tmp_path / "t", *carried(30, 40, 50))
+    moves = found(graph, table, longest=3)
+    assert max(b - a for a, b in moves) == 3
+    # What was done before and after stands.
+    assert {(8, 10), (9, 10), (30, 31), (50, 51)} <= moves
+
+
+def test_where_all_are_carried_to_one_place_it_can_be_counted_on(tmp_path):
+    graph = graph_of(LINE, reach=60.0, stride=2.0)
+    table = table_of(tmp_path / "t", *carried(30, 30, 31, 50))
+    moves = found(graph, table, longest=3)
+    assert {(10, 30), (9, 30), (10, 31)} <= moves
+    assert not {head for _, head in moves} & {50}
+
+
+def test_through_a_one_way_door_moves_lead(tmp_path):
+    """Beyond it nothing that was near is near any more: no way leads back."""
+    steps = LINE.steps.copy()
+    steps[30:, :30] += 1000
+    graph = graph_of(LINE, steps=steps)
+    table = table_of(tmp_path / "t", *[[(x, 0) for x in range(20, 40)]] * 3)
+    assert {(29, 30), (28, 31), (27, 30)} <= found(graph, table, longest=3)
+
+
 def test_of_much_data_some_pieces_are_looked_at_and_always_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("farstep.planning.moves.ROWS_EACH", 4)
     rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from farstep.core.errors import FarstepError
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import HEIGHT, Locator
+from farstep.planning.location import FEW, Locator
 from farstep.planning.metric import LearnedMetric
 
 BLOCK = 256
@@ -41,9 +41,6 @@ NEARBY = 16
 
 STRAY = 2.0
 """Strides from the landmarks nearby at which a state was carried off."""
-
-TOGETHER = 8
-"""Landmarks about either end of an edge that share the blame for it."""
 
 GOAL = -1
 """In place of a landmark's index: the goal itself."""
@@ -186,7 +183,7 @@ class LandmarkGraph:
         costs = steps
         within = steps <= self.reach
         if self.landmarks.moves is not None:
-            at = self.locator.search(goals, HEIGHT).landmark
+            at = self.locator.search(goals, FEW).landmark
             logged = self.has_logged(np.arange(len(self))[None], at[:, None])
             costs = np.where(logged, steps, DOUBT * steps)
             within &= logged | (steps <= self.stride)
@@ -200,17 +197,17 @@ class LandmarkGraph:
         Args:
             attached: the goals, by `to_goals`.
             blamed: edges that were tried in vain. They and those beside them, between the
-                `TOGETHER` nearest landmarks of either end, cost `BLAME` times as much for each.
+                `nearby` landmarks of either end, cost `BLAME` times as much for each.
         """
         costs, last = self.costs, attached.costs
         tails, heads = self.edges.tocoo().coords
         for tail, head in blamed:
             about = np.zeros((2, len(self)), bool)
-            about[0, self.nearby[tail, :TOGETHER]] = True
+            about[0, self.nearby[tail]] = True
             if head == GOAL:
                 last = np.where(about[0], BLAME * last, last)
             else:
-                about[1, self.nearby[head, :TOGETHER]] = True
+                about[1, self.nearby[head]] = True
                 costs = np.where(about[0][tails] & about[1][heads], BLAME * costs, costs)
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.

@@ -19,11 +19,15 @@ from farstep.agents.base import Agent
 from farstep.core.types import Params
 from farstep.planning.metric import LearnedMetric, in_blocks
 
-HEIGHT = 1024
-"""Rows of a device call that places many states at once."""
+MANY = 1024
+"""Rows of a device call that tracks the states of data."""
 
-FEW = 128
-"""The same where few are expected."""
+FEW = 25
+"""Rows of one that tracks running episodes, always: rows computed in calls of other heights differ
+in their last bits, and an episode must not depend on how many others are located beside it."""
+
+SEARCHED = 8
+"""Times fewer rows of a call that searches: each is compared with all landmarks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +38,15 @@ class Location:
         landmark: the nearest to each.
         apart: the longer of the ways there and back, in learned steps.
         steps: the way there.
+        to_aim: the way to what each is going to, where that was asked for.
+        from_aim: the way back from it.
     """
 
     landmark: Int[np.ndarray, " n"]
     apart: Float[np.ndarray, " n"]
     steps: Float[np.ndarray, " n"]
+    to_aim: Float[np.ndarray, " n"] | None = None
+    from_aim: Float[np.ndarray, " n"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +66,8 @@ class Locator:
     stray: float
 
     def search(self, observations: Num[np.ndarray, "n *obs"], height: int) -> Location:
-        """The nearest of all landmarks to each state, in device calls of `height` rows."""
-        return self._called(_nearest_of_all, height, observations)
+        """The nearest of all landmarks to each state."""
+        return self._called(_nearest_of_all, height // SEARCHED, observations)
 
     def track(
         self,
@@ -67,26 +75,29 @@ class Locator:
         previous: Int[np.ndarray, " n"],
         height: int,
         everywhere: Bool[np.ndarray, " n"] | None = None,
+        aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
         """The nearest to each state of those near the one it was at before.
 
         All are searched for states that none of those is near, because they were carried off, and
-        for those that are to be looked for `everywhere`.
+        for those that are to be looked for `everywhere`. `height` is `MANY` or `FEW`; `aims` are
+        embeddings of what each state's distances to and from are wanted too.
         """
-        found = self._called(_nearest_of_some, height, observations, self.nearby[previous])
+        columns = (self.nearby[previous],) if aims is None else (self.nearby[previous], aims)
+        found = self._called(_nearest_of_some, height, observations, *columns)
         strays = found.apart > self.stray
         if everywhere is not None:
             strays |= everywhere
         strays = np.flatnonzero(strays)
         if strays.size:
-            again = self.search(observations[strays], min(height, FEW))
+            again = self.search(observations[strays], height)
             for name in ("landmark", "apart", "steps"):
                 getattr(found, name)[strays] = getattr(again, name)
         return found
 
     def _called(
         self,
-        nearest: Callable[..., tuple[Array, Array, Array]],
+        nearest: Callable[..., tuple[Array, ...]],
         height: int,
         observations: np.ndarray,
         *columns: np.ndarray,
@@ -99,7 +110,7 @@ class Locator:
         return Location(
             *(
                 np.concatenate([np.asarray(block[part]) for block in blocks])[: len(observations)]
-                for part in range(3)
+                for part in range(len(blocks[0]))
             )
         )
 
@@ -121,13 +132,21 @@ def _nearest_of_some(
     embeddings: Array,
     observations: Array,
     candidates: Int[Array, "rows k"],
-) -> tuple[Array, Array, Array]:
-    states = jnp.repeat(agent.embed(params, observations), candidates.shape[1], axis=0)
-    chosen = embeddings[candidates.reshape(-1)]
-    there = agent.between(params, states, chosen).steps.reshape(candidates.shape)
-    back = agent.between(params, chosen, states).steps.reshape(candidates.shape)
-    place, apart, steps = _nearest(there, back)
-    return jnp.take_along_axis(candidates, place[:, None], axis=1)[:, 0], apart, steps
+    aims: Array | None = None,
+) -> tuple[Array, ...]:
+    chosen = embeddings[candidates]
+    if aims is not None:
+        # One more of each row, so that all distances are computed at once.
+        chosen = jnp.concatenate([chosen, aims[:, None]], axis=1)
+    rows, k = chosen.shape[:2]
+    chosen = chosen.reshape(rows * k, *chosen.shape[2:])
+    states = jnp.repeat(agent.embed(params, observations), k, axis=0)
+    there = agent.between(params, states, chosen).steps.reshape(rows, k)
+    back = agent.between(params, chosen, states).steps.reshape(rows, k)
+    some = candidates.shape[1]
+    place, apart, steps = _nearest(there[:, :some], back[:, :some])
+    found = (jnp.take_along_axis(candidates, place[:, None], axis=1)[:, 0], apart, steps)
+    return found if aims is None else (*found, there[:, -1], back[:, -1])
 
 
 def _nearest(

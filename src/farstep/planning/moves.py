@@ -3,16 +3,20 @@
 A learned distance errs towards short, and where it is short through a wall no search over it helps:
 the shortest path is the one with the error in it. What the data show is that a move can be made at
 all. So the metric says how long a step of a plan is, and the episodes say whether there is one.
+
+They also say where chance decides: a teleporter that carries every third episode to a place leads
+there in the data, and a plan that counts on it fails two times of three.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+from scipy.sparse import csr_array
 
 from farstep.core.rng import stream_generator
 from farstep.data.table import Table
-from farstep.planning.location import HEIGHT, Locator
+from farstep.planning.location import MANY, Locator
 
 ROWS_EACH = 128
 """Logged states looked at for each landmark."""
@@ -26,11 +30,14 @@ PIECE = 64
 SPACINGS = 5
 """States looked at within one move."""
 
+RELIABLE = 0.5
+"""Share of those carried off from about one place that must end up together to count on it."""
+
 
 def logged_moves(
     locator: Locator, table: Table, longest: int, seed: int = 0
 ) -> Int[np.ndarray, "moves 2"]:
-    """Pairs of different landmarks that some episode leads from one to the other of.
+    """Pairs of different landmarks that some episode leads from one to the other of, not by chance.
 
     Args:
         locator: knows where a state is.
@@ -44,17 +51,44 @@ def logged_moves(
     for column in range(rows.shape[1]):
         states = np.asarray(table.observations[rows[:, column]])
         if column == 0:
-            at[:, 0] = locator.search(states, HEIGHT).landmark
+            at[:, 0] = locator.search(states, MANY).landmark
         else:
-            at[:, column] = locator.track(states, at[:, column - 1], HEIGHT).landmark
+            at[:, column] = locator.track(states, at[:, column - 1], MANY).landmark
     count = len(locator.nearby)
+    by_chance = np.zeros(at.shape, np.int64)
+    by_chance[:, 1:] = _by_chance(locator.nearby, at[:, :-1], at[:, 1:]) & in_piece[:, 1:]
+    chances = np.cumsum(by_chance, axis=1)
     seen = [np.zeros(0, np.int64)]
     for lag in range(1, min(longest // every, rows.shape[1] - 1) + 1):
         tails, heads = at[:, :-lag], at[:, lag:]
-        made = in_piece[:, lag:] & (tails != heads)
+        made = in_piece[:, lag:] & (tails != heads) & (chances[:, lag:] == chances[:, :-lag])
         seen.append(np.unique(tails[made] * count + heads[made]))
     keys = np.unique(np.concatenate(seen))
     return np.stack([keys // count, keys % count], axis=1).astype(np.int32)
+
+
+def _by_chance(
+    nearby: Int[np.ndarray, "landmarks k"],
+    tails: Int[np.ndarray, "*moves"],
+    heads: Int[np.ndarray, "*moves"],
+) -> Bool[np.ndarray, "*moves"]:
+    """Which moves carried an episode off to where most that were carried off from there are not."""
+    count, k = nearby.shape
+    # Off is also where no way leads back; but through a one-way door all come out together.
+    off = ~(nearby[tails] == heads[..., None]).any(axis=-1)
+    tails, heads = tails[off], heads[off]
+    ones = np.ones(count * k, np.int64)
+    near = csr_array((ones, (np.repeat(np.arange(count), k), nearby.reshape(-1))), (count, count))
+    near = csr_array(((near + near.T) > 0).astype(np.int64))
+    carried = csr_array((np.ones(len(tails), np.int64), (tails, heads)), (count, count))
+    # From about each landmark to each: summed over where they set out, then where they came.
+    pairs, which = np.unique(np.stack([tails, heads]), axis=1, return_inverse=True)
+    landed = csr_array(near @ carried)[pairs[0]]
+    together = landed.multiply(near[pairs[1]]).sum(axis=1)
+    share = together / np.maximum(landed.sum(axis=1), 1)
+    result = np.zeros(off.shape, bool)
+    result[off] = (share < RELIABLE)[which.reshape(-1)]
+    return result
 
 
 def _pieces(

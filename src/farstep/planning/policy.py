@@ -4,35 +4,36 @@
 
 The metric says where the episode is, the graph what comes next: the landmark that follows on the
 shortest path to the goal, or the goal itself. An edge at its length is never longer than edges that
-take its place, so what follows is as far as one step of a plan leads. While the edge to the last
-subgoal is there and nothing nearer to the goal is offered, the subgoal stays: a small error about
-where it is would otherwise turn an episode round between two ways of about the same length.
+take its place, so what follows is as far as one step of a plan leads. While the last subgoal is
+within reach and nothing nearer to the goal is offered, it stays: a small error about where it is
+would otherwise turn an episode round between two ways of about the same length.
 
-An episode that no longer comes nearer blames the edge: that and those beside it cost it more from
-then on, and its paths are searched anew.
+An episode that no longer comes nearer may be misled by the graph or by the policy. It blames the
+edge: that and those beside it cost it more from then on, and its paths are searched anew. And for a
+while it looks ahead, twice as far along its path each time: beside a wall, where the data hardly
+went, a policy that was trained towards goals anywhere may press into it towards a near one, and
+walk off towards a far one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
 from typing import Protocol
 
-import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 
-from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
-from farstep.core.types import Params
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
-from farstep.planning.location import Location
-from farstep.planning.metric import in_blocks
+from farstep.planning.location import FEW, Location
 
-ROWS = 25
-"""Episodes in one call of the planner, always: rows computed in calls of other heights differ in
-their last bits, and an episode must not depend on how many others replan at the same step."""
+PER_SLOT = (
+    *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
+    *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
+    *("_here", "_age", "_best", "_stalled", "_looking_ahead"),
+)
+"""Arrays of a planned policy that have a row for every slot."""
 
 PROGRESS = 1.0
 """Steps by which the way to go must have become shorter than ever to count as progress."""
@@ -69,8 +70,8 @@ class Steering:
 
     Attributes:
         replan_every: steps between choices.
-        patience: choices without progress after which an episode blames the edge it is on; one
-            more for each edge that it blamed before.
+        patience: choices without progress after which an episode blames the edge it is on, one
+            more for each edge that it blamed before; and choices for which it then looks ahead.
     """
 
     replan_every: int = 5
@@ -118,6 +119,7 @@ class PlannedPolicy:
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
+        self._looking_ahead = np.zeros(0, int)
         self._blamed: list[list[Blame]] = []
 
     def begin(
@@ -140,7 +142,7 @@ class PlannedPolicy:
         self._costs[slots] = costs.steps[which]
         self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = attached.cut_off[which]
-        self._age[slots] = 0
+        self._age[slots] = self._looking_ahead[slots] = 0
         for slot in slots:
             self._blamed[slot] = []
 
@@ -183,18 +185,23 @@ class PlannedPolicy:
         missing = slots - len(self._age)
         if missing <= 0:
             return
-        for name, array in vars(self).items():
-            if isinstance(array, np.ndarray) and name != "_embeddings":
-                new = np.zeros((missing, *array.shape[1:]), array.dtype)
-                setattr(self, name, np.concatenate([array, new]))
+        for name in PER_SLOT:
+            array = getattr(self, name)
+            new = np.zeros((missing, *array.shape[1:]), array.dtype)
+            setattr(self, name, np.concatenate([array, new]))
         self._blamed += [[] for _ in range(missing)]
 
     def _replan(
         self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"]
     ) -> None:
         fresh = self._age[slots] == 0
-        location, to_aim, apart_from_aim = self._locate(slots, observations, fresh)
+        location = self.graph.locator.track(
+            observations, self._here[slots], FEW, everywhere=fresh, aims=self._aims[slots]
+        )
         here, last = location.landmark, self.landmarks[slots]
+        # Those of new episodes say nothing.
+        to_aim, from_aim = location.to_aim, location.from_aim
+        assert to_aim is not None and from_aim is not None
         # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
         fresh |= ~self.graph.is_nearby(self._here[slots], here)
         steps, stuck = self._progress(slots, location, to_aim, fresh)
@@ -206,7 +213,7 @@ class PlannedPolicy:
         # What it aims at would lie behind it before the next choice: on to what follows, if that
         # is not too far yet.
         beyond = costs[rows, last] - _cost_of(following[rows, last], costs)
-        arrived = under_way & (apart_from_aim <= self.graph.stride)
+        arrived = under_way & (np.maximum(to_aim, from_aim) <= self.graph.stride)
         arrived &= to_aim + beyond <= self.graph.reach
         landmarks = following[rows, np.where(arrived, last, here)]
         stays = under_way & (to_aim <= self.graph.reach)
@@ -217,6 +224,9 @@ class PlannedPolicy:
         for row in np.flatnonzero(lost):
             landmarks[row], steps[row] = self._nearest_with_path(costs[row], observations[row])
             status[row] = Status.CUT_OFF
+        ahead = self._looking_ahead[slots] > 0
+        landmarks[ahead] = self._farther(slots[ahead], here[ahead])
+        self._looking_ahead[slots] -= ahead
         self._here[slots], self.status[slots], self.steps_to_go[slots] = here, status, steps
         self._aim(slots, landmarks)
 
@@ -252,20 +262,15 @@ class PlannedPolicy:
             chosen[at_goal] = of_goals[slots[at_goal]]
             kept[slots] = chosen
 
-    def _locate(
-        self, slots: np.ndarray, observations: np.ndarray, new: Bool[np.ndarray, " n"]
-    ) -> tuple[Location, Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Where each episode is, its steps to what it aims at, and the longer of there and back.
-
-        The steps of new episodes say nothing.
-        """
-        locator, metric = self.graph.locator, self.graph.metric
-        location = locator.track(observations, self._here[slots], ROWS, everywhere=new)
-        states = metric.normalization.apply(observations)
-        blocks = zip(in_blocks(states, ROWS), in_blocks(self._aims[slots], ROWS), strict=True)
-        found = [_to_aims(metric.agent, metric.params, *block) for block in blocks]
-        there, back = (np.concatenate(part)[: len(slots)] for part in zip(*found, strict=True))
-        return location, there, np.maximum(there, back)
+    def _farther(
+        self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]
+    ) -> Int[np.ndarray, " n"]:
+        """What comes on each slot's path after a landmark, twice as far for each edge it blamed."""
+        edges = np.array([2.0 ** (1 + len(self._blamed[slot])) for slot in slots])
+        while (going := (edges > 0) & (landmarks != GOAL)).any():
+            landmarks = np.where(going, self._following[slots, landmarks], landmarks)
+            edges = edges - 1
+        return landmarks
 
     def _nearest_with_path(
         self, costs: Float[np.ndarray, " landmarks"], observation: Num[np.ndarray, "*obs"]
@@ -280,13 +285,14 @@ class PlannedPolicy:
         return nearest, float(steps[nearest] + costs[nearest])
 
     def _blame(self, slot: int, edge: Blame) -> None:
-        """Trust an edge less that an episode could not make, and search its paths anew."""
+        """Trust an edge less that an episode could not make, search its paths anew, look ahead."""
         self._blamed[slot].append(edge)
         attached = Attached(self._attached[[slot]], self.goal_cut_off[[slot]])
         costs = self.graph.costs_to(attached, self._blamed[slot])
         assert costs.following is not None
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
         self._best[slot], self._stalled[slot] = np.inf, 0
+        self._looking_ahead[slot] = self.steering.patience
 
 
 def _cost_of(
@@ -294,13 +300,3 @@ def _cost_of(
 ) -> Float[np.ndarray, " n"]:
     """What is left to go from each row's own landmark: nothing from the goal."""
     return np.where(landmarks == GOAL, 0, costs[np.arange(len(landmarks)), landmarks])
-
-
-@partial(jax.jit, static_argnums=0)
-def _to_aims(
-    agent: Agent, params: Params, observations: Array, aims: Array
-) -> tuple[Float[Array, " rows"], Float[Array, " rows"]]:
-    """From each state to its own aim, given by its embedding, and back."""
-    states = agent.embed(params, observations)
-    there, back = (agent.between(params, *pair).steps for pair in ((states, aims), (aims, states)))
-    return there, back
