@@ -194,6 +194,8 @@ def test_bad_input_is_refused():
         graph_of(ROOM, -1.0)
     with pytest.raises(FarstepError, match="the nearest are 1 apart"):
         graph_of(ROOM, 0.5)
+    with pytest.raises(FarstepError, match="no logged episode leads from one to another"):
+        graph_of(ROOM, 3.0, stride=0.5, moves=np.zeros((0, 2), np.int32))
     with pytest.raises(FarstepError, match="GCBC learns a policy only"):
         LearnedMetric(GCBC(), None, Normalization(np.zeros(2), np.ones(2)))
 

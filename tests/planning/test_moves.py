@@ -71,7 +71,7 @@ def test_one_that_was_carried_off_is_looked_for_everywhere():
 def carried(*ends):
     """Episodes that walk to 10 and are carried off from there to one end after another."""
     walk = [(x, 0) for x in range(5, 11)]
-    return [walk + [(end, 0), (end + 1, 0)] for end in ends]
+    return [[*walk, (end, 0), (end + 1, 0)] for end in ends]
 
 
 def test_where_chance_carries_an_episode_no_move_leads(tmp_path):

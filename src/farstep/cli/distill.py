@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from farstep.cli.planner import described, graph_of
+from farstep.cli.planner import Planning, described
 from farstep.core.errors import FarstepError
-from farstep.data.table import open_dataset
-from farstep.planning.distillation import Distillation, distill
-from farstep.planning.landmarks import Choice
+from farstep.planning.distillation import Distillation, check_teacher, distill
 from farstep.serving.policy import load_policy
 
 EVERY = 1000
@@ -42,16 +40,7 @@ class Distill:
     """Of the data, that states and goals are drawn from; fewer where they are images."""
     seed: int = 0
     """Root of everything random."""
-    landmarks: int | None = None
-    """States of the data to plan over; 2000 by default."""
-    landmark_choice: Choice | None = None
-    """How they are chosen: `farthest` from one another (the default), or at `random`."""
-    reach: float | None = None
-    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
-    stride: float | None = None
-    """Longest step of a plan that no logged episode takes; calibrated by default."""
-    dataset: str | None = None
-    """Where states and landmarks come from; the policy's own data by default."""
+    planning: tyro.conf.OmitArgPrefixes[Planning] = field(default_factory=Planning)
     overwrite: bool = False
     """Replace an earlier result."""
 
@@ -67,16 +56,10 @@ class Distill:
         if out.exists() and not self.overwrite:
             raise FarstepError(f"{out} already exists; --overwrite replaces it")
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
-        asked = {
-            "landmarks": self.landmarks,
-            "choice": self.landmark_choice,
-            "reach": self.reach,
-            "stride": self.stride,
-            "seed": self.seed or None,
-        }
-        graph, calibration = graph_of(policy, self.dataset, asked)
+        check_teacher(policy.metric)
+        dataset = self.planning.data(policy)
+        graph, calibration = self.planning.graph(policy, self.seed)
         print(described(graph, calibration))
-        dataset = open_dataset(self.dataset or policy.data or policy.dataset)
 
         def report(update: int, loss: float) -> None:
             if update % EVERY == 0 or update == self.updates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +24,7 @@ from farstep.analysis.tables import (
     rich_table,
 )
 from farstep.cli.environments import environment_of
-from farstep.cli.planner import calibration_record, graph_of
+from farstep.cli.planner import Planning, calibration_record
 from farstep.cli.planner import described as planning_line
 from farstep.core.errors import FarstepError
 from farstep.envs.catalog import EnvironmentSpec
@@ -32,8 +32,7 @@ from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
 from farstep.evaluation.temperature import AtTemperature, SamplingPolicy, protocol_temperature
 from farstep.evaluation.video import Format, Videos
-from farstep.planning.landmarks import Choice
-from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.planning.policy import PlannedPolicy
 from farstep.serving.policy import Policy, load_policy
 
 
@@ -69,18 +68,7 @@ class Evaluate:
     """Print Markdown tables."""
     plan: Literal["none", "graph"] = "none"
     """`graph`: steer the policy along shortest paths over states of its data."""
-    landmarks: int | None = None
-    """States of the data to plan over; 2000 by default."""
-    landmark_choice: Choice | None = None
-    """How they are chosen: `farthest` from one another (the default), or at `random`."""
-    reach: float | None = None
-    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
-    stride: float | None = None
-    """Longest step of a plan that no logged episode takes; calibrated by default."""
-    replan_every: int = 5
-    """Steps between choices of a subgoal."""
-    dataset: str | None = None
-    """Where landmarks come from; the policy's own data by default."""
+    planning: tyro.conf.OmitArgPrefixes[Planning] = field(default_factory=Planning)
     video: Path | None = None
     """Write videos of the first episodes of each task into this directory."""
     video_episodes: int = 1
@@ -129,22 +117,11 @@ class Evaluate:
         self, policy: Policy, console: Console
     ) -> tuple[SamplingPolicy, dict[str, Any] | None]:
         """What acts, and its plan's settings for the protocol."""
-        asked = {
-            "landmarks": self.landmarks,
-            "choice": self.landmark_choice,
-            "reach": self.reach,
-            "stride": self.stride,
-        }
         if self.plan == "none":
-            given = [name for name, value in asked.items() if value is not None]
-            if given:
-                option = {"choice": "landmark-choice"}.get(given[0], given[0])
-                raise FarstepError(f"--{option} is for planning; add --plan graph")
+            self.planning.refuse("add --plan graph")
             return policy, None
-        steering = Steering(replan_every=self.replan_every)
-        graph, calibration = graph_of(
-            policy, self.dataset, asked | {"replan_every": self.replan_every}
-        )
+        steering = self.planning.steering
+        graph, calibration = self.planning.graph(policy)
         console.print(planning_line(graph, calibration), highlight=False, soft_wrap=True)
         settings = {
             # Those asked for: how many were isolated and dropped differs from run to run.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from farstep.cli.planner import described, graph_of
-from farstep.planning.landmarks import Choice
+from farstep.cli.planner import Planning, described
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,31 +21,18 @@ class Export:
     """`last`, `best`, or a number of updates."""
     out: Path | None = None
     """Directory to write; RUN/policy by default."""
-    landmarks: int = 0
-    """States of the run's data to put into it, so that it can plan without them; 0 for none."""
-    landmark_choice: Choice = "farthest"
-    """How they are chosen: `farthest` from one another, or at `random`."""
-    reach: float | None = None
-    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
-    stride: float | None = None
-    """Longest step of a plan that no logged episode takes; calibrated by default."""
-    dataset: str | None = None
-    """Where landmarks come from; the run's own data by default."""
+    planning: tyro.conf.OmitArgPrefixes[Planning] = field(default_factory=Planning)
     overwrite: bool = False
     """Replace an earlier export."""
 
     def run(self) -> None:
         from farstep.serving.runs import policy_of_run
 
+        if self.planning.landmarks is None:
+            self.planning.refuse("say with --landmarks how many states to put into the policy")
         policy = policy_of_run(self.run_path, self.checkpoint)
-        if self.landmarks:
-            asked = {
-                "landmarks": self.landmarks,
-                "choice": self.landmark_choice,
-                "reach": self.reach,
-                "stride": self.stride,
-            }
-            graph, calibration = graph_of(policy, self.dataset, asked)
+        if self.planning.landmarks is not None:
+            graph, calibration = self.planning.graph(policy)
             print(described(graph, calibration))
             policy = replace(policy, landmarks=graph.landmarks)
         out = self.out or self.run_path / "policy"

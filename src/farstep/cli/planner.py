@@ -1,38 +1,71 @@
-"""The graph that `farstep eval --plan`, `plot plan` and `export --landmarks` work with."""
+"""What `farstep eval --plan`, `plot plan`, `distill` and `export --landmarks` plan over."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from farstep.data.table import open_dataset
+from farstep.core.errors import FarstepError
+from farstep.data.table import Dataset, open_dataset
 from farstep.planning.calibration import Calibration
 from farstep.planning.graph import LandmarkGraph
+from farstep.planning.landmarks import Choice
+from farstep.planning.policy import Steering
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.serving.policy import Policy
 
 
-def graph_of(
-    policy: Policy, dataset: str | None, asked: dict[str, Any]
-) -> tuple[LandmarkGraph, Calibration | None]:
-    """The policy's own landmarks if it was exported with them and no others are `asked` for.
+@dataclass(frozen=True, kw_only=True)
+class Planning:
+    """What is planned over; calibrated, or the policy's own, where nothing is given."""
 
-    Args:
-        policy: whose metric is searched.
-        dataset: where landmarks come from; the policy's own data if not given.
-        asked: fields of `GraphOptions`, None where the default stands.
+    landmarks: int | None = None
+    """States of the data to plan over; 2000 by default."""
+    landmark_choice: Choice | None = None
+    """How they are chosen: `farthest` from one another (the default), or at `random`."""
+    reach: float | None = None
+    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
+    stride: float | None = None
+    """Longest step of a plan that no logged episode takes; calibrated by default."""
+    replan_every: int | None = None
+    """Steps between choices of a subgoal, by which lengths are calibrated; 5 by default."""
+    dataset: str | None = None
+    """Where landmarks come from; the policy's own data by default."""
 
-    Raises:
-        FarstepError: no distance, no data, or an option out of range.
-    """
-    values = {name: value for name, value in asked.items() if value is not None}
-    chosen = values.keys() & {"landmarks", "choice", "reach", "stride", "seed"}
-    if policy.landmarks is not None and dataset is None and not chosen:
-        return policy.graph, None
-    # Before the data are opened: without a distance they are of no use.
-    metric = policy.metric
-    source = dataset or policy.data or policy.dataset
-    return prepare_graph(metric, open_dataset(source), GraphOptions(**values))
+    @property
+    def steering(self) -> Steering:
+        return Steering() if self.replan_every is None else Steering(replan_every=self.replan_every)
+
+    def refuse(self, instead: str) -> None:
+        """Raise `FarstepError` if any option is given, where nothing is planned."""
+        for name, value in vars(self).items():
+            if value is not None:
+                raise FarstepError(f"--{name.replace('_', '-')} is for planning; {instead}")
+
+    def data(self, policy: Policy) -> Dataset:
+        """Where landmarks come from."""
+        return open_dataset(self.dataset or policy.data or policy.dataset)
+
+    def graph(self, policy: Policy, seed: int = 0) -> tuple[LandmarkGraph, Calibration | None]:
+        """The policy's own landmarks if it was exported with them and no others are asked for.
+
+        Raises:
+            FarstepError: no distance, no data, or an option out of range.
+        """
+        asked = {
+            "landmarks": self.landmarks,
+            "choice": self.landmark_choice,
+            "reach": self.reach,
+            "stride": self.stride,
+            "seed": seed or None,
+        }
+        asked = {name: value for name, value in asked.items() if value is not None}
+        if policy.landmarks is not None and self.dataset is None and not asked:
+            return policy.graph, None
+        options = GraphOptions(replan_every=self.steering.replan_every, **asked)
+        # Before the data are opened: without a distance they are of no use.
+        metric = policy.metric
+        return prepare_graph(metric, self.data(policy), options)
 
 
 def described(graph: LandmarkGraph, calibration: Calibration | None) -> str:
@@ -53,6 +86,6 @@ def calibration_record(calibration: Calibration | None) -> dict[str, Any] | None
     """The calibration with its curve as JSON values."""
     if calibration is None:
         return None
-    record = dataclasses.asdict(calibration)
+    record = asdict(calibration)
     record["envelope"] = {name: values.tolist() for name, values in record["envelope"].items()}
     return record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +11,11 @@ import tyro
 from jaxtyping import Int, Num
 
 from farstep.cli.environments import drawable_maze
-from farstep.cli.planner import described, graph_of
+from farstep.cli.planner import Planning, described
 from farstep.evaluation.rollout import evaluate
 from farstep.evaluation.temperature import SamplingPolicy
 from farstep.evaluation.trajectories import Trajectories
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.landmarks import Choice
 from farstep.planning.policy import PlannedPolicy, Steering
 from farstep.serving.policy import load_policy
 
@@ -31,22 +30,11 @@ class PlotPlan:
     """Of a run: `last`, `best`, or a number of updates."""
     task: int = 1
     """Number of the task, from 1."""
-    landmarks: int | None = None
-    """States of the data to plan over; 2000 by default."""
-    landmark_choice: Choice | None = None
-    """How they are chosen: `farthest` from one another (the default), or at `random`."""
-    reach: float | None = None
-    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
-    stride: float | None = None
-    """Longest step of a plan that no logged episode takes; calibrated by default."""
-    replan_every: int = 5
-    """Steps between choices of a subgoal."""
+    planning: tyro.conf.OmitArgPrefixes[Planning] = field(default_factory=Planning)
     seed: int = 0
     """Root of the episode's seed and of the choice of landmarks."""
     environment: str | None = None
     """Another environment than that of the policy's data."""
-    dataset: str | None = None
-    """Where landmarks come from; the policy's own data by default."""
     out: Path | None = None
     """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/plan-TASK.png by default."""
 
@@ -56,17 +44,9 @@ class PlotPlan:
 
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec, maze = drawable_maze(policy, self.run_path, self.environment)
-        asked = {
-            "landmarks": self.landmarks,
-            "choice": self.landmark_choice,
-            "reach": self.reach,
-            "stride": self.stride,
-            "seed": self.seed or None,
-            "replan_every": self.replan_every,
-        }
-        graph, calibration = graph_of(policy, self.dataset, asked)
+        graph, calibration = self.planning.graph(policy, self.seed)
         print(described(graph, calibration))
-        watched = Watched(policy, graph, Steering(replan_every=self.replan_every))
+        watched = Watched(policy, graph, self.planning.steering)
         recorder = Trajectories()
         result = evaluate(
             watched,

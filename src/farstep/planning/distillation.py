@@ -30,6 +30,7 @@ from farstep.data.table import Table
 from farstep.networks.actors import Categorical
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.location import MANY
+from farstep.planning.metric import LearnedMetric
 from farstep.planning.moves import MOST_BYTES
 
 GOALS_AT_ONCE = 256
@@ -81,10 +82,7 @@ def distill(
         FarstepError: the method's policy is not one network of states and goals (HIQL).
     """
     metric = graph.metric
-    if not hasattr(metric.params, "actor"):
-        raise FarstepError(
-            f"{type(metric.agent).__name__} has no single policy that could learn from plans"
-        )
+    check_teacher(metric)
     size = int(np.prod(table.spaces.observation_shape)) * table.observations.dtype.itemsize
     count = min(options.states, table.num_steps, max(MOST_BYTES // size, 1))
     rows = stream_generator(options.seed, "distillation").choice(
@@ -111,6 +109,14 @@ def distill(
         done += some
         report(done, float(jnp.mean(losses)))
     return eqx.tree_at(lambda params: params.actor, teacher, student)
+
+
+def check_teacher(metric: LearnedMetric) -> None:
+    """Raise `FarstepError` where the method's policy is not one network of states and goals."""
+    if not hasattr(metric.params, "actor"):
+        raise FarstepError(
+            f"{type(metric.agent).__name__} has no single policy that could learn from plans"
+        )
 
 
 def what_follows(graph: LandmarkGraph) -> Int[np.ndarray, "goals landmarks"]:

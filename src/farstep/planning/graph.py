@@ -109,9 +109,16 @@ class LandmarkGraph:
         linked = np.zeros(len(observations), bool)
         linked[tails[used]] = linked[heads[used]] = True
         if not linked.any():
+            count = f"no two of the {len(observations)} landmarks"
+            if pairs.nnz:
+                raise FarstepError(
+                    f"{count} are joined: no logged episode leads from one to another within a "
+                    f"reach of {reach:g} steps, and the nearest are {shortest:g} apart, more than "
+                    f"a stride of {stride:g}; give a longer stride or more landmarks"
+                )
             raise FarstepError(
-                f"no two of the {len(observations)} landmarks are within a reach of {reach:g} "
-                f"steps: the nearest are {shortest:g} apart; give a longer reach or more landmarks"
+                f"{count} are within a reach of {reach:g} steps: the nearest are {shortest:g} "
+                "apart; give a longer reach or more landmarks"
             )
         # Only pairs of landmarks that are kept are ever used, so edges keep their order.
         edges = csr_array((pairs.data[used], (tails[used], heads[used])), shape=pairs.shape)

@@ -201,7 +201,8 @@ class PlannedPolicy:
         here, last = location.landmark, self.landmarks[slots]
         # Those of new episodes say nothing.
         to_aim, from_aim = location.to_aim, location.from_aim
-        assert to_aim is not None and from_aim is not None
+        assert to_aim is not None
+        assert from_aim is not None
         # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
         fresh |= ~self.graph.is_nearby(self._here[slots], here)
         steps, stuck = self._progress(slots, location, to_aim, fresh)
