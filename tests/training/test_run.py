@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +98,39 @@ def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path):
         restored = reopened.restore(2, {"params": skeleton})
         np.testing.assert_array_equal(restored["params"]["kernel"], [2, 2, 2])
         assert reopened.find("best") == 2
+
+
+FILL_THE_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from farstep.core.errors import FarstepError
+from farstep.training.checkpoint import Checkpoints
+weights = np.random.default_rng(0).normal(size=1_000_000)
+with Checkpoints(Path(sys.argv[1]), keep=2) as checkpoints:
+    checkpoints.save(1, {"params": {"kernel": weights[:3]}})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        checkpoints.save(2, {"params": {"kernel": weights}})
+    except FarstepError as error:
+        print(error)
+"""
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_saved_costs_that_one_alone(tmp_path):
+    """A limit on file sizes fails the write system call just as a full disk does."""
+    done = subprocess.run(
+        [sys.executable, "-c", FILL_THE_DISK, str(tmp_path)],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "Could not save a checkpoint of step 2" in done.stdout
+    assert "Free some space and continue with --resume" in done.stdout
+    assert "Traceback" not in done.stderr
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert checkpoints.find("last") == 1
+        restored = checkpoints.restore(1, {"params": {"kernel": np.zeros(3, np.float32)}})
+        expected = np.random.default_rng(0).normal(size=3)
+        np.testing.assert_allclose(restored["params"]["kernel"], expected, rtol=1e-6)
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path):

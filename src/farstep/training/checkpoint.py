@@ -25,8 +25,9 @@ class Checkpoints:
     def __init__(self, path: Path, *, keep: int = 1):
         import orbax.checkpoint as ocp
 
-        # Orbax reports each save at INFO and each missing optional back end at WARNING.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax reports each save at INFO, each missing optional back end at WARNING, and at ERROR,
+        # with several tracebacks, what it raises anyway.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         policies = ocp.checkpoint_managers
         self._ocp = ocp
         self._path = path
