@@ -78,6 +78,10 @@ def test_a_planned_evaluation_records_its_settings_and_its_curve(export, data, t
     assert settings["calibration"]["reach"] == settings["reach"]
     curve = settings["calibration"]["envelope"]
     assert len(curve["gaps"]) == len(curve["steps"]) > 5
+    main(["eval", export, *QUICK, *words, "--replan-every", "9"])
+    slower = json.loads(out.read_text())["protocol"]["policy"]["planning"]
+    assert slower["replan_every"] == 9
+    assert slower["stride"] > settings["stride"]
 
 
 def test_the_plan_is_drawn(export, data, tmp_path, capsys):

@@ -141,6 +141,62 @@ def test_stuck_beside_a_wall_an_episode_looks_ahead_until_it_moves_again():
     assert GOAL in aims
 
 
+FOLDED = World(["." * 40, "#" * 39 + ".", "." * 40, "." + "#" * 39, "." * 40])
+
+
+def test_an_episode_that_walks_again_blames_no_more():
+    """The metric is far too short beyond the reach, where looking ahead aims."""
+    short = np.where(FOLDED.steps > 6, 6 + 0.2 * (FOLDED.steps - 6), FOLDED.steps)
+    start, goal = FOLDED.at(0, 0), FOLDED.at(39, 4)
+    policy = planned(FOLDED, metric=FOLDED.metric(short), horizon=200.0, replan_every=1, patience=4)
+    policy.begin(np.zeros(1, int), start[None], goal[None])
+    state = start
+    for step in range(170):
+        action = policy.act(state[None], goal[None])[0]
+        state = state if step < 7 else state + action
+        to_go = FOLDED.steps[FOLDED.index(state), FOLDED.index(goal)]
+        assert policy.steps_to_go[0] >= to_go - 1
+    np.testing.assert_array_equal(state, goal)
+    assert len(policy._blamed[0]) == 1
+
+
+def test_one_that_is_carried_off_no_longer_looks_ahead():
+    policy = planned(SNAKE, replan_every=1, patience=3)
+    policy.begin(np.zeros(1, int), START[None], END[None])
+    for _ in range(5):
+        policy.act(START[None], END[None])
+    assert policy._looking_ahead[0] > 0
+    away = SNAKE.at(9, 2)
+    policy.act(away[None], END[None])
+    expected = policy._following[0, SNAKE.index(away)]
+    assert (policy._looking_ahead[0], policy.landmarks[0]) == (0, expected)
+
+
+def test_cut_off_and_stuck_an_episode_aims_at_what_has_a_path():
+    """Two rooms, the goal in the other one."""
+    world = World(["......#......"])
+    policy = planned(world, reach=2.0, horizon=0.0, replan_every=1, patience=2)
+    start, goal = world.at(0, 0), world.at(12, 0)
+    policy.begin(np.zeros(1, int), start[None], goal[None])
+    for _ in range(12):
+        policy.act(start[None], goal[None])
+        assert policy.status[0] == Status.CUT_OFF
+        assert policy.landmarks[0] != GOAL
+
+
+def test_much_blame_leaves_a_way():
+    """Nothing is lost to rounding or overflow, however long an episode stands still."""
+    world = World(["." * 12])
+    policy = planned(world, reach=2.0, horizon=0.0, replan_every=1, patience=1)
+    start, goal = world.at(0, 0), world.at(11, 0)
+    policy.begin(np.zeros(1, int), start[None], goal[None])
+    for _ in range(1500):
+        policy.act(start[None], goal[None])
+    costs = policy.costs_to_go(0)
+    assert np.isfinite(costs).all()
+    assert (np.diff(costs) < 0).all()
+
+
 def test_a_new_episode_blames_nothing():
     world = World(["............"])
     policy = planned(world, reach=2.0, horizon=0.0, replan_every=1, patience=1)
@@ -226,13 +282,15 @@ def test_an_episode_does_not_depend_on_slots_or_neighbours():
     alone = walk(PlannedPolicy(Walker(SNAKE, 6.0), graph, steering), SNAKE, START, END)
 
     crowd = PlannedPolicy(Walker(SNAKE, 6.0), graph, steering)
-    count, slot = 37, 23
+    count = 37
     states = SNAKE.states[rng.integers(len(SNAKE.states), size=count)]
     goals = SNAKE.states[rng.integers(len(SNAKE.states), size=count)]
     crowd.begin(np.arange(count), states, goals)
-    for _ in range(3):
-        states = states + crowd.act(states, goals)
-    # A new episode in one slot, out of step with the others.
+    # Standing still they blame edges and look ahead.
+    for _ in range(22):
+        crowd.act(states, goals)
+    # A new episode in one's slot, out of step with the others.
+    slot = int(np.flatnonzero(crowd._looking_ahead)[-1])
     states[slot], goals[slot] = START, END
     crowd.begin(np.array([slot]), states[[slot]], goals[[slot]])
     for expected in alone:

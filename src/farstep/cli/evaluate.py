@@ -120,18 +120,18 @@ class Evaluate:
         if self.plan == "none":
             self.planning.refuse("add --plan graph")
             return policy, None
-        steering = self.planning.steering
         graph, calibration = self.planning.graph(policy)
         console.print(planning_line(graph, calibration), highlight=False, soft_wrap=True)
+        planned = PlannedPolicy(policy, graph)
         settings = {
             # Those asked for: how many were isolated and dropped differs from run to run.
             "landmarks": len(graph) + graph.isolated,
             "reach": graph.reach,
             "stride": graph.stride,
-            **asdict(steering),
+            **asdict(planned.steering),
             "calibration": calibration_record(calibration),
         }
-        return PlannedPolicy(policy, graph, steering), settings
+        return planned, settings
 
     def _evaluate(
         self, policy: Policy, acting: SamplingPolicy, spec: EnvironmentSpec, console: Console

@@ -13,7 +13,10 @@ from farstep.cli.planner import Planning, described
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a policy that stands alone: safetensors and JSON, read by `farstep.load_policy`."""
+    """Write a policy that stands alone: safetensors and JSON, read by `farstep.load_policy`.
+
+    With --landmarks it can plan without the data.
+    """
 
     run_path: Annotated[Path, tyro.conf.arg(name="RUN"), tyro.conf.Positional]
     """Directory of the run."""

@@ -10,17 +10,16 @@ from farstep.data.table import Dataset, open_dataset
 from farstep.planning.calibration import Calibration
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Choice
-from farstep.planning.policy import Steering
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.serving.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
 class Planning:
-    """What is planned over; calibrated, or the policy's own, where nothing is given."""
+    """What is planned over. A policy exported with landmarks keeps them where nothing is given."""
 
     landmarks: int | None = None
-    """States of the data to plan over; 2000 by default."""
+    """States of the data to plan over; 2000 by default, and none in an export."""
     landmark_choice: Choice | None = None
     """How they are chosen: `farthest` from one another (the default), or at `random`."""
     reach: float | None = None
@@ -30,11 +29,7 @@ class Planning:
     replan_every: int | None = None
     """Steps between choices of a subgoal, by which lengths are calibrated; 5 by default."""
     dataset: str | None = None
-    """Where landmarks come from; the policy's own data by default."""
-
-    @property
-    def steering(self) -> Steering:
-        return Steering() if self.replan_every is None else Steering(replan_every=self.replan_every)
+    """The data; the policy's own by default."""
 
     def refuse(self, instead: str) -> None:
         """Raise `FarstepError` if any option is given, where nothing is planned."""
@@ -57,12 +52,13 @@ class Planning:
             "choice": self.landmark_choice,
             "reach": self.reach,
             "stride": self.stride,
+            "replan_every": self.replan_every,
             "seed": seed or None,
         }
         asked = {name: value for name, value in asked.items() if value is not None}
         if policy.landmarks is not None and self.dataset is None and not asked:
             return policy.graph, None
-        options = GraphOptions(replan_every=self.steering.replan_every, **asked)
+        options = GraphOptions(**asked)
         # Before the data are opened: without a distance they are of no use.
         metric = policy.metric
         return prepare_graph(metric, self.data(policy), options)

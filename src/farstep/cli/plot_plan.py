@@ -16,7 +16,7 @@ from farstep.evaluation.rollout import evaluate
 from farstep.evaluation.temperature import SamplingPolicy
 from farstep.evaluation.trajectories import Trajectories
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.planning.policy import PlannedPolicy
 from farstep.serving.policy import load_policy
 
 
@@ -46,7 +46,7 @@ class PlotPlan:
         spec, maze = drawable_maze(policy, self.run_path, self.environment)
         graph, calibration = self.planning.graph(policy, self.seed)
         print(described(graph, calibration))
-        watched = Watched(policy, graph, self.planning.steering)
+        watched = Watched(policy, graph)
         recorder = Trajectories()
         result = evaluate(
             watched,
@@ -92,8 +92,8 @@ class Watched(PlannedPolicy):
         aimed: observations of the subgoals taken, each once in a row.
     """
 
-    def __init__(self, policy: SamplingPolicy, graph: LandmarkGraph, steering: Steering):
-        super().__init__(policy, graph, steering)
+    def __init__(self, policy: SamplingPolicy, graph: LandmarkGraph):
+        super().__init__(policy, graph)
         self.goal = self.costs = self.planned = np.zeros(0)
         self.aimed: list[np.ndarray] = []
 

@@ -25,7 +25,7 @@ from scipy.sparse.csgraph import dijkstra
 from farstep.core.errors import FarstepError
 from farstep.planning.landmarks import Landmarks
 from farstep.planning.location import FEW, Locator
-from farstep.planning.metric import LearnedMetric
+from farstep.planning.metric import LearnedMetric, in_blocks
 
 BLOCK = 256
 """Rows of the distance matrix that exist at a time."""
@@ -35,6 +35,9 @@ DOUBT = 64.0
 
 BLAME = 8.0
 """Times as much that an edge costs an episode each time that it failed to make it."""
+
+MOST_BLAME = BLAME**4
+"""The most that becomes of it: beyond, single precision would lose the steps beside the blame."""
 
 NEARBY = 16
 """Landmarks that a state may be at that was at one of them a moment ago."""
@@ -184,7 +187,10 @@ class LandmarkGraph:
 
     def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
-        steps = self.metric.steps(self.embeddings, self.metric.embed(goals)).T
+        # In blocks of one height: what a goal costs must not depend on those that begin beside it.
+        blocks = in_blocks(self.metric.embed(goals), FEW.tracked)
+        columns = [self.metric.steps(self.embeddings, block) for block in blocks]
+        steps = np.concatenate(columns, axis=1)[:, : len(goals)].T
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
         costs = steps
@@ -206,16 +212,18 @@ class LandmarkGraph:
             blamed: edges that were tried in vain. They and those beside them, between the
                 `nearby` landmarks of either end, cost `BLAME` times as much for each.
         """
-        costs, last = self.costs, attached.costs
         tails, heads = self.edges.tocoo().coords
+        blame, last_blame = np.ones(len(tails)), np.ones(len(self))
         for tail, head in blamed:
             about = np.zeros((2, len(self)), bool)
             about[0, self.nearby[tail]] = True
             if head == GOAL:
-                last = np.where(about[0], BLAME * last, last)
+                last_blame[about[0]] *= BLAME
             else:
                 about[1, self.nearby[head]] = True
-                costs = np.where(about[0][tails] & about[1][heads], BLAME * costs, costs)
+                blame[about[0][tails] & about[1][heads]] *= BLAME
+        costs = np.minimum(blame, MOST_BLAME) * self.costs
+        last = np.minimum(last_blame, MOST_BLAME) * attached.costs
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
         count, goal_count = len(self), len(last)

@@ -27,6 +27,10 @@ NEAR_FARTHEST = 0.9
 """Share of the farthest state's distance that makes a state far enough to be chosen."""
 
 
+REPLAN_EVERY = 5
+"""Steps between choices of a subgoal, unless others are asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Landmarks:
     """All that a graph is made of besides the metric.
@@ -37,12 +41,14 @@ class Landmarks:
         stride: longest edge that no logged episode takes; without `moves` it says nothing.
         moves: pairs of them that logged episodes lead between; None where that is not known, and
             every pair within reach is then an edge.
+        replan_every: steps between choices of a subgoal, for which all this was made.
     """
 
     observations: Num[np.ndarray, "landmarks *obs"]
     reach: float
     stride: float = np.inf
     moves: Int[np.ndarray, "moves 2"] | None = None
+    replan_every: int = REPLAN_EVERY
 
     def only(self, kept: Int[np.ndarray, " kept"]) -> Landmarks:
         """Those with these numbers, in increasing order, and the moves between them."""

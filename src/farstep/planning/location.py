@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,20 @@ from farstep.agents.base import Agent
 from farstep.core.types import Params
 from farstep.planning.metric import LearnedMetric, in_blocks
 
-MANY = 1024
-"""Rows of a device call that tracks the states of data."""
 
-FEW = 25
-"""Rows of one that tracks running episodes, always: rows computed in calls of other heights differ
-in their last bits, and an episode must not depend on how many others are located beside it."""
+class Height(NamedTuple):
+    """Rows of device calls; fewer where states are searched for, each among all landmarks."""
 
-SEARCHED = 8
-"""Times fewer rows of a call that searches: each is compared with all landmarks."""
+    tracked: int
+    searched: int
+
+
+MANY = Height(1024, 128)
+"""For the states of data."""
+
+FEW = Height(25, 3)
+"""For running episodes, always: rows computed in calls of other heights differ in their last bits,
+and an episode must not depend on how many others are located beside it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +71,15 @@ class Locator:
     nearby: Int[np.ndarray, "landmarks k"]
     stray: float
 
-    def search(self, observations: Num[np.ndarray, "n *obs"], height: int) -> Location:
+    def search(self, observations: Num[np.ndarray, "n *obs"], height: Height) -> Location:
         """The nearest of all landmarks to each state."""
-        return self._called(_nearest_of_all, height // SEARCHED, observations)
+        return self._called(_nearest_of_all, height.searched, observations)
 
     def track(
         self,
         observations: Num[np.ndarray, "n *obs"],
         previous: Int[np.ndarray, " n"],
-        height: int,
+        height: Height,
         everywhere: Bool[np.ndarray, " n"] | None = None,
         aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
@@ -84,7 +90,7 @@ class Locator:
         embeddings of what each state's distances to and from are wanted too.
         """
         columns = (self.nearby[previous],) if aims is None else (self.nearby[previous], aims)
-        found = self._called(_nearest_of_some, height, observations, *columns)
+        found = self._called(_nearest_of_some, height.tracked, observations, *columns)
         strays = found.apart > self.stray
         if everywhere is not None:
             strays |= everywhere

@@ -31,7 +31,7 @@ SPACINGS = 5
 """States looked at within one move."""
 
 RELIABLE = 0.5
-"""Share of those carried off from about one place that must end up together to count on it."""
+"""Share of those carried off from about one place of whom more must end up together to count on."""
 
 
 def logged_moves(
@@ -72,7 +72,8 @@ def _by_chance(
     tails: Int[np.ndarray, "*moves"],
     heads: Int[np.ndarray, "*moves"],
 ) -> Bool[np.ndarray, "*moves"]:
-    """Which moves carried an episode off to where most that were carried off from there are not."""
+    """Which moves carried an episode off to where no more than half of those carried off from about
+    there ended up."""
     count, k = nearby.shape
     # Off is also where no way leads back; but through a one-way door all come out together.
     off = ~(nearby[tails] == heads[..., None]).any(axis=-1)
@@ -87,7 +88,7 @@ def _by_chance(
     together = landed.multiply(near[pairs[1]]).sum(axis=1)
     share = together / np.maximum(landed.sum(axis=1), 1)
     result = np.zeros(off.shape, bool)
-    result[off] = (share < RELIABLE)[which.reshape(-1)]
+    result[off] = (share <= RELIABLE)[which.reshape(-1)]
     return result
 
 

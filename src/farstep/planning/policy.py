@@ -26,12 +26,13 @@ from jaxtyping import Bool, Float, Int, Num
 
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
+from farstep.planning.landmarks import REPLAN_EVERY
 from farstep.planning.location import FEW, Location
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
-    *("_here", "_age", "_best", "_stalled", "_looking_ahead"),
+    *("_here", "_age", "_best", "_stalled", "_looking_ahead", "_aims_ahead"),
 )
 """Arrays of a planned policy that have a row for every slot."""
 
@@ -74,7 +75,7 @@ class Steering:
             more for each edge that it blamed before; and choices for which it then looks ahead.
     """
 
-    replan_every: int = 5
+    replan_every: int = REPLAN_EVERY
     patience: int = 4
 
     def __post_init__(self) -> None:
@@ -90,7 +91,7 @@ class PlannedPolicy:
 
     Attributes:
         graph: what is searched.
-        steering: how subgoals are chosen.
+        steering: how subgoals are chosen; as often as the graph was made for by default.
         subgoals: what each slot aims at, as an observation.
         landmarks: the same as a landmark's number, or `GOAL`.
         status: how each slot stands to the graph, a `Status`.
@@ -100,7 +101,7 @@ class PlannedPolicy:
 
     def __init__(self, policy: FlatPolicy, graph: LandmarkGraph, steering: Steering | None = None):
         self.graph = graph
-        self.steering = steering or Steering()
+        self.steering = steering or Steering(replan_every=graph.landmarks.replan_every)
         self._policy = policy
         shape = graph.observations.shape[1:]
         self.subgoals = np.zeros((0, *shape), graph.observations.dtype)
@@ -120,6 +121,7 @@ class PlannedPolicy:
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
         self._looking_ahead = np.zeros(0, int)
+        self._aims_ahead = np.zeros(0, bool)
         self._blamed: list[list[Blame]] = []
 
     def begin(
@@ -205,12 +207,13 @@ class PlannedPolicy:
         assert from_aim is not None
         # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
         fresh |= ~self.graph.is_nearby(self._here[slots], here)
+        self._looking_ahead[slots[fresh]] = 0
         steps, stuck = self._progress(slots, location, to_aim, fresh)
         for row in np.flatnonzero(stuck):
             self._blame(slots[row], (int(here[row]), int(last[row])))
 
         rows, costs, following = np.arange(len(slots)), self._costs[slots], self._following[slots]
-        under_way = ~fresh & ~stuck & (last != GOAL)
+        under_way = ~fresh & ~stuck & ~self._aims_ahead[slots] & (last != GOAL)
         # What it aims at would lie behind it before the next choice: on to what follows, if that
         # is not too far yet.
         beyond = costs[rows, last] - _cost_of(following[rows, last], costs)
@@ -220,14 +223,16 @@ class PlannedPolicy:
         stays = under_way & (to_aim <= self.graph.reach)
         stays &= costs[rows, last] <= _cost_of(landmarks, costs)
         landmarks = np.where(stays, last, landmarks)
-        status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
-        lost = ~np.isfinite(costs[rows, here]) | (location.steps > self.graph.reach)
+        astray = ~np.isfinite(costs[rows, here])
+        lost = astray | (location.steps > self.graph.reach)
         for row in np.flatnonzero(lost):
             landmarks[row], steps[row] = self._nearest_with_path(costs[row], observations[row])
-            status[row] = Status.CUT_OFF
-        ahead = self._looking_ahead[slots] > 0
+        ahead = ~astray & (self._looking_ahead[slots] > 0)
         landmarks[ahead] = self._farther(slots[ahead], here[ahead])
+        self._aims_ahead[slots] = ahead
         self._looking_ahead[slots] -= ahead
+        status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
+        status[lost] = Status.CUT_OFF
         self._here[slots], self.status[slots], self.steps_to_go[slots] = here, status, steps
         self._aim(slots, landmarks)
 
@@ -242,7 +247,9 @@ class PlannedPolicy:
         self._best[slots[fresh]], self._stalled[slots[fresh]] = np.inf, 0
         last, costs = self.landmarks[slots], self._costs[slots]
         steps = location.steps + costs[np.arange(len(slots)), location.landmark]
-        steps = np.where(fresh, steps, np.minimum(steps, to_aim + _cost_of(last, costs)))
+        # The way to what it aims at ahead is longer than what the metric is right about.
+        direct = to_aim + _cost_of(last, costs)
+        steps = np.where(fresh | self._aims_ahead[slots], steps, np.minimum(steps, direct))
         progress = steps < self._best[slots] - PROGRESS
         self._best[slots] = np.where(progress, steps, self._best[slots])
         self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
@@ -267,7 +274,8 @@ class PlannedPolicy:
         self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]
     ) -> Int[np.ndarray, " n"]:
         """What comes on each slot's path after a landmark, twice as far for each edge it blamed."""
-        edges = np.array([2.0 ** (1 + len(self._blamed[slot])) for slot in slots])
+        most = len(self.graph).bit_length()
+        edges = np.array([2 ** min(1 + len(self._blamed[slot]), most) for slot in slots])
         while (going := (edges > 0) & (landmarks != GOAL)).any():
             landmarks = np.where(going, self._following[slots, landmarks], landmarks)
             edges = edges - 1

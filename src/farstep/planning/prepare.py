@@ -8,7 +8,7 @@ from farstep.core.errors import FarstepError
 from farstep.data.table import Dataset
 from farstep.planning.calibration import WIDEST, Calibration, calibrate
 from farstep.planning.graph import LandmarkGraph, check_lengths
-from farstep.planning.landmarks import Choice, Landmarks, choose_landmarks
+from farstep.planning.landmarks import REPLAN_EVERY, Choice, Landmarks, choose_landmarks
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.moves import logged_moves
 
@@ -30,11 +30,13 @@ class GraphOptions:
     choice: Choice = "farthest"
     reach: float | None = None
     stride: float | None = None
-    replan_every: int = 5
+    replan_every: int = REPLAN_EVERY
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_lengths(reach=self.reach, stride=self.stride)
+        if self.replan_every < 1:
+            raise FarstepError(f"replan_every must be at least 1, not {self.replan_every}")
 
 
 def prepare_graph(
@@ -69,7 +71,8 @@ def prepare_graph(
         reach = calibration.reach if reach is None else reach
         stride = calibration.stride if stride is None else stride
     # Where states are is known once there is a graph of all pairs.
-    all_pairs = LandmarkGraph.build(metric, Landmarks(observations, reach, stride))
+    landmarks = Landmarks(observations, reach, stride, replan_every=options.replan_every)
+    all_pairs = LandmarkGraph.build(metric, landmarks)
     # The quickest cover a stride between two choices, and the reach is so many strides.
     longest = round(WIDEST * options.replan_every)
     moves = logged_moves(all_pairs.locator, dataset.train, longest, options.seed)

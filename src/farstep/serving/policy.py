@@ -191,6 +191,7 @@ class Policy:
                 "reach": self.landmarks.reach,
                 "stride": self.landmarks.stride,
                 "moves": None if self.landmarks.moves is None else len(self.landmarks.moves),
+                "replan_every": self.landmarks.replan_every,
             },
         }
         tensors = {f"params.{name}": leaf for name, leaf in named_leaves(self.params).items()} | {
@@ -229,6 +230,7 @@ class Policy:
                 float(planning["reach"]),
                 float(planning["stride"]),
                 None if planning["moves"] is None else int(planning["moves"]),
+                int(planning["replan_every"]),
             )
         except FileNotFoundError as error:
             raise FarstepError(f"{path} holds no exported policy: no {DESCRIPTION}.") from error
@@ -245,7 +247,7 @@ class Policy:
         }
         landmarks = None
         if planned:
-            count, reach, stride, moves = planned
+            count, reach, stride, moves, replan_every = planned
             skeleton["landmarks"] = jax.ShapeDtypeStruct(
                 (count, *spaces.observation_shape), spaces.observation_dtype
             )
@@ -253,7 +255,9 @@ class Policy:
                 skeleton["moves"] = jax.ShapeDtypeStruct((moves, 2), np.int32)
         loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
         if planned:
-            landmarks = Landmarks(loaded["landmarks"], reach, stride, loaded.get("moves"))
+            landmarks = Landmarks(
+                loaded["landmarks"], reach, stride, loaded.get("moves"), replan_every
+            )
         return cls(
             landmarks=landmarks,
             agent=agent,

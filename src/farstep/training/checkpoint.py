@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -25,9 +26,8 @@ class Checkpoints:
     def __init__(self, path: Path, *, keep: int = 1):
         import orbax.checkpoint as ocp
 
-        # Orbax reports each save at INFO, each missing optional back end at WARNING, and at ERROR,
-        # with several tracebacks, what it raises anyway.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Orbax reports each save at INFO and each missing optional back end at WARNING.
+        logging.getLogger("absl").setLevel(logging.ERROR)
         policies = ocp.checkpoint_managers
         self._ocp = ocp
         self._path = path
@@ -80,9 +80,10 @@ class Checkpoints:
         try:
             if step in self.steps:
                 self._manager.delete(step)
-            self._manager.save(
-                step, args=self._ocp.args.Composite(**trees), metrics=metrics, force=True
-            )
+            with _without_tracebacks():
+                self._manager.save(
+                    step, args=self._ocp.args.Composite(**trees), metrics=metrics, force=True
+                )
         except (OSError, ValueError) as error:
             raise FarstepError(
                 f"Could not save a checkpoint of step {step} to {self._path}: {error}. "
@@ -142,6 +143,18 @@ class Checkpoints:
 
     def _metrics(self, step: int) -> Mapping[str, float] | None:
         return self._manager.metrics(step)
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Orbax's threads log what they raise, with several tracebacks; it is reported in one line."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _success(metrics: Mapping[str, float]) -> float:
