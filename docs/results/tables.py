@@ -3,10 +3,10 @@
     python docs/results/tables.py quickstart/*.json
     python docs/results/tables.py --seeds planned/*
 
-Every file was written by `farstep eval --out`. A row is a file: success in % by task and its mean,
-with the 95 % interval of the mean. With `--seeds`, every argument is a directory of files named
-KIND-SEED.json, and a row is a kind: each seed, their mean with its standard error, and the mean by
-task.
+Every file was written by `farstep eval --out`; the paths in it were shortened. A row is a file:
+success in % by task and its mean, with the 95 % interval of the mean. With `--seeds`, every
+argument is a directory of files named KIND-SEED.json, and a row is a kind: each seed, their mean
+with its standard error, and the mean by task.
 """
 
 from __future__ import annotations
