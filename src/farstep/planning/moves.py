@@ -31,7 +31,7 @@ SPACINGS = 5
 """States looked at within one move."""
 
 RELIABLE = 0.5
-"""Share of those carried off from about one place of whom more must end up together to count on."""
+"""Of those carried off from about one place, more than this share must end up together."""
 
 
 def logged_moves(
@@ -72,8 +72,7 @@ def _by_chance(
     tails: Int[np.ndarray, "*moves"],
     heads: Int[np.ndarray, "*moves"],
 ) -> Bool[np.ndarray, "*moves"]:
-    """Which moves carried an episode off to where no more than half of those carried off from about
-    there ended up."""
+    """Which moves carried an episode off to where too few of those carried off there ended up."""
     count, k = nearby.shape
     # Off is also where no way leads back; but through a one-way door all come out together.
     off = ~(nearby[tails] == heads[..., None]).any(axis=-1)
