@@ -149,7 +149,12 @@ class Agent(abc.ABC):
         def from_one(start: Array) -> Distance:
             return self.distance(params, jnp.broadcast_to(start, goals.shape), goals)
 
-        # Start by start: the networks see C rows at a time, not B × C.
+        def to_one(goal: Array) -> Distance:
+            return self.distance(params, starts, jnp.broadcast_to(goal, starts.shape))
+
+        # One by one of the fewer: the networks see the others' rows at a time, not B × C.
+        if len(goals) < len(starts):
+            return jax.tree.map(jnp.transpose, jax.lax.map(to_one, goals))
         return jax.lax.map(from_one, starts)
 
     def move_targets(self, params: Params) -> Params:

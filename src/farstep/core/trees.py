@@ -1,14 +1,43 @@
-"""Pytrees as dictionaries of named arrays, for files that outlive the code that wrote them."""
+"""Pytrees in other forms: named arrays for files, and packed for calls of compiled programs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from farstep.core.errors import FarstepError
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["structure"])
+@dataclass(frozen=True)
+class Packed:
+    """A pytree taken apart once, for programs that are called with it again and again.
+
+    Each call takes its arguments apart, and for networks that can last longer than a small batch.
+
+    Attributes:
+        leaves: its arrays.
+        structure: what puts them together.
+    """
+
+    leaves: tuple[Any, ...]
+    structure: Any
+
+    @classmethod
+    def of(cls, tree: Any) -> Packed:
+        """`tree`, taken apart."""
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(tuple(leaves), structure)
+
+    @property
+    def tree(self) -> Any:
+        """What was packed."""
+        return jax.tree.unflatten(self.structure, self.leaves)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

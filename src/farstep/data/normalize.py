@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Self
+from dataclasses import dataclass
 
-import equinox as eqx
+import jax
 import numpy as np
 
 from farstep.core.types import Spaces
@@ -13,7 +13,9 @@ from farstep.data.table import Table
 SMALLEST_STD = 1e-6
 
 
-class Normalization(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Normalization:
     """`(x − mean) / std` per observation dimension.
 
     Pixels pass through untouched, with empty statistics: their encoder scales them.
@@ -27,13 +29,13 @@ class Normalization(eqx.Module):
     std: np.ndarray
 
     @classmethod
-    def identity(cls, spaces: Spaces) -> Self:
+    def identity(cls, spaces: Spaces) -> Normalization:
         """Leaves vectors as they are."""
         size = 0 if spaces.observation_dtype == "uint8" else spaces.observation_shape[-1]
         return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
 
     @classmethod
-    def of(cls, table: Table) -> Self:
+    def of(cls, table: Table) -> Normalization:
         """By the statistics in the table's manifest; constant dimensions are only centred."""
         spaces = table.spaces
         if spaces.observation_dtype == "uint8":

@@ -12,7 +12,7 @@ would always be shortest, and a learned distance errs where it is long and where
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -24,8 +24,8 @@ from scipy.sparse.csgraph import dijkstra
 
 from farstep.core.errors import FarstepError
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import FEW, Locator
-from farstep.planning.metric import LearnedMetric, in_blocks
+from farstep.planning.location import Locator
+from farstep.planning.metric import LearnedMetric
 
 BLOCK = 256
 """Rows of the distance matrix that exist at a time."""
@@ -91,49 +91,64 @@ class LandmarkGraph:
         Raises:
             FarstepError: reach or stride is not positive, or both so short that no edge is left.
         """
-        reach, stride = landmarks.reach, landmarks.stride
-        check_lengths(reach=reach, stride=stride)
-        observations = landmarks.observations
+        reach, observations = landmarks.reach, landmarks.observations
+        check_lengths(reach=reach, stride=landmarks.stride)
         embeddings = metric.embed(observations)
         rows, shortest = [], np.inf
         for first in range(0, len(observations), BLOCK):
-            steps = metric.steps(embeddings[first : first + BLOCK], embeddings)
+            steps = metric.steps(embeddings[first : first + BLOCK], embeddings, BLOCK)
             own = np.arange(len(steps))
             steps[own, first + own] = np.inf
             shortest = min(shortest, float(steps.min(initial=np.inf)))
             rows.append(_sparse(steps, steps <= reach))
         pairs = csr_array(vstack(rows, format="csr"))
-        logged = np.ones(pairs.nnz, bool)
-        used = logged
-        if landmarks.moves is not None:
-            logged = np.isin(_keys(pairs), landmarks.moves @ [len(observations), 1])
-            used = logged | (pairs.data <= stride)
-        tails, heads = pairs.tocoo().coords
-        linked = np.zeros(len(observations), bool)
-        linked[tails[used]] = linked[heads[used]] = True
-        if not linked.any():
-            count = f"no two of the {len(observations)} landmarks"
-            if pairs.nnz:
-                raise FarstepError(
-                    f"{count} are joined: no logged episode leads from one to another within a "
-                    f"reach of {reach:g} steps, and the nearest are {shortest:g} apart, more than "
-                    f"a stride of {stride:g}; give a longer stride or more landmarks"
-                )
+        if not pairs.nnz:
             raise FarstepError(
-                f"{count} are within a reach of {reach:g} steps: the nearest are {shortest:g} "
-                "apart; give a longer reach or more landmarks"
+                f"no two of the {len(observations)} landmarks are within a reach of {reach:g} "
+                f"steps: the nearest are {shortest:g} apart; give a longer reach or more landmarks"
             )
-        # Only pairs of landmarks that are kept are ever used, so edges keep their order.
-        edges = csr_array((pairs.data[used], (tails[used], heads[used])), shape=pairs.shape)
+        everything = np.ones(pairs.nnz, bool)
+        whole = cls(metric, landmarks, embeddings, pairs, everything, _nearby(pairs), isolated=0)
+        if landmarks.moves is None:
+            return whole._with(everything, everything)
+        return whole.along(landmarks.moves)
+
+    def along(self, moves: Int[np.ndarray, "moves 2"]) -> LandmarkGraph:
+        """Of a graph of all pairs: the moves that logged episodes make, and the shortest pairs.
+
+        Raises:
+            FarstepError: the stride is so short that no edge is left.
+        """
+        logged = np.isin(_keys(self.edges), moves @ [len(self), 1])
+        used = logged | (self.edges.data <= self.stride)
+        if not used.any():
+            raise FarstepError(
+                f"no two of the {len(self)} landmarks are joined: no logged episode leads from one "
+                f"to another within a reach of {self.reach:g} steps, and the nearest are "
+                f"{self.edges.data.min():g} apart, more than a stride of {self.stride:g}; give a "
+                "longer stride or more landmarks"
+            )
+        return replace(self, landmarks=replace(self.landmarks, moves=moves))._with(used, logged)
+
+    def _with(
+        self, used: Bool[np.ndarray, " edges"], logged: Bool[np.ndarray, " edges"]
+    ) -> LandmarkGraph:
+        """The used edges alone, without the landmarks that none of them leads to or from."""
+        tails, heads = self.edges.tocoo().coords
+        linked = np.zeros(len(self), bool)
+        linked[tails[used]] = linked[heads[used]] = True
         kept = np.flatnonzero(linked)
-        return cls(
-            metric,
-            landmarks.only(kept),
-            embeddings[jnp.asarray(kept)],
+        pairs = self.edges[kept][:, kept]
+        # Only pairs of landmarks that are kept are ever used, so edges keep their order.
+        edges = csr_array((self.edges.data[used], (tails[used], heads[used])), self.edges.shape)
+        return LandmarkGraph(
+            self.metric,
+            self.landmarks.only(kept),
+            self.embeddings[jnp.asarray(kept)],
             csr_array(edges[kept][:, kept]),
             logged[used],
-            _nearby(csr_array(pairs[kept][:, kept])),
-            isolated=len(observations) - len(kept),
+            self.nearby if len(kept) == len(self) else _nearby(csr_array(pairs)),
+            isolated=self.isolated + len(self) - len(kept),
         )
 
     def __len__(self) -> int:
@@ -187,22 +202,18 @@ class LandmarkGraph:
 
     def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
-        # In blocks of one height: what a goal costs must not depend on those that begin beside it.
-        blocks = in_blocks(self.metric.embed(goals), FEW.tracked)
-        columns = [self.metric.steps(self.embeddings, block) for block in blocks]
-        steps = np.concatenate(columns, axis=1)[:, : len(goals)].T
+        steps, at, embeddings = self.locator.approach(goals)
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
         costs = steps
         within = steps <= self.reach
         if self.landmarks.moves is not None:
-            at = self.locator.search(goals, FEW).landmark
             logged = self.has_logged(np.arange(len(self))[None], at[:, None])
             costs = np.where(logged, steps, DOUBT * steps)
             within &= logged | (steps <= self.stride)
         # Whatever else is: the nearest leads there.
         within |= steps <= nearest[:, None]
-        return Attached(np.where(within, costs, np.inf), cut_off)
+        return Attached(np.where(within, costs, np.inf), cut_off, embeddings)
 
     def costs_to(self, attached: Attached, blamed: Sequence[Blame] = ()) -> CostToGo:
         """What the cheapest path from every landmark to each goal costs, by Dijkstra.
@@ -212,24 +223,33 @@ class LandmarkGraph:
             blamed: edges that were tried in vain. They and those beside them, between the
                 `nearby` landmarks of either end, cost `BLAME` times as much for each.
         """
-        tails, heads = self.edges.tocoo().coords
-        blame, last_blame = np.ones(len(tails)), np.ones(len(self))
-        for tail, head in blamed:
-            about = np.zeros((2, len(self)), bool)
-            about[0, self.nearby[tail]] = True
-            if head == GOAL:
-                last_blame[about[0]] *= BLAME
-            else:
-                about[1, self.nearby[head]] = True
-                blame[about[0][tails] & about[1][heads]] *= BLAME
-        costs = np.minimum(blame, MOST_BLAME) * self.costs
-        last = np.minimum(last_blame, MOST_BLAME) * attached.costs
+        heads, tails, starts, costs = self._backwards
+        last = attached.costs
+        if blamed:
+            blame, last_blame = np.ones(len(tails)), np.ones(len(self))
+            for tail, head in blamed:
+                about = np.zeros((2, len(self)), bool)
+                about[0, self.nearby[tail]] = True
+                if head == GOAL:
+                    last_blame[about[0]] *= BLAME
+                else:
+                    about[1, self.nearby[head]] = True
+                    blame[about[0][tails] & about[1][heads]] *= BLAME
+            costs = np.minimum(blame, MOST_BLAME) * costs
+            last = np.minimum(last_blame, MOST_BLAME) * last
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
         count, goal_count = len(self), len(last)
-        backwards = csr_array((costs, (heads, tails)), shape=(count, count))
-        graph = vstack([backwards, _sparse(last, np.isfinite(last))], format="csr")
-        graph.resize((count + goal_count, count + goal_count))
+        goal, before_goal = np.nonzero(np.isfinite(last))
+        goal_starts = starts[-1] + np.cumsum(np.bincount(goal, minlength=goal_count))
+        graph = csr_array(
+            (
+                np.concatenate([costs, last[goal, before_goal]]),
+                np.concatenate([tails, before_goal.astype(tails.dtype)]),
+                np.concatenate([starts, goal_starts.astype(starts.dtype)]),
+            ),
+            shape=(count + goal_count, count + goal_count),
+        )
         roots = np.arange(count, count + goal_count)
         steps, before = dijkstra(graph, indices=roots, return_predecessors=True)
         # Searched from the goal, what comes before a landmark is what follows it on the way.
@@ -238,6 +258,17 @@ class LandmarkGraph:
             steps[:, :count].astype(np.float32),
             following[:, :count].astype(np.int32),
         )
+
+    @cached_property
+    def _backwards(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Edges in the order of their heads: heads, tails, where each head's start, and costs."""
+        tails, heads = self.edges.tocoo().coords
+        order = np.lexsort((tails, heads))
+        starts = np.concatenate([[0], np.cumsum(np.bincount(heads, minlength=len(self)))])
+        heads, tails, starts = (
+            part.astype(np.int32) for part in (heads[order], tails[order], starts)
+        )
+        return heads, tails, starts, self.costs[order].astype(float)
 
     def relaxed_costs_to(self, attached: Attached) -> CostToGo:
         """What `costs_to` computes, by relaxing the edges on the device for all goals at once.
@@ -268,10 +299,12 @@ class Attached:
     Attributes:
         costs: from each landmark to each goal, ∞ where there is no edge.
         cut_off: goals that no landmark is within reach of; the nearest has an edge all the same.
+        embeddings: the goals'.
     """
 
     costs: Float[np.ndarray, "goals landmarks"]
     cut_off: Bool[np.ndarray, " goals"]
+    embeddings: Float[np.ndarray, "goals *embedding"]
 
 
 @dataclass(frozen=True, eq=False)

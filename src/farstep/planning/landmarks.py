@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Num
 
@@ -20,8 +19,11 @@ Choice = Literal["random", "farthest"]
 POOL = 4
 """Random states for each landmark that `farthest` chooses."""
 
-CANDIDATES = 32
-"""States whose distances are computed at once while `farthest` chooses."""
+CANDIDATES = 256
+"""Far states that are looked at together while `farthest` chooses."""
+
+CHOSEN = 64
+"""Those chosen whose distances to all states are computed in one call."""
 
 NEAR_FARTHEST = 0.9
 """Share of the farthest state's distance that makes a state far enough to be chosen."""
@@ -95,17 +97,24 @@ def farthest_points(
     twice as far from a landmark as any choice must (Gonzalez 1985).
     """
     embeddings = metric.embed(observations)
+    rows = np.asarray(embeddings)
     nearest = np.full(len(observations), np.inf)
     chosen: list[int] = []
     while len(chosen) < count:
         limit = NEAR_FARTHEST * nearest.max()
         far = np.flatnonzero(nearest >= limit)
         candidates = generator.choice(far, size=CANDIDATES, replace=len(far) < CANDIDATES)
-        steps = metric.steps(embeddings[jnp.asarray(candidates)], embeddings)
-        for candidate, row in zip(candidates, steps, strict=True):
-            # Those chosen a moment ago may have covered it.
-            if nearest[candidate] >= limit and len(chosen) < count:
-                chosen.append(int(candidate))
-                nearest = np.minimum(nearest, row)
-                nearest[candidate] = -1.0
+        # Those that are far from each other too.
+        apart = metric.steps(rows[candidates], rows[candidates], CANDIDATES)
+        near = (apart < limit) | (candidates[:, None] == candidates)
+        covered = np.zeros(CANDIDATES, bool)
+        new: list[int] = []
+        for candidate in range(min(CANDIDATES, count - len(chosen))):
+            if not covered[candidate]:
+                covered |= near[candidate]
+                new.append(candidates[candidate])
+        steps = metric.steps(rows[new], embeddings, CHOSEN)
+        nearest = np.minimum(nearest, steps.min(axis=0))
+        nearest[new] = -1.0
+        chosen += new
     return np.array(chosen)

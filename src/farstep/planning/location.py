@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from farstep.agents.base import Agent
+from farstep.core.trees import Packed
 from farstep.core.types import Params
 from farstep.planning.metric import LearnedMetric, in_blocks
 
@@ -31,7 +32,7 @@ class Height(NamedTuple):
 MANY = Height(1024, 128)
 """For the states of data."""
 
-FEW = Height(25, 3)
+FEW = Height(25, 8)
 """For running episodes, always: rows computed in calls of other heights differ in their last bits,
 and an episode must not depend on how many others are located beside it."""
 
@@ -73,7 +74,16 @@ class Locator:
 
     def search(self, observations: Num[np.ndarray, "n *obs"], height: Height) -> Location:
         """The nearest of all landmarks to each state."""
-        return self._called(_nearest_of_all, height.searched, observations)
+        return Location(*self._called(_nearest_of_all, height.searched, observations))
+
+    def approach(
+        self, goals: Num[np.ndarray, "n *obs"]
+    ) -> tuple[
+        Float[np.ndarray, "n landmarks"], Int[np.ndarray, " n"], Float[np.ndarray, "n *embedding"]
+    ]:
+        """The way to each goal from every landmark, the one it is at, and the goals' embeddings."""
+        steps, landmarks, embeddings = self._called(_from_all, FEW.searched, goals)
+        return steps, landmarks, embeddings
 
     def track(
         self,
@@ -90,7 +100,7 @@ class Locator:
         embeddings of what each state's distances to and from are wanted too.
         """
         columns = (self.nearby[previous],) if aims is None else (self.nearby[previous], aims)
-        found = self._called(_nearest_of_some, height.tracked, observations, *columns)
+        found = Location(*self._called(_nearest_of_some, height.tracked, observations, *columns))
         strays = found.apart > self.stray
         if everywhere is not None:
             strays |= everywhere
@@ -107,40 +117,52 @@ class Locator:
         height: int,
         observations: np.ndarray,
         *columns: np.ndarray,
-    ) -> Location:
+    ) -> list[np.ndarray]:
         columns = (self.metric.normalization.apply(observations), *columns)
         blocks = [
-            nearest(self.metric.agent, self.metric.params, self.embeddings, *block)
+            nearest(self.metric.agent, self.metric.packed, self.embeddings, *block)
             for block in zip(*(in_blocks(column, height) for column in columns), strict=True)
         ]
-        return Location(
-            *(
-                np.concatenate([np.asarray(block[part]) for block in blocks])[: len(observations)]
-                for part in range(len(blocks[0]))
-            )
-        )
+        return [
+            np.concatenate([np.asarray(block) for block in part])[: len(observations)]
+            for part in zip(*blocks, strict=True)
+        ]
 
 
 @partial(jax.jit, static_argnums=0)
 def _nearest_of_all(
-    agent: Agent, params: Params, embeddings: Array, observations: Array
+    agent: Agent, params: Packed, embeddings: Array, observations: Array
 ) -> tuple[Array, Array, Array]:
+    there, back, _ = _both_ways(agent, params.tree, embeddings, observations)
+    return _nearest(there, back)
+
+
+@partial(jax.jit, static_argnums=0)
+def _from_all(
+    agent: Agent, params: Packed, embeddings: Array, observations: Array
+) -> tuple[Array, Array, Array]:
+    there, back, states = _both_ways(agent, params.tree, embeddings, observations)
+    return back, _nearest(there, back)[0], states
+
+
+def _both_ways(
+    agent: Agent, params: Params, embeddings: Array, observations: Array
+) -> tuple[Float[Array, "rows landmarks"], Float[Array, "rows landmarks"], Array]:
     states = agent.embed(params, observations)
     there = agent.pairwise(params, states, embeddings).steps
-    back = agent.pairwise(params, embeddings, states).steps.T
-    return _nearest(there, back)
+    return there, agent.pairwise(params, embeddings, states).steps.T, states
 
 
 @partial(jax.jit, static_argnums=0)
 def _nearest_of_some(
     agent: Agent,
-    params: Params,
+    packed: Packed,
     embeddings: Array,
     observations: Array,
     candidates: Int[Array, "rows k"],
     aims: Array | None = None,
 ) -> tuple[Array, ...]:
-    chosen = embeddings[candidates]
+    params, chosen = packed.tree, embeddings[candidates]
     if aims is not None:
         # One more of each row, so that all distances are computed at once.
         chosen = jnp.concatenate([chosen, aims[:, None]], axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Num
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
+from farstep.core.trees import Packed
 from farstep.core.types import Params
 from farstep.data.normalize import Normalization
 
@@ -45,6 +46,11 @@ class LearnedMetric:
                 "distance. Train a method that has one, such as mqe."
             )
 
+    @cached_property
+    def packed(self) -> Packed:
+        """`params`, as the programs take them."""
+        return Packed.of(self.params)
+
     def embed(self, observations: Num[np.ndarray, "n *obs"]) -> Array:
         """Embeddings of raw observations, (n, …), as `steps` takes them.
 
@@ -52,15 +58,21 @@ class LearnedMetric:
         on how many others are computed beside it.
         """
         blocks = [
-            _embed(self.agent, self.params, self.normalization.apply(block))
+            _embed(self.agent, self.packed, self.normalization.apply(block))
             for block in in_blocks(observations, BLOCK)
         ]
         return jnp.concatenate(blocks)[: len(observations)]
 
-    def steps(self, starts: Array, goals: Array) -> Float[np.ndarray, "starts goals"]:
-        """Distance from every start to every goal, both given as embeddings."""
+    def steps(
+        self, starts: np.ndarray | Array, goals: np.ndarray | Array, height: int | None = None
+    ) -> Float[np.ndarray, "starts goals"]:
+        """Distance from every start to every goal, both given as embeddings.
+
+        Every number of starts up to `BLOCK` has a program of its own, unless a `height` is given.
+        """
         blocks = [
-            np.asarray(_steps(self.agent, self.params, block, goals)) for block in in_blocks(starts)
+            np.asarray(_steps(self.agent, self.packed, block, goals))
+            for block in in_blocks(starts, height)
         ]
         return np.concatenate(blocks)[: len(starts)]
 
@@ -72,7 +84,7 @@ class LearnedMetric:
             np.asarray(
                 _between(
                     self.agent,
-                    self.params,
+                    self.packed,
                     self.normalization.apply(start),
                     self.normalization.apply(goal),
                 )
@@ -98,15 +110,15 @@ def in_blocks(rows: np.ndarray | Array, size: int | None = None) -> Iterator[Any
 
 
 @partial(jax.jit, static_argnums=0)
-def _embed(agent: Agent, params: Params, observations: Array) -> Array:
-    return agent.embed(params, observations)
+def _embed(agent: Agent, params: Packed, observations: Array) -> Array:
+    return agent.embed(params.tree, observations)
 
 
 @partial(jax.jit, static_argnums=0)
-def _steps(agent: Agent, params: Params, starts: Array, goals: Array) -> Array:
-    return agent.pairwise(params, starts, goals).steps
+def _steps(agent: Agent, params: Packed, starts: Array, goals: Array) -> Array:
+    return agent.pairwise(params.tree, starts, goals).steps
 
 
 @partial(jax.jit, static_argnums=0)
-def _between(agent: Agent, params: Params, starts: Array, goals: Array) -> Array:
-    return agent.distance(params, starts, goals).steps
+def _between(agent: Agent, params: Packed, starts: Array, goals: Array) -> Array:
+    return agent.distance(params.tree, starts, goals).steps

@@ -140,7 +140,7 @@ class PlannedPolicy:
         assert costs.following is not None
         self._goals[slots] = goals
         self._attached[slots] = attached.costs[which]
-        self._goal_embeddings[slots] = np.asarray(self.graph.metric.embed(unique))[which]
+        self._goal_embeddings[slots] = attached.embeddings[which]
         self._costs[slots] = costs.steps[which]
         self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = attached.cut_off[which]
@@ -296,7 +296,9 @@ class PlannedPolicy:
     def _blame(self, slot: int, edge: Blame) -> None:
         """Trust an edge less that an episode could not make, search its paths anew, look ahead."""
         self._blamed[slot].append(edge)
-        attached = Attached(self._attached[[slot]], self.goal_cut_off[[slot]])
+        attached = Attached(
+            self._attached[[slot]], self.goal_cut_off[[slot]], self._goal_embeddings[[slot]]
+        )
         costs = self.graph.costs_to(attached, self._blamed[slot])
         assert costs.following is not None
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from farstep.core.errors import FarstepError
 from farstep.data.table import Dataset
@@ -76,5 +76,4 @@ def prepare_graph(
     # The quickest cover a stride between two choices, and the reach is so many strides.
     longest = round(WIDEST * options.replan_every)
     moves = logged_moves(all_pairs.locator, dataset.train, longest, options.seed)
-    graph = LandmarkGraph.build(metric, replace(all_pairs.landmarks, moves=moves))
-    return replace(graph, isolated=graph.isolated + all_pairs.isolated), calibration
+    return all_pairs.along(moves), calibration

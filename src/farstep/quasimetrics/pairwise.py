@@ -28,7 +28,10 @@ BLOCK = FEW_USES
 """Rows in one unrolled sum over rows."""
 
 TILE = 256
-"""Most points of either set in one tile: the columns' coordinates then fit a core's first cache."""
+"""Points of either set in one tile: the columns' coordinates then fit a core's first cache.
+
+Of fewer rows a tile has more columns: every tile has its price, however few pairs it holds.
+"""
 
 NEAR = 2**14
 """Roundings of the norm below which a gradient is summed from differences instead of products."""
@@ -87,19 +90,22 @@ def _total(
     x: Float[Array, "rows groups 2 half"], y: Float[Array, "columns groups 2 half"]
 ) -> Float[Array, "rows columns"]:
     """The sum over groups, one tile of pairs after another."""
-    columns = _in_tiles(y)
+    if len(y) < len(x):
+        # From x to y is from −y to −x, to the last bit, and the vectorised axis is the long one.
+        return _total(-y, -x).T
+    columns = _in_tiles(y, max(TILE, TILE**2 // len(x)))
 
     def of_rows(rows: Array) -> Array:
         return jnp.hstack(jax.lax.map(lambda tile: _total_of_tile(rows, tile), columns))
 
-    return jnp.vstack(jax.lax.map(of_rows, _in_tiles(x)))[: len(x), : len(y)]
+    return jnp.vstack(jax.lax.map(of_rows, _in_tiles(x, TILE)))[: len(x), : len(y)]
 
 
 def _in_tiles(
-    points: Float[Array, "points groups 2 half"],
+    points: Float[Array, "points groups 2 half"], most: int
 ) -> Float[Array, "tiles groups 2 half tile"]:
     """Equal tiles, the last filled with zeros; points come last, the axis that is vectorised."""
-    count = -(-len(points) // TILE)
+    count = -(-len(points) // most)
     filled = jnp.pad(points, [(0, -len(points) % count)] + [(0, 0)] * 3)
     return jnp.moveaxis(filled.reshape(count, -1, *points.shape[1:]), 1, -1)
 

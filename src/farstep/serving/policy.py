@@ -27,7 +27,7 @@ from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.rng import root_key, stream_key
-from farstep.core.trees import from_named, named_leaves
+from farstep.core.trees import Packed, from_named, named_leaves
 from farstep.core.types import Params, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.staging import staged_directory
@@ -96,7 +96,7 @@ class Policy:
         observations, single = self._batched(observations, "observations")
         goals, _ = self._batched(goals, "goals")
         actions = np.asarray(
-            _act(self.agent, self.params, observations, goals, seed, step, temperature)
+            _act(self.agent, self._packed, observations, goals, seed, step, temperature)
         )
         return actions[0] if single else actions
 
@@ -122,7 +122,9 @@ class Policy:
         batched_actions = None
         if actions is not None:
             batched_actions = self._batched_actions(actions, len(observations))
-        steps = np.asarray(_distance(self.agent, self.params, observations, goals, batched_actions))
+        steps = np.asarray(
+            _distance(self.agent, self._packed, observations, goals, batched_actions)
+        )
         return steps[0] if single else steps
 
     def begin(
@@ -156,6 +158,10 @@ class Policy:
             FarstepError: the method has no distance.
         """
         return LearnedMetric(self.agent, self.params, self.normalization)
+
+    @cached_property
+    def _packed(self) -> Packed:
+        return Packed.of(self.params)
 
     @cached_property
     def graph(self) -> LandmarkGraph:
@@ -316,7 +322,7 @@ def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:
 @partial(jax.jit, static_argnums=0)
 def _act(
     agent: Agent,
-    params: Params,
+    params: Packed,
     observations: Array,
     goals: Array,
     seed: int,
@@ -324,11 +330,11 @@ def _act(
     temperature: float,
 ) -> Array:
     key = stream_key(root_key(seed), "act", step)
-    return agent.act(params, observations, goals, key, temperature)
+    return agent.act(params.tree, observations, goals, key, temperature)
 
 
 @partial(jax.jit, static_argnums=0)
 def _distance(
-    agent: Agent, params: Params, observations: Array, goals: Array, actions: Array | None
+    agent: Agent, params: Packed, observations: Array, goals: Array, actions: Array | None
 ) -> Array:
-    return agent.distance(params, observations, goals, actions).steps
+    return agent.distance(params.tree, observations, goals, actions).steps
