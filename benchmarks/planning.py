@@ -1,12 +1,13 @@
 """What planning costs, and what the path relaxation does to a learned distance.
 
-    python benchmarks/planning.py RUN [--landmarks 4000] [--rounds 60]
+    python benchmarks/planning.py RUN [--landmarks 4000]
 
 For a run on a maze whose data are at hand:
 
 - time and memory to build the graph, edges and embeddings included;
-- time of one environment step of 50 episodes side by side, flat and planned, the planner replanning
-  every fifth step, medians over alternating rounds in one process; and of starting an episode;
+- time of a step of 50 episodes in the simulator, as `farstep eval --plan graph` makes it: of the
+  policy's call, and of planning beside it, which is due every fifth step of an episode; and of
+  starting an episode;
 - rank correlation and calibration of the raw and of the relaxed distance against the maze's true
   shortest paths, by range.
 """
@@ -14,28 +15,24 @@ For a run on a maze whose data are at hand:
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from farstep.core.rng import stream_generator
+from farstep.core.types import BatchPolicy
 from farstep.data.table import Dataset, open_dataset
 from farstep.envs.catalog import environment
+from farstep.evaluation.rollout import SLOTS, evaluate
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.planning.policy import PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.planning.relaxation import relaxation_by_range
 from farstep.serving.policy import Policy, load_policy
-
-ROWS = 50
-"""Episodes side by side, as `farstep eval` runs them."""
-
-STRIDE = 0.2
-"""Metres that a point moves in a step at most."""
 
 METRES = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0, 1e3)
 """Ranges of the true distance."""
@@ -64,37 +61,50 @@ def measure_building(policy: Policy, dataset: Dataset, options: GraphOptions) ->
     print(f"  host memory at most {peak / 1e6:.0f} MB, embeddings {embeddings / 1e6:.0f} MB")
 
 
-def measure_steps(policy: Policy, graph: LandmarkGraph, states: np.ndarray, rounds: int) -> None:
-    planned = PlannedPolicy(policy, graph, Steering())
-    here, goals = states[:ROWS].copy(), states[ROWS : 2 * ROWS]
-    slots = np.arange(ROWS)
-    planned.begin(slots, here, goals)
-    period = planned.steering.replan_every
+class Timed:
+    """A policy, and the seconds that its calls took."""
 
-    def flat() -> None:
-        for _ in range(period):
-            policy.act(here, goals)
+    def __init__(self, policy: BatchPolicy):
+        self.policy = policy
+        self.acting = self.beginning = 0.0
+        self.steps = self.episodes = 0
 
-    def steered() -> None:
-        for _ in range(period):
-            planned.act(here, goals)
-            # A body that goes straight to its subgoal, in place of the simulator.
-            way = planned.subgoals[:, :2] - here[:, :2]
-            length = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-            here[:, :2] += way * np.minimum(1, STRIDE / length)
+    def begin(self, slots: np.ndarray, observations: np.ndarray, goals: np.ndarray) -> None:
+        self.beginning += seconds(lambda: self.policy.begin(slots, observations, goals))
+        self.episodes += len(slots)
 
-    # Compiles every path: the search at the start, and tracking.
-    for run in (steered, steered, flat):
-        run()
-    times = [(seconds(flat), seconds(steered)) for _ in range(rounds)]
-    plain, steering = (
-        statistics.median(column) / period * 1e3 for column in zip(*times, strict=True)
-    )
-    mean = statistics.fmean(column[1] for column in times) / period * 1e3
-    begin = statistics.median(seconds(lambda: planned.begin(slots, here, goals)) for _ in range(5))
-    print(f"One step of {ROWS} episodes, median of {rounds} rounds of {period} steps")
-    print(f"  flat {plain:.2f} ms, planned {steering:.2f} ms (mean {mean:.2f} ms)")
-    print(f"  the shortest paths of a new episode, once {begin / ROWS * 1e3:.2f} ms")
+    def act(self, observations: np.ndarray, goals: np.ndarray, **how: Any) -> np.ndarray:
+        began = time.perf_counter()
+        actions = self.policy.act(observations, goals, **how)
+        self.acting += time.perf_counter() - began
+        self.steps += 1
+        return actions
+
+
+def measure_steps(policy: Policy, graph: LandmarkGraph) -> None:
+    assert policy.environment is not None
+    print(f"A step of {SLOTS} episodes in the simulator: the policy's call, and planning beside it")
+    # The first compiles every path: the search at the start, and tracking.
+    for title, episodes, most in (
+        ("", 2, 50),
+        ("all begun together", SLOTS // 5, None),
+        ("three a slot, begun as slots get free", 3 * SLOTS // 5, None),
+    ):
+        flat = Timed(policy)
+        planned = Timed(PlannedPolicy(flat, graph))
+        evaluate(
+            planned,
+            policy.environment,
+            episodes_per_task=episodes,
+            max_steps=most,
+            spaces=policy.spaces,
+        )
+        if title:
+            call = flat.acting / flat.steps * 1e3
+            planning = planned.acting / planned.steps * 1e3 - call
+            begin = planned.beginning / planned.episodes * 1e3
+            print(f"  {title}: {call:.2f} ms and {planning:.2f} ms, {planning / call:.1f} times")
+            print(f"    the paths of a new episode, once {begin:.2f} ms")
 
 
 def measure_relaxation(policy: Policy, graph: LandmarkGraph, states: np.ndarray) -> None:
@@ -119,7 +129,6 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--checkpoint", default="last")
     parser.add_argument("--landmarks", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
     policy = load_policy(arguments.run, checkpoint=arguments.checkpoint)
     dataset = open_dataset(policy.data or policy.dataset)
@@ -129,7 +138,7 @@ def main() -> None:
     states = np.asarray(dataset.train.observations[rows])
     measure_building(policy, dataset, GraphOptions(landmarks=arguments.landmarks))
     print(f"{len(graph):,} landmarks, reach {graph.reach:.1f} steps (calibrated)")
-    measure_steps(policy, graph, states, arguments.rounds)
+    measure_steps(policy, graph)
     measure_relaxation(policy, graph, stream_generator(1, "benchmark").permutation(states))
 
 

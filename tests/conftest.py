@@ -25,6 +25,7 @@ jaxtyping.install_import_hook(
         "farstep.planning.location",
         "farstep.planning.metric",
         "farstep.planning.moves",
+        "farstep.tabular",
     ],
     "beartype.beartype",
 )

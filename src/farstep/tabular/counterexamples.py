@@ -7,6 +7,7 @@ the policy extracted with it. The theorem promises that the extracted policy is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ from farstep.tabular.relaxation import (
 )
 
 DISCOUNT = 0.9
-STEP = float(nats(np.array(DISCOUNT)))
+STEP = -math.log(DISCOUNT)
 
 
 @dataclass(frozen=True)

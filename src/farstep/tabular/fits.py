@@ -62,7 +62,7 @@ class Descent:
         # one number at a time.
         @jax.jit
         def run(moving: Any, *data: Array) -> Any:
-            def step(_: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            def step(_: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
                 moving, state = carry
                 gradients = jax.grad(lambda p: loss(eqx.combine(p, fixed), *data))(moving)
                 updates, state = optimizer.update(gradients, state)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from farstep.core.errors import FarstepError
 
-Policy = Float[np.ndarray, "*goals states actions"]
+Policy = Float[np.ndarray, "*_goals states actions"]
 """π(a | s), (S, A), or one policy for each goal, π(a | s, g), (G, S, A)."""
 
 
@@ -22,7 +22,7 @@ class TabularMDP:
         transitions: P(s' | s, a), (S, A, S) in float64; each row sums to 1.
     """
 
-    transitions: Float[np.ndarray, "states actions states"]
+    transitions: Float[np.ndarray, "states actions next_states"]
 
     def __post_init__(self) -> None:
         shape = self.transitions.shape
