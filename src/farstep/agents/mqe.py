@@ -7,20 +7,20 @@ waypoints, φ is made to agree with ψ, and a policy descends d without leaving 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations
+from farstep.agents.base import Agent, Observations
+from farstep.agents.embedded import EmbeddedDistance
 from farstep.core.types import (
     Batch,
     BatchSpec,
     GoalSpec,
     Metrics,
-    Params,
     Spaces,
     WaypointLaw,
     WaypointSpec,
@@ -30,7 +30,7 @@ from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, policy_improvement
 from farstep.losses.values import expectile_loss
 from farstep.networks.actors import Actor
-from farstep.networks.critics import StateActionEmbedding, mean_pairwise_mrn
+from farstep.networks.critics import StateActionEmbedding
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -59,7 +59,7 @@ def expectile_value(
 
 
 @dataclass(frozen=True, kw_only=True)
-class MQE(Agent):
+class MQE(EmbeddedDistance, Agent):
     """Hyperparameters of MQE; the defaults are the paper's.
 
     Attributes:
@@ -96,8 +96,6 @@ class MQE(Agent):
     groups: int = 8
     latent: int = 512
     hidden: tuple[int, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -173,42 +171,3 @@ class MQE(Agent):
             return -jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
 
         return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
-
-    def distance(
-        self,
-        params: Params,
-        observations: Observations,
-        goals: Observations,
-        actions: Float[Array, "batch actions"] | None = None,
-    ) -> Distance:
-        """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
-        starts = self.embed(params, observations)
-        if actions is not None:
-            starts = jnp.moveaxis(params.critic.phi(observations, actions), 0, 1)
-        return self.between(params, starts, self.embed(params, goals))
-
-    def embed(
-        self, params: Params, observations: Observations
-    ) -> Float[Array, "batch members latent"]:
-        """ψ(s) of every member."""
-        return jnp.moveaxis(params.critic.psi(observations), 0, 1)
-
-    def between(
-        self,
-        params: Params,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "batch members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
-        nats = jnp.mean(mrn(starts, goals, self.groups), axis=1)
-        return Distance.from_nats(nats, self.discount)
-
-    def pairwise(
-        self,
-        params: Params,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "goals members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
-        nats = mean_pairwise_mrn(starts, goals, self.groups)
-        return Distance.from_nats(nats, self.discount)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.agents.base import Agent, Observations
+from farstep.agents.embedded import EmbeddedDistance
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import info_nce
 from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, policy_improvement
 from farstep.networks.actors import Actor
-from farstep.networks.critics import StateActionEmbedding, mean_pairwise_mrn
+from farstep.networks.critics import StateActionEmbedding
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -29,7 +29,7 @@ class TMDNetworks(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TMD(Agent):
+class TMD(EmbeddedDistance, Agent):
     """A quasimetric contrasted against other rows' futures, and held to two invariances.
 
     The contrast makes d(φ(s, a), ψ(g)) the behaviour's successor distance; action invariance,
@@ -61,8 +61,6 @@ class TMD(Agent):
     groups: int = 8
     latent: int = 512
     hidden: tuple[int, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -131,42 +129,3 @@ class TMD(Agent):
             return -self.scale * jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
 
         return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
-
-    def distance(
-        self,
-        params: TMDNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
-        starts = self.embed(params, observations)
-        if actions is not None:
-            starts = jnp.moveaxis(params.critic.phi(observations, actions), 0, 1)
-        return self.between(params, starts, self.embed(params, goals))
-
-    def embed(
-        self, params: Params, observations: Observations
-    ) -> Float[Array, "batch members latent"]:
-        """ψ(s) of every member."""
-        return jnp.moveaxis(params.critic.psi(observations), 0, 1)
-
-    def between(
-        self,
-        params: TMDNetworks,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "batch members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
-        nats = self.scale * jnp.mean(mrn(starts, goals, self.groups), axis=1)
-        return Distance.from_nats(nats, self.discount)
-
-    def pairwise(
-        self,
-        params: Params,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "goals members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
-        nats = self.scale * mean_pairwise_mrn(starts, goals, self.groups)
-        return Distance.from_nats(nats, self.discount)

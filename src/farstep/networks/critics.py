@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
@@ -22,7 +21,6 @@ from farstep.networks.encoders import (
     make_encoder,
 )
 from farstep.networks.mlp import MLP
-from farstep.quasimetrics import mrn, pairwise_mrn
 
 
 class Embedding(eqx.Module):
@@ -147,16 +145,3 @@ class GoalActionValue(eqx.Module):
         self, observations: Observations, goals: Observations, actions: Array
     ) -> Float[Array, "members batch"]:
         return self.embedding(join(observations, goals), self.action_vector(actions))[..., 0]
-
-
-def mean_pairwise_mrn(
-    starts: Float[Array, "batch members latent"],
-    goals: Float[Array, "goals members latent"],
-    groups: int,
-) -> Float[Array, "batch goals"]:
-    """Mean over the ensemble of MRN from every start to every goal, both one row a state."""
-    x, y = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
-    if len(starts) == 1:
-        # One row's differences are no more than its goals, and need no tiles of pairs.
-        return jnp.mean(mrn(x, y, groups), axis=0)[None]
-    return jnp.mean(pairwise_mrn(x, y, groups), axis=0)

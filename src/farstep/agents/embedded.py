@@ -1,0 +1,74 @@
+"""The distance of agents that have an ensemble of MRNs between embeddings φ(s, a) and ψ(s)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from farstep.agents.base import Distance, Observations
+from farstep.core.types import Params
+from farstep.quasimetrics import mrn, pairwise_mrn
+
+
+class EmbeddedDistance:
+    """What `Agent` says of a distance, from `params.critic`, a `StateActionEmbedding`.
+
+    Attributes:
+        discount: γ, the distance's unit: a step costs −log γ nats.
+        groups: of the quasimetric.
+        scale: nats in one of MRN.
+    """
+
+    discount: float
+    groups: int
+    has_distance: ClassVar[bool] = True
+
+    @property
+    def scale(self) -> float:
+        return 1.0
+
+    def distance(
+        self,
+        params: Params,
+        observations: Observations,
+        goals: Observations,
+        actions: Array | None = None,
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
+        starts = self.embed(params, observations)
+        if actions is not None:
+            starts = jnp.moveaxis(params.critic.phi(observations, actions), 0, 1)
+        return self.between(params, starts, self.embed(params, goals))
+
+    def embed(
+        self, params: Params, observations: Observations
+    ) -> Float[Array, "batch members latent"]:
+        """ψ(s) of every member."""
+        return jnp.moveaxis(params.critic.psi(observations), 0, 1)
+
+    def between(
+        self,
+        params: Params,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "batch members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
+        return self._in_steps(mrn(starts, goals, self.groups), member_axis=1)
+
+    def pairwise(
+        self,
+        params: Params,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "goals members latent"],
+    ) -> Distance:
+        """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
+        x, y = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
+        if len(starts) == 1:
+            # One row's differences are no more than its goals, and need no tiles of pairs.
+            return self._in_steps(mrn(x, y, self.groups)[:, None])
+        return self._in_steps(pairwise_mrn(x, y, self.groups))
+
+    def _in_steps(self, distances: Float[Array, "..."], member_axis: int = 0) -> Distance:
+        return Distance.from_nats(self.scale * jnp.mean(distances, member_axis), self.discount)
