@@ -1,0 +1,156 @@
+"""How far a policy knows the way: what of a move leads nearer to the goal, by distance.
+
+    python docs/results/direction.py studies/horizon-pointmaze-giant-navigate
+
+For the runs METHOD/s* of a study on a maze: logged states in pairs, and for each pair the metres by
+which the shortest way to the goal becomes shorter in a metre of the policy's direction: 1 straight
+along it, 0 sideways or into a wall, −1 straight back. The same for the direction that the critic
+likes best, argmin over 16 of d((s, a), g), where the method has a distance after actions: it tells
+what is not learned from what the policy does not take over.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from farstep.analysis.heatmap import save_figure
+from farstep.core.errors import FarstepError
+from farstep.core.rng import stream_generator
+from farstep.data.table import open_dataset
+from farstep.envs.catalog import environment
+from farstep.envs.mazes import MazeMap
+from farstep.serving.policy import Policy, load_policy
+
+BOUNDS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+"""Of the ranges of distance, metres."""
+
+GOALS, STARTS = 100, 100
+"""So many goals, and for each so many starts."""
+
+DIRECTIONS = 16
+"""That the critic is asked about."""
+
+REFINE = 16
+"""Sub-cells of a maze's cell on a side: quarters of a metre."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure."""
+
+    study: Annotated[Path, tyro.conf.Positional]
+    """Directory of a study."""
+    out: Path = Path("docs/results/direction")
+    """Directory of the CSV file and the figure, which bear the dataset's name."""
+
+
+def main(options: Options) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
+    name = ""
+    for run in sorted(options.study.glob("*/s*")):
+        policy = load_policy(run)
+        name = policy.dataset.removesuffix("-v0")
+        maze = environment(policy.environment or "").maze_map
+        assert maze is not None
+        states = logged_states(policy)
+        for chooser, progress, distance in measured(policy, maze, states):
+            for low, high in itertools.pairwise(BOUNDS):
+                within = (distance >= low) & (distance < high)
+                if within.any():
+                    rows.append(
+                        {
+                            "method": run.parent.name,
+                            "seed": run.name.removeprefix("s"),
+                            "updates": policy.step,
+                            "direction of": chooser,
+                            "from": low,
+                            "to": high,
+                            "pairs": int(within.sum()),
+                            "progress": round(float(progress[within].mean()), 4),
+                        }
+                    )
+        print(run, "measured", flush=True)
+    with (options.out / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    save_figure(draw(rows, name), options.out / f"{name}.png", dpi=110)
+
+
+def logged_states(policy: Policy) -> np.ndarray:
+    """Goals first, then starts, at random."""
+    table = open_dataset(policy.data or policy.dataset).train
+    generator = stream_generator(0, "direction")
+    chosen = generator.choice(table.num_steps, size=GOALS + STARTS, replace=False)
+    order = np.sort(chosen)
+    return generator.permutation(np.asarray(table.observations[order]))
+
+
+def measured(
+    policy: Policy, maze: MazeMap, states: np.ndarray
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Who chose, the progress of each pair, and how far its goal is."""
+    goals, starts = states[:GOALS], states[GOALS:]
+    pairs = [np.repeat(goals, STARTS, axis=0), np.tile(starts, (GOALS, 1))]
+    distance = np.concatenate([maze.geodesic(starts[:, :2], goal[:2], REFINE) for goal in goals])
+
+    def progress(moves: np.ndarray) -> np.ndarray:
+        length = np.maximum(np.linalg.norm(moves, axis=1, keepdims=True), 1e-6)
+        ends = (pairs[1][:, :2] + moves / length).reshape(GOALS, STARTS, 2)
+        there = [maze.geodesic(e, goal[:2], REFINE) for e, goal in zip(ends, goals, strict=True)]
+        nearer = distance - np.concatenate(there)
+        # Into a wall: it stays where it is.
+        return np.where(np.isfinite(nearer), nearer, 0)
+
+    found = [("policy", progress(policy.act(pairs[1], pairs[0])), distance)]
+    angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
+    actions = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    try:
+        steps = [
+            policy.distance(pairs[1], pairs[0], np.tile(action, (len(distance), 1)))
+            for action in actions
+        ]
+    except FarstepError:
+        return found
+    return [*found, ("critic", progress(actions[np.argmin(steps, axis=0)]), distance)]
+
+
+def draw(rows: list[dict[str, object]], name: str) -> Figure:
+    """Means over seeds, a curve a method, for the policy and for the critic."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    curves: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        middle = float(np.sqrt(float(str(row["from"])) * float(str(row["to"]))))
+        curves[str(row["direction of"]), str(row["method"])][middle].append(
+            float(str(row["progress"]))
+        )
+    methods = sorted({method for _, method in curves})
+    for axes, chooser in zip(panels, ("policy", "critic"), strict=True):
+        for number, method in enumerate(methods):
+            points = sorted(curves[chooser, method].items())
+            means = [np.mean(seeds) for _, seeds in points]
+            axes.plot([at for at, _ in points], means, "o-", ms=3, color=f"C{number}", label=method)
+        axes.axhline(0, color="0.8", zorder=0)
+        axes.set(title=f"direction of the {chooser}", xscale="log")
+        axes.set_xlabel("shortest way to the goal (m)")
+        axes.set_xticks(BOUNDS, [f"{bound:g}" for bound in BOUNDS])
+        axes.minorticks_off()
+    panels[0].set_ylabel("nearer, metres a metre")
+    panels[0].legend(fontsize=7)
+    figure.suptitle(name)
+    return figure
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
