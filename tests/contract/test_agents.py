@@ -148,6 +148,7 @@ def answer(name, params):
     if agent.has_distance:
         answers["distance"] = agent.distance(params, states, goals)
         answers["pairwise"] = agent.pairwise(params, *[answers["embedded"]] * 2)
+        answers["to few"] = agent.pairwise(params, answers["embedded"], answers["embedded"][:2])
     if agent.has_distance and name not in STATES_ONLY:
         answers["after actions"] = jax.vmap(after)(jnp.stack([towards, -towards]))
     return answers
@@ -244,6 +245,8 @@ def test_pairwise_distances_are_those_of_each_pair(name):
         return
     for pairwise, each in zip(answers["pairwise"], answers["distance"], strict=True):
         np.testing.assert_allclose(pairwise, each.reshape(LENGTH, -1), rtol=1e-4, atol=1e-4)
+    for few, pairwise in zip(answers["to few"], answers["pairwise"], strict=True):
+        np.testing.assert_allclose(few, pairwise[:, :2], rtol=1e-4, atol=1e-4)
 
 
 def test_seeds_alone_initialise_differently(name):

@@ -87,6 +87,8 @@ def test_near_pairs(offset):
         (17, 33, 3, 2),  # fewer coordinates than an unrolled loop wants, blocks left over
         (4, 5, 67, 1),  # more coordinates than one unrolled loop takes, in unequal chunks
         (257, 300, 1, 1),  # more points of either set than one tile
+        (3, 700, 2, 2),  # few rows, whose tiles are wide
+        (300, 2, 2, 2),  # more rows than columns: the other way round
     ],
 )
 def test_every_way_to_cut(rows, columns, half, groups):
