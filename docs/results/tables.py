@@ -50,7 +50,7 @@ def by_seed(directories: list[str]) -> None:
             tasks = " ".join(f"{100 * rate:.0f}" for rate in np.mean(rates, axis=0))
             each = " ".join(f"{mean:.1f}" for mean in means)
             mean = f"**{means.mean():.1f}**" + ("" if np.isnan(error) else f" ± {error:.1f}")
-            episodes = " ".join({str(result.tasks[0].episodes) for result in results})
+            episodes = " ".join(sorted({str(result.tasks[0].episodes) for result in results}))
             print(f"| {directory.name} | {kind} | {episodes} | {each} | {mean} | {tasks} |")
 
 
