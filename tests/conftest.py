@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +33,11 @@ jaxtyping.install_import_hook(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set what JAX and BLAS read when they are first imported, here and in child processes."""
+    """Set what JAX, BLAS and MuJoCo read when first imported, here and in child processes."""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # Without a display EGL is the OpenGL that works; asked for in vain, MuJoCo cannot be imported.
+    if ctypes.util.find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
     cache = config.cache
     if cache is not None:
         # The workers of xdist compile many equal programs; each is compiled once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ctypes.util import find_library
 
 import jax
 import numpy as np
@@ -138,3 +139,26 @@ def test_data_without_an_environment_need_one_named(tmp_path, capsys):
     assert "say which one with --environment" in fails(capsys, path, *QUICK)
     main(["eval", str(path), *QUICK, "--environment", NAME])
     assert NAME in capsys.readouterr().out
+
+
+def test_without_a_display_or_a_library_to_draw_with_it_says_what_to_install(
+    export, tmp_path, capsys, monkeypatch
+):
+    for name in ("DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("farstep.cli.evaluate.find_library", lambda name: None)
+    said = fails(capsys, export, *QUICK, "--video", tmp_path / "videos")
+    assert "neither a display nor libEGL" in said
+    assert "install" in said
+    assert not (tmp_path / "videos").exists()
+
+
+@pytest.mark.skipif(find_library("EGL") is None, reason="no OpenGL for MuJoCo on this machine")
+def test_a_video_of_each_task_asked_for(export, tmp_path):
+    videos = tmp_path / "videos"
+    drawing = ["--video", videos, "--video-size", "32", "--video-format", "gif"]
+    main(["eval", *map(str, [export, *QUICK, "--tasks", "1", "3", *drawing])])
+    pictures = sorted(videos.iterdir())
+    assert len(pictures) == 2
+    assert all(picture.read_bytes().startswith(b"GIF8") for picture in pictures)

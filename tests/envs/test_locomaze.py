@@ -133,9 +133,9 @@ def test_humanoid_state_is_ogbenchs_bit_for_bit(monkeypatch: pytest.MonkeyPatch)
     assert_same_episode(theirs, ours, seed=3, task=2, steps=10, render=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opengl() -> None:
-    """Skips where MuJoCo has no OpenGL at all."""
+    """Skips where MuJoCo has no OpenGL at all; asked once, since a second failure may abort."""
     mujoco: Any = pytest.importorskip("mujoco")
     model = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>")
     try:
