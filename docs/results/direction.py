@@ -6,7 +6,8 @@ For the runs METHOD/s* of a study on a maze: logged states in pairs, and for eac
 which the shortest way to the goal becomes shorter in a metre of the policy's direction: 1 straight
 along it, 0 sideways or into a wall, −1 straight back. The same for the direction that the critic
 likes best, argmin over 16 of d((s, a), g), where the method has a distance after actions: it tells
-what is not learned from what the policy does not take over.
+what is not learned from what the policy does not take over. Beside it how long the actions are, and
+how the learned distance goes with the true one: steps a metre, and the rank correlation.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 import csv
 import itertools
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -28,6 +30,7 @@ from farstep.core.rng import stream_generator
 from farstep.data.table import open_dataset
 from farstep.envs.catalog import environment
 from farstep.envs.mazes import MazeMap
+from farstep.planning.relaxation import agreement
 from farstep.serving.policy import Policy, load_policy
 
 BOUNDS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
@@ -55,36 +58,77 @@ class Options:
 
 def main(options: Options) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     name = ""
     for run in sorted(options.study.glob("*/s*")):
         policy = load_policy(run)
         name = policy.dataset.removesuffix("-v0")
         maze = environment(policy.environment or "").maze_map
         assert maze is not None
-        states = logged_states(policy)
-        for chooser, progress, distance in measured(policy, maze, states):
-            for low, high in itertools.pairwise(BOUNDS):
-                within = (distance >= low) & (distance < high)
-                if within.any():
-                    rows.append(
-                        {
-                            "method": run.parent.name,
-                            "seed": run.name.removeprefix("s"),
-                            "updates": policy.step,
-                            "direction of": chooser,
-                            "from": low,
-                            "to": high,
-                            "pairs": int(within.sum()),
-                            "progress": round(float(progress[within].mean()), 4),
-                        }
-                    )
+        who = {"method": run.parent.name, "seed": run.name.removeprefix("s")}
+        rows += [{**who, "updates": policy.step, **row} for row in measured(policy, maze)]
         print(run, "measured", flush=True)
     with (options.out / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     save_figure(draw(rows, name), options.out / f"{name}.png", dpi=110)
+
+
+def measured(policy: Policy, maze: MazeMap) -> Iterator[dict[str, Any]]:
+    """A row for each chooser and range, the whole range last."""
+    states = logged_states(policy)
+    goals = np.repeat(states[:GOALS], STARTS, axis=0)
+    starts = np.tile(states[GOALS:], (GOALS, 1))
+    true = shortest_ways(maze, starts, goals)
+    learned = policy.distance(starts, goals) if policy.agent.has_distance else None
+    for chooser, moves in chosen_moves(policy, starts, goals):
+        length = np.linalg.norm(moves, axis=1)
+        straight = moves / np.maximum(length, 1e-6)[:, None]
+        ends = np.concatenate([starts[:, :2] + straight, starts[:, 2:]], axis=1)
+        nearer = true - shortest_ways(maze, ends, goals)
+        # Into a wall: it stays where it is.
+        nearer = np.where(np.isfinite(nearer), nearer, 0)
+        for low, high in (*itertools.pairwise(BOUNDS), (BOUNDS[0], np.inf)):
+            within = (true >= low) & (true < high)
+            if within.any():
+                row = {
+                    "direction of": chooser,
+                    "from": low,
+                    "to": high,
+                    "pairs": int(within.sum()),
+                    "progress": round(float(nearer[within].mean()), 4),
+                    "length": round(float(length[within].mean()), 4),
+                    "steps a metre": "",
+                    "rank correlation": "",
+                }
+                if learned is not None:
+                    each = agreement(learned[within], true[within])
+                    row["steps a metre"] = round(each.ratio, 4)
+                    row["rank correlation"] = round(each.correlation, 4)
+                yield row
+
+
+def shortest_ways(maze: MazeMap, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Metres from each start to its goal, every goal standing `STARTS` times in a row."""
+    blocks = zip(starts.reshape(GOALS, STARTS, -1), goals[::STARTS], strict=True)
+    return np.concatenate([maze.geodesic(some[:, :2], goal[:2], REFINE) for some, goal in blocks])
+
+
+def chosen_moves(
+    policy: Policy, starts: np.ndarray, goals: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The policy's actions as the simulator clips them; those that the critic likes best."""
+    yield "policy", np.clip(policy.act(starts, goals), -1, 1)
+    angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
+    actions = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    try:
+        steps = [
+            policy.distance(starts, goals, np.tile(action, (len(starts), 1))) for action in actions
+        ]
+    except FarstepError:
+        return
+    yield "critic", actions[np.argmin(steps, axis=0)]
 
 
 def logged_states(policy: Policy) -> np.ndarray:
@@ -96,45 +140,15 @@ def logged_states(policy: Policy) -> np.ndarray:
     return generator.permutation(np.asarray(table.observations[order]))
 
 
-def measured(
-    policy: Policy, maze: MazeMap, states: np.ndarray
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Who chose, the progress of each pair, and how far its goal is."""
-    goals, starts = states[:GOALS], states[GOALS:]
-    pairs = [np.repeat(goals, STARTS, axis=0), np.tile(starts, (GOALS, 1))]
-    distance = np.concatenate([maze.geodesic(starts[:, :2], goal[:2], REFINE) for goal in goals])
-
-    def progress(moves: np.ndarray) -> np.ndarray:
-        length = np.maximum(np.linalg.norm(moves, axis=1, keepdims=True), 1e-6)
-        ends = (pairs[1][:, :2] + moves / length).reshape(GOALS, STARTS, 2)
-        there = [maze.geodesic(e, goal[:2], REFINE) for e, goal in zip(ends, goals, strict=True)]
-        nearer = distance - np.concatenate(there)
-        # Into a wall: it stays where it is.
-        return np.where(np.isfinite(nearer), nearer, 0)
-
-    found = [("policy", progress(policy.act(pairs[1], pairs[0])), distance)]
-    angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
-    actions = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    try:
-        steps = [
-            policy.distance(pairs[1], pairs[0], np.tile(action, (len(distance), 1)))
-            for action in actions
-        ]
-    except FarstepError:
-        return found
-    return [*found, ("critic", progress(actions[np.argmin(steps, axis=0)]), distance)]
-
-
-def draw(rows: list[dict[str, object]], name: str) -> Figure:
+def draw(rows: list[dict[str, Any]], name: str) -> Figure:
     """Means over seeds, a curve a method, for the policy and for the critic."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     curves: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        middle = float(np.sqrt(float(str(row["from"])) * float(str(row["to"]))))
-        curves[str(row["direction of"]), str(row["method"])][middle].append(
-            float(str(row["progress"]))
-        )
+        middle = float(np.sqrt(row["from"] * row["to"]))
+        if np.isfinite(middle):
+            curves[row["direction of"], row["method"]][middle].append(row["progress"])
     methods = sorted({method for _, method in curves})
     for axes, chooser in zip(panels, ("policy", "critic"), strict=True):
         for number, method in enumerate(methods):

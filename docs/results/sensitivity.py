@@ -42,6 +42,8 @@ class Options:
     """Run directories."""
     out: Path = Path("docs/results/sensitivity")
     """Directory of the CSV files and the figure."""
+    varied: tuple[str, ...] = tuple(VARIED)
+    """The settings that vary."""
     episodes: int = 5
     """Of each task, for each setting."""
     workers: int | None = None
@@ -62,8 +64,8 @@ def main(options: Options) -> None:
 def measure(policy: Policy, options: Options, path: Path) -> None:
     """Success in % for each setting of `VARIED`."""
     rows, measured = [], {}
-    for varied, values in VARIED.items():
-        for value in values:
+    for varied in options.varied:
+        for value in VARIED[varied]:
             setting = tuple((USUAL | {varied: value}).items())
             if setting not in measured:
                 measured[setting] = success(policy, dict(setting), options)
@@ -109,7 +111,8 @@ def draw(curves: dict[str, list[dict[str, str]]]) -> Figure:
             points = [
                 (float(r["value"]), float(r["success"])) for r in rows if r["varied"] == varied
             ]
-            axes.plot(*zip(*points, strict=True), "o-", ms=4, label=name)
+            if points:
+                axes.plot(*zip(*points, strict=True), "o-", ms=4, label=name)
         axes.axvline(USUAL[varied], color="0.8", zorder=0)
         axes.set(xscale="log", ylim=(-3, 103))
         axes.set_xticks(values, [f"{value:g}" for value in values])
@@ -117,7 +120,7 @@ def draw(curves: dict[str, list[dict[str, str]]]) -> Figure:
         of = " × the calibrated" if varied in ("reach", "stride") else ""
         axes.set_xlabel(varied + of)
     panels[0].set_ylabel("success, %")
-    panels[-1].legend(fontsize=7)
+    panels[1].legend(fontsize=7)
     return figure
 
 

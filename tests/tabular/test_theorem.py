@@ -192,7 +192,7 @@ def test_without_chance_the_mixture_of_waypoints_has_not_been_seen_to_fail():
     for trial in range(1000):
         discount = (0.9, 0.95, 0.7)[trial % 3]
         mdp = random_mdp(rng, int(rng.integers(3, 9)), int(rng.integers(2, 4)))
-        behaviour = random_policy(rng, mdp, concentration=(0.1, 1, 10)[trial % 3])
+        behaviour = random_policy(rng, mdp, concentration=(0.1, 1.0, 10.0)[trial % 3])
         law = BackupLaw(discount, (0.8, 0.95)[trial % 2], rng.choice([0.02, 0.2, 0.5]))
         values, after = backup_fixed_point(mdp, behaviour, law)
         relaxed = relax_fully(assemble(nats(values), nats(after)))
