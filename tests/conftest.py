@@ -6,6 +6,7 @@ import ctypes.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -69,3 +70,14 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 actions = rng.uniform(-1, 1, (30, 2)).astype(np.float32)
                 writer.append(np.cumsum(actions, axis=0) / 30, actions)
     return path
+
+
+@pytest.fixture(scope="session")
+def opengl() -> None:
+    """Skips where MuJoCo has no OpenGL at all; asked once, since a second failure may abort."""
+    mujoco: Any = pytest.importorskip("mujoco")
+    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>")
+    try:
+        mujoco.Renderer(model, 8, 8).close()
+    except Exception as error:  # each backend has its own classes
+        pytest.skip(f"no OpenGL for MuJoCo on this machine: {error}")

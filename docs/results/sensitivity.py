@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from matplotlib.figure import Figure
@@ -25,7 +25,9 @@ from farstep.planning.policy import PlannedPolicy, Steering
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.serving.policy import Policy, load_policy
 
-VARIED = {
+Varied = Literal["landmarks", "reach", "stride", "replan every"]
+
+VARIED: dict[Varied, tuple[float, ...]] = {
     "landmarks": (250, 500, 1000, 2000, 4000),
     "reach": (0.25, 0.5, 1.0, 2.0),
     "stride": (0.5, 1.0, 2.0),
@@ -42,8 +44,8 @@ class Options:
     """Run directories."""
     out: Path = Path("docs/results/sensitivity")
     """Directory of the CSV files and the figure."""
-    varied: tuple[str, ...] = tuple(VARIED)
-    """The settings that vary."""
+    varied: tuple[Varied, ...] = ("landmarks", "reach", "stride", "replan every")
+    """The settings that vary. A CSV that is there already is complete as it is."""
     episodes: int = 5
     """Of each task, for each setting."""
     workers: int | None = None

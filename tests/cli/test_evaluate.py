@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from ctypes.util import find_library
 
 import jax
 import numpy as np
@@ -154,8 +153,7 @@ def test_without_a_display_or_a_library_to_draw_with_it_says_what_to_install(
     assert not (tmp_path / "videos").exists()
 
 
-@pytest.mark.skipif(find_library("EGL") is None, reason="no OpenGL for MuJoCo on this machine")
-def test_a_video_of_each_task_asked_for(export, tmp_path):
+def test_a_video_of_each_task_asked_for(export, tmp_path, opengl):
     videos = tmp_path / "videos"
     drawing = ["--video", videos, "--video-size", "32", "--video-format", "gif"]
     main(["eval", *map(str, [export, *QUICK, "--tasks", "1", "3", *drawing])])

@@ -133,17 +133,6 @@ def test_humanoid_state_is_ogbenchs_bit_for_bit(monkeypatch: pytest.MonkeyPatch)
     assert_same_episode(theirs, ours, seed=3, task=2, steps=10, render=False)
 
 
-@pytest.fixture(scope="session")
-def opengl() -> None:
-    """Skips where MuJoCo has no OpenGL at all; asked once, since a second failure may abort."""
-    mujoco: Any = pytest.importorskip("mujoco")
-    model = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>")
-    try:
-        mujoco.Renderer(model, 8, 8).close()
-    except Exception as error:  # each backend has its own classes
-        pytest.skip(f"no OpenGL for MuJoCo on this machine: {error}")
-
-
 @pytest.mark.parametrize(("body", "name"), [("ant", "teleport"), ("humanoid", "medium")])
 def test_pixels_are_ogbenchs(
     monkeypatch: pytest.MonkeyPatch, opengl: None, body: str, name: str

@@ -98,6 +98,18 @@ def test_farthest_points_cover_better_than_random_ones(dataset):
     assert sorted(picked) == list(range(60))
 
 
+def test_states_that_coincide_are_chosen_once_each():
+    states = np.repeat(LINE.states[:3], 20, axis=0)
+    picked = farthest_points(LINE.metric(), states, 60, np.random.default_rng(0))
+    assert sorted(picked) == list(range(60))
+
+
+def test_a_distance_that_is_not_a_number_is_named():
+    metric = LINE.metric(np.full((60, 60), np.nan, np.float32))
+    with pytest.raises(FarstepError, match="not a number"):
+        farthest_points(metric, LINE.states, 10, np.random.default_rng(0))
+
+
 def test_what_is_given_is_not_calibrated(dataset):
     def prepared(**lengths):
         return prepare_graph(LINE.metric(), dataset, GraphOptions(landmarks=100, **lengths))

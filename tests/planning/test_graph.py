@@ -255,3 +255,11 @@ def test_building_never_holds_the_distance_matrix():
     tracemalloc.stop()
     assert peak < 18e6
     assert len(graph) == 3000
+
+
+def test_only_a_graph_of_all_pairs_is_cut_down_to_moves():
+    moves = np.array([[0, 1], [1, 2]], np.int32)
+    along = graph_of(ROOM, 3.0, stride=0.5).along(moves)
+    assert along.edges.nnz == 2
+    with pytest.raises(ValueError, match="has not all pairs"):
+        along.along(moves)

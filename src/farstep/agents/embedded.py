@@ -18,7 +18,7 @@ class EmbeddedDistance:
     Attributes:
         discount: γ, the distance's unit: a step costs −log γ nats.
         groups: of the quasimetric.
-        scale: nats in one of MRN.
+        scale: nats in one unit of MRN.
     """
 
     discount: float

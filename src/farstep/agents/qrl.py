@@ -243,10 +243,17 @@ class QRL(Agent):
         goals: Float[Array, "goals members latent"],
     ) -> Distance:
         """Mean over the ensemble of d of every pair."""
-        columns = jnp.moveaxis(goals, 1, 0)
+        x, y = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
 
         def from_one(start: Float[Array, "members latent"]) -> Float[Array, " goals"]:
-            return jnp.mean(self.steps_between(params.critic, start[:, None], columns), axis=0)
+            return jnp.mean(self.steps_between(params.critic, start[:, None], y), axis=0)
 
-        # Start by start: sorting the intervals of all pairs at once would need B × C × latent.
-        return Distance.from_steps(jax.lax.map(from_one, starts), self.discount)
+        def to_one(goal: Float[Array, "members latent"]) -> Float[Array, " starts"]:
+            return jnp.mean(self.steps_between(params.critic, x, goal[:, None]), axis=0)
+
+        # One by one: sorting the intervals of all pairs at once would need B × C × latent.
+        if len(goals) < len(starts):
+            steps = jax.lax.map(to_one, goals).T
+        else:
+            steps = jax.lax.map(from_one, starts)
+        return Distance.from_steps(steps, self.discount)

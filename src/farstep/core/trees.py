@@ -18,7 +18,7 @@ from farstep.core.errors import FarstepError
 class Packed:
     """A pytree taken apart once, for programs that are called with it again and again.
 
-    Each call takes its arguments apart, and for networks that can last longer than a small batch.
+    Each call flattens its arguments, and for networks that can take longer than a small batch.
 
     Attributes:
         leaves: its arrays.

@@ -9,8 +9,7 @@ more of these there are. Two lengths follow:
 - the *reach*, beyond which there is no edge: a few strides, and never so long that the distance no
   longer grows with the steps that held-out episodes really took, for there it says nothing.
 
-In between, an edge costs more than its length, so that it is taken only where shorter ones do not
-lead on.
+In between, a pair is an edge only if some logged episode makes the move.
 
 The gap between two states of an episode bounds the true distance from above only, because episodes
 wander and wait. What they show is the upper envelope: how far the most direct of them get.

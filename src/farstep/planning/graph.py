@@ -108,7 +108,8 @@ class LandmarkGraph:
                 f"steps: the nearest are {shortest:g} apart; give a longer reach or more landmarks"
             )
         everything = np.ones(pairs.nnz, bool)
-        whole = cls(metric, landmarks, embeddings, pairs, everything, _nearby(pairs), isolated=0)
+        alone = replace(landmarks, moves=None)
+        whole = cls(metric, alone, embeddings, pairs, everything, _nearby(pairs), isolated=0)
         if landmarks.moves is None:
             return whole._with(everything, everything)
         return whole.along(landmarks.moves)
@@ -117,8 +118,11 @@ class LandmarkGraph:
         """Of a graph of all pairs: the moves that logged episodes make, and the shortest pairs.
 
         Raises:
+            ValueError: this graph has moves already, and so not all pairs.
             FarstepError: the stride is so short that no edge is left.
         """
+        if self.landmarks.moves is not None:
+            raise ValueError("a graph of moves has not all pairs that other moves may be among")
         logged = np.isin(_keys(self.edges), moves @ [len(self), 1])
         used = logged | (self.edges.data <= self.stride)
         if not used.any():
@@ -138,7 +142,6 @@ class LandmarkGraph:
         linked = np.zeros(len(self), bool)
         linked[tails[used]] = linked[heads[used]] = True
         kept = np.flatnonzero(linked)
-        pairs = self.edges[kept][:, kept]
         # Only pairs of landmarks that are kept are ever used, so edges keep their order.
         edges = csr_array((self.edges.data[used], (tails[used], heads[used])), self.edges.shape)
         return LandmarkGraph(
@@ -147,7 +150,9 @@ class LandmarkGraph:
             self.embeddings[jnp.asarray(kept)],
             csr_array(edges[kept][:, kept]),
             logged[used],
-            self.nearby if len(kept) == len(self) else _nearby(csr_array(pairs)),
+            self.nearby
+            if len(kept) == len(self)
+            else _nearby(csr_array(self.edges[kept][:, kept])),
             isolated=self.isolated + len(self) - len(kept),
         )
 

@@ -95,6 +95,9 @@ def farthest_points(
     more than a factor of 1 / `NEAR_FARTHEST`, which lets distances be computed for many candidates
     at once. For symmetric distances, exactly farthest points leave the worst covered state at most
     twice as far from a landmark as any choice must (Gonzalez 1985).
+
+    Raises:
+        FarstepError: distances are not numbers.
     """
     embeddings = metric.embed(observations)
     rows = np.asarray(embeddings)
@@ -115,6 +118,11 @@ def farthest_points(
                 new.append(candidates[candidate])
         steps = metric.steps(rows[new], embeddings, CHOSEN)
         nearest = np.minimum(nearest, steps.min(axis=0))
+        if np.isnan(nearest).any():
+            raise FarstepError(
+                "the learned distance between some states of the data is not a number: the "
+                "training diverged; plan with an earlier checkpoint, or train with other settings"
+            )
         nearest[new] = -1.0
         chosen += new
     return np.array(chosen)

@@ -68,7 +68,7 @@ class LearnedMetric:
     ) -> Float[np.ndarray, "starts goals"]:
         """Distance from every start to every goal, both given as embeddings.
 
-        Every number of starts up to `BLOCK` has a program of its own, unless a `height` is given.
+        Every number of starts up to `BLOCK` is compiled separately, unless a `height` is given.
         """
         blocks = [
             np.asarray(_steps(self.agent, self.packed, block, goals))

@@ -30,7 +30,7 @@ BLOCK = FEW_USES
 TILE = 256
 """Points of either set in one tile: the columns' coordinates then fit a core's first cache.
 
-Of fewer rows a tile has more columns: every tile has its price, however few pairs it holds.
+Fewer rows get wider tiles, since every tile has a fixed cost.
 """
 
 NEAR = 2**14
