@@ -106,15 +106,16 @@ def success(policy: Policy, setting: dict[str, float], options: Options) -> floa
 
 
 def draw(curves: dict[str, list[dict[str, str]]]) -> Figure:
-    figure = Figure(figsize=(11, 3), layout="constrained")
+    figure = Figure(figsize=(12, 3), layout="constrained")
     panels = figure.subplots(1, len(VARIED), sharey=True)
     for axes, (varied, values) in zip(panels, VARIED.items(), strict=True):
-        for name, rows in sorted(curves.items()):
+        for number, (name, rows) in enumerate(sorted(curves.items())):
             points = [
                 (float(r["value"]), float(r["success"])) for r in rows if r["varied"] == varied
             ]
             if points:
-                axes.plot(*zip(*points, strict=True), "o-", ms=4, label=name)
+                label = name.removeprefix("pointmaze-")
+                axes.plot(*zip(*points, strict=True), "o-", ms=4, color=f"C{number}", label=label)
         axes.axvline(USUAL[varied], color="0.8", zorder=0)
         axes.set(xscale="log", ylim=(-3, 103))
         axes.set_xticks(values, [f"{value:g}" for value in values])
@@ -122,7 +123,8 @@ def draw(curves: dict[str, list[dict[str, str]]]) -> Figure:
         of = " × the calibrated" if varied in ("reach", "stride") else ""
         axes.set_xlabel(varied + of)
     panels[0].set_ylabel("success, %")
-    panels[1].legend(fontsize=7)
+    lines, names = panels[list(VARIED).index("reach")].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside right center", fontsize=7)
     return figure
 
 
