@@ -57,10 +57,12 @@ class Options:
 
 
 def main(options: Options) -> None:
-    options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     name = ""
-    for run in sorted(options.study.glob("*/s*")):
+    runs = sorted(options.study.glob("*/s*"))
+    if not runs:
+        raise SystemExit(f"no runs METHOD/s* in {options.study}; give the directory of a study")
+    for run in runs:
         policy = load_policy(run)
         name = policy.dataset.removesuffix("-v0")
         maze = environment(policy.environment or "").maze_map
@@ -68,6 +70,7 @@ def main(options: Options) -> None:
         who = {"method": run.parent.name, "seed": run.name.removeprefix("s")}
         rows += [{**who, "updates": policy.step, **row} for row in measured(policy, maze)]
         print(run, "measured", flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / f"{name}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()

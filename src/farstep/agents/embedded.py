@@ -27,6 +27,7 @@ class EmbeddedDistance:
 
     @property
     def scale(self) -> float:
+        """One, unless an agent says otherwise."""
         return 1.0
 
     def distance(
