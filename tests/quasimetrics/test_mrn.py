@@ -1,4 +1,4 @@
-"""MRN of pairs: values against the definition and the golden vectors, gradients at the corners."""
+"""MRN of pairs, in both forms: values against the definition and golden vectors, and corners."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import numpy as np
 import pytest
 from distance_reference import all_pairs, mrn_reference
 
-from farstep.quasimetrics import mrn
+from farstep.quasimetrics import mrn, rowwise_mrn
+
+forms = pytest.mark.parametrize("distance", [mrn, rowwise_mrn])
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("mqe_golden_*.npz"))
 
 
+@forms
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 @pytest.mark.parametrize(("width", "tolerance"), [(32, 3e-6), (64, 1e-12)])
-def test_golden_diagonal(path, width, tolerance):
+def test_golden_diagonal(distance, path, width, tolerance):
     golden = np.load(path)
     with jax.enable_x64(width == 64):
         phi, psi = (jnp.asarray(golden[name], f"float{width}") for name in ("phi", "psi_g"))
-        distances = mrn(phi, psi, int(golden["groups"]))
-        reverse = mrn(psi, phi, int(golden["groups"]))
+        distances = distance(phi, psi, int(golden["groups"]))
+        reverse = distance(psi, phi, int(golden["groups"]))
     diagonal = {"axis1": 1, "axis2": 2}
     np.testing.assert_allclose(distances, golden["pairwise"].diagonal(**diagonal), rtol=tolerance)
     np.testing.assert_allclose(
@@ -31,35 +34,50 @@ def test_golden_diagonal(path, width, tolerance):
     )
 
 
-def test_leading_axes_broadcast():
+@forms
+@pytest.mark.parametrize("few", [False, True])
+def test_leading_axes_broadcast(distance, few):
     x, y = np.random.default_rng(0).normal(size=(2, 5, 24)).astype(np.float32)
-    distances = mrn(jnp.asarray(x)[:, None], jnp.asarray(y)[None], groups=3)
+    y_leads = jnp.asarray(y) if few else jnp.asarray(y)[None]
+    distances = distance(jnp.asarray(x)[:, None], y_leads, groups=3)
     np.testing.assert_allclose(distances, all_pairs(mrn_reference, x, y, 3), rtol=1e-5)
 
 
-def test_narrow_types_are_computed_in_float32():
+@forms
+def test_narrow_types_are_computed_in_float32(distance):
     x, y = jax.random.normal(jax.random.key(0), (2, 3, 16), jnp.bfloat16)
-    distances, gradient = jax.jit(jax.value_and_grad(lambda x: mrn(x, y, 2).sum()))(x)
+    distances, gradient = jax.jit(jax.value_and_grad(lambda x: distance(x, y, 2).sum()))(x)
     assert distances.dtype == jnp.float32
     assert gradient.dtype == jnp.bfloat16
 
 
+@forms
 @pytest.mark.parametrize("offset", [0.0, 1e-30, 1e-7])
-def test_gradient_is_finite_near_equality(offset):
+def test_gradient_is_finite_near_equality(distance, offset):
     x = jax.random.normal(jax.random.key(1), (4, 32))
-    gradient = jax.jit(jax.grad(lambda x, y: mrn(x, y, 4).sum(), argnums=(0, 1)))
+    gradient = jax.jit(jax.grad(lambda x, y: distance(x, y, 4).sum(), argnums=(0, 1)))
     for side in gradient(x, x + offset):
         assert np.isfinite(side).all()
         if offset == 0:
             assert not np.any(side)
 
 
-def test_gradient_at_the_origin_is_zero():
+@forms
+def test_what_is_no_number_stays_so(distance):
+    """In either half of any group: training that diverged must show."""
+    x = jnp.zeros((16, 16)).at[jnp.diag_indices(16)].set(jnp.nan)
+    for there, back in ((x, jnp.ones_like(x)), (jnp.ones_like(x), x)):
+        assert np.isnan(distance(there, back, 2)).all()
+
+
+@forms
+def test_gradient_at_the_origin_is_zero(distance):
     zeros = jnp.zeros((3, 16))
-    gradient = jax.jit(jax.grad(lambda x: mrn(x, zeros, 2).sum()))(zeros)
+    gradient = jax.jit(jax.grad(lambda x: distance(x, zeros, 2).sum()))(zeros)
     assert not np.any(gradient)
 
 
+@forms
 @pytest.mark.parametrize(
     ("x_shape", "y_shape", "groups", "message"),
     [
@@ -69,7 +87,7 @@ def test_gradient_at_the_origin_is_zero():
         ((4, 16), (3, 16), 2, "do not broadcast"),
     ],
 )
-def test_bad_shapes(x_shape, y_shape, groups, message):
+def test_bad_shapes(distance, x_shape, y_shape, groups, message):
     # Unwrapped: as a user calls it, without the shape checks of the test suite.
     with pytest.raises(ValueError, match=message):
-        inspect.unwrap(mrn)(jnp.zeros(x_shape), jnp.zeros(y_shape), groups)
+        inspect.unwrap(distance)(jnp.zeros(x_shape), jnp.zeros(y_shape), groups)

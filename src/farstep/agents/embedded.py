@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from farstep.agents.base import Distance, Observations
 from farstep.core.types import Params
-from farstep.quasimetrics import mrn, pairwise_mrn
+from farstep.quasimetrics import pairwise_mrn, rowwise_mrn
 
 
 class EmbeddedDistance:
@@ -56,7 +56,7 @@ class EmbeddedDistance:
         goals: Float[Array, "batch members latent"],
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
-        return self._in_steps(mrn(starts, goals, self.groups), member_axis=1)
+        return self._in_steps(rowwise_mrn(starts, goals, self.groups), member_axis=1)
 
     def pairwise(
         self,
@@ -66,9 +66,9 @@ class EmbeddedDistance:
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
         x, y = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
-        if len(starts) == 1:
+        if 1 in (len(starts), len(goals)):
             # One row's differences are no more than its goals, and need no tiles of pairs.
-            return self._in_steps(mrn(x, y, self.groups)[:, None])
+            return self._in_steps(rowwise_mrn(x[:, :, None], y[:, None], self.groups))
         return self._in_steps(pairwise_mrn(x, y, self.groups))
 
     def _in_steps(self, distances: Float[Array, "..."], member_axis: int = 0) -> Distance:

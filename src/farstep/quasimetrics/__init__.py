@@ -4,6 +4,7 @@ from farstep.quasimetrics.axioms import AxiomViolations, axiom_violations
 from farstep.quasimetrics.iqe import iqe
 from farstep.quasimetrics.mrn import mrn
 from farstep.quasimetrics.pairwise import pairwise_mrn
+from farstep.quasimetrics.rowwise import rowwise_mrn
 from farstep.quasimetrics.sharded import sharded_pairwise_mrn
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "iqe",
     "mrn",
     "pairwise_mrn",
+    "rowwise_mrn",
     "sharded_pairwise_mrn",
 ]

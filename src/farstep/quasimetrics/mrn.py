@@ -36,10 +36,10 @@ def mrn(
 
 def safe_sqrt(squared: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The square root, with gradient zero (not infinite) at zero."""
-    positive = squared > 0
+    zero = squared == 0
     # Two selections: the inner one keeps the infinite slope out of the gradient, where
     # the outer one alone would multiply it by zero.
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), 0)
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
 
 
 def distance_dtype(x: Array, y: Array) -> jnp.dtype:
