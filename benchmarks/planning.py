@@ -98,13 +98,15 @@ def measure_steps(policy: Policy, graph: LandmarkGraph) -> None:
             episodes_per_task=episodes,
             max_steps=most,
             spaces=policy.spaces,
+            start_every=graph.landmarks.replan_every,
         )
         if title:
             call = flat.acting / flat.steps * 1e3
             planning = planned.acting / planned.steps * 1e3 - call
             begin = planned.beginning / planned.episodes * 1e3
-            print(f"  {title}: {call:.2f} ms and {planning:.2f} ms, {planning / call:.1f} times")
-            print(f"    the paths of a new episode, once {begin:.2f} ms")
+            whole = planning + planned.beginning / planned.steps * 1e3
+            print(f"  {title}: {call:.2f} ms and {planning:.2f} ms, {planning / call:.2f} times")
+            print(f"    a new episode, once {begin:.2f} ms; with that {whole / call:.2f} times")
 
 
 def measure_relaxation(policy: Policy, graph: LandmarkGraph, states: np.ndarray) -> None:

@@ -100,6 +100,7 @@ def success(policy: Policy, setting: dict[str, float], options: Options) -> floa
         policy.environment,
         episodes_per_task=options.episodes,
         spaces=policy.spaces,
+        start_every=planned.steering.replan_every,
         workers=options.workers,
     )
     return 100 * result.mean_success

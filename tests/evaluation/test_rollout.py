@@ -121,6 +121,35 @@ def test_every_episode_once_whatever_the_slots():
         assert sum(map(len, policy.began[1:])) == max(0, 9 - slots)
 
 
+@pytest.mark.parametrize("slots", [1, 4])
+def test_episodes_that_start_together_are_the_same(slots):
+    """A free slot waits for the next start; one that runs alone has nobody to wait for."""
+
+    class Counting(Straight):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+            self.starts: list[int] = []
+
+        def begin(self, slots, observations, goals):
+            super().begin(slots, observations, goals)
+            self.starts.append(self.calls)
+
+        def act(self, observations, goals):
+            self.calls += 1
+            return super().act(observations, goals)
+
+    policy, alone = Counting(), Counting()
+    result = in_hall(policy, slots=slots, start_every=7)
+    assert result.episodes == in_hall(alone, slots=slots).episodes
+    assert len(policy.starts) > 1
+    if slots == 1:
+        assert policy.starts == alone.starts
+    else:
+        assert not np.any(np.array(policy.starts) % 7)
+        assert np.any(np.array(alone.starts) % 7)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_do_not_change_a_bit(workers):
     alone, shared = Trajectories(2), Trajectories(2)
@@ -236,6 +265,7 @@ def test_trajectories_run_from_start_to_end():
         ({"slots": 0}, "slots must be at least 1"),
         ({"workers": -1}, "workers must be at least 0"),
         ({"max_steps": 0}, "max steps must be at least 1"),
+        ({"start_every": 0}, "start every must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
     ],
 )

@@ -170,6 +170,7 @@ class Evaluate:
             def progress(finished: int, episodes: int, successes: int) -> None:
                 bar.update(shown, completed=finished, total=episodes, successes=successes)
 
+            planned = isinstance(acting, PlannedPolicy)
             result = evaluate(
                 AtTemperature(acting, temperature, self.seed),
                 spec.name,
@@ -181,6 +182,7 @@ class Evaluate:
                 max_steps=self.max_steps,
                 options=options,
                 spaces=policy.spaces,
+                start_every=acting.steering.replan_every if planned else 1,
                 record=videos,
                 progress=progress,
             )

@@ -80,6 +80,7 @@ def evaluate(
     maze: MazeMap | None = None,
     options: Mapping[str, Any] | None = None,
     spaces: Spaces | None = None,
+    start_every: int = 1,
     record: Recorder | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -102,6 +103,9 @@ def evaluate(
         maze: a map of your own; `environment` then names the body, such as `antmaze`.
         options: for `farstep.envs.catalog.make`, such as the size of its pictures.
         spaces: what the policy was trained on, to be checked against the environment.
+        start_every: an episode starts a multiple of this many steps after the others, a free slot
+            waiting so long: a policy that plans every n steps is quickest if all plan together. The
+            result does not depend on it.
         record: watches chosen episodes.
         progress: told of every finished episode.
 
@@ -111,7 +115,13 @@ def evaluate(
     """
     spec = find_environment(environment) if maze is None else own_maze(environment, maze)
     numbers = _known_tasks(spec, tasks)
-    _check_at_least(1, episodes_per_task=episodes_per_task, slots=slots, max_steps=max_steps)
+    _check_at_least(
+        1,
+        episodes_per_task=episodes_per_task,
+        slots=slots,
+        max_steps=max_steps,
+        start_every=start_every,
+    )
     _check_at_least(0, seed=seed, workers=workers)
     limit = spec.max_episode_steps if max_steps is None else max_steps
     # Tasks alternate, so that the last episodes to run, with few beside them, are not all of the
@@ -127,7 +137,7 @@ def evaluate(
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
         rollout = _Rollout(policy, simulators, spec, rows=slots, seed=seed, record=record)
-        episodes = rollout.run(waiting, progress)
+        episodes = rollout.run(waiting, start_every, progress)
         seconds = time.perf_counter() - began
     return Evaluation(
         episodes=tuple(sorted(episodes, key=lambda episode: (episode.task, episode.index))),
@@ -181,24 +191,34 @@ class _Rollout:
         self._episodes: list[_Running | None] = [None] * simulators.num_slots
         self._steps = np.zeros(simulators.num_slots, int)
 
-    def run(self, waiting: Sequence[tuple[int, int]], progress: Progress | None) -> list[Episode]:
+    def run(
+        self,
+        waiting: Sequence[tuple[int, int]],
+        start_every: int,
+        progress: Progress | None,
+    ) -> list[Episode]:
         """Runs every (task, index) of `waiting`, in this order as slots become free."""
         queue = deque(waiting)
         finished: list[Episode] = []
+        active = np.zeros(0, int)
         # There are at least as many episodes as slots, so all slots start.
-        active = free = np.arange(self._simulators.num_slots)
+        free = np.arange(self._simulators.num_slots)
+        step = 0
         while len(finished) < len(waiting):
-            starting = free[: len(queue)]
-            if starting.size:
-                self._start(starting, [queue.popleft() for _ in starting])
-            if starting.size < free.size:
-                active = np.flatnonzero([episode is not None for episode in self._episodes])
+            if not active.size:
+                step = 0
+            if step % start_every == 0:
+                starting, free = np.split(free, [len(queue)])
+                if starting.size:
+                    self._start(starting, [queue.popleft() for _ in starting])
+                    active = np.sort(np.concatenate([active, starting]))
             success, over = self._step(active)
-            free = active[over]
-            for slot, won in zip(free, success[over], strict=True):
+            step += 1
+            for slot, won in zip(active[over], success[over], strict=True):
                 finished.append(self._finish(int(slot), bool(won)))
-            if progress is not None and free.size:
+            if progress is not None and over.any():
                 progress(len(finished), len(waiting), sum(e.success for e in finished))
+            free, active = np.concatenate([free, active[over]]), active[~over]
         return finished
 
     def _start(self, slots: Int[np.ndarray, " n"], episodes: list[tuple[int, int]]) -> None:
