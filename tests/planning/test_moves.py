@@ -8,7 +8,7 @@ from worlds import World
 from farstep.data.table import Table, TableWriter
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import FEW
+from farstep.planning.location import Height
 from farstep.planning.moves import PIECE, logged_moves
 
 LINE = World(["." * 60])
@@ -61,11 +61,11 @@ def test_states_belong_to_the_landmark_that_is_nearest_both_ways(tmp_path):
 def test_one_that_was_carried_off_is_looked_for_everywhere():
     locator = graph_of(LINE).locator
     states = np.stack([LINE.at(11, 0), LINE.at(50, 0)])
-    location = locator.track(states, np.array([10, 10]), FEW)
+    location = locator.track(states, np.array([10, 10]), Height(2))
     np.testing.assert_array_equal(location.landmark, [11, 50])
     np.testing.assert_array_equal(location.apart, [0, 0])
     near = graph_of(LINE, states=LINE.states[::20], reach=20.0, stride=np.inf)
-    alone = near.locator.search(LINE.at(24, 0)[None], FEW)
+    alone = near.locator.search(LINE.at(24, 0)[None], Height(1))
     assert (alone.landmark[0], alone.apart[0], alone.steps[0]) == (1, 4, 4)
 
 

@@ -193,10 +193,7 @@ class LandmarkGraph:
         self, tails: Int[np.ndarray, "*#n"], heads: Int[np.ndarray, "*#n"]
     ) -> Bool[np.ndarray, "*n"]:
         """Whether some logged episode leads from each landmark to the other, or they are one."""
-        keys = self._logged_keys
-        wanted = tails.astype(np.int64) * len(self) + heads
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found = keys[place] == wanted if len(keys) else np.zeros(wanted.shape, bool)
+        _, found = _find(self._logged_keys, tails.astype(np.int64) * len(self) + heads)
         return found | (tails == heads)
 
     def is_nearby(
@@ -207,7 +204,15 @@ class LandmarkGraph:
 
     def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
-        steps, at, embeddings = self.locator.approach(goals)
+        return self.attach(*self.locator.approach(goals))
+
+    def attach(
+        self,
+        steps: Float[np.ndarray, "goals landmarks"],
+        at: Int[np.ndarray, " goals"],
+        embeddings: Float[np.ndarray, "goals *embedding"],
+    ) -> Attached:
+        """What `to_goals` says of goals that `Locator.approach` was asked for."""
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
         costs = steps
@@ -228,18 +233,18 @@ class LandmarkGraph:
             blamed: edges that were tried in vain. They and those beside them, between the
                 `nearby` landmarks of either end, cost `BLAME` times as much for each.
         """
-        heads, tails, starts, costs = self._backwards
+        keys, tails, starts, costs = self._backwards
         last = attached.costs
         if blamed:
             blame, last_blame = np.ones(len(tails)), np.ones(len(self))
             for tail, head in blamed:
-                about = np.zeros((2, len(self)), bool)
-                about[0, self.nearby[tail]] = True
+                about = self.nearby[tail]
                 if head == GOAL:
-                    last_blame[about[0]] *= BLAME
+                    last_blame[about] *= BLAME
                 else:
-                    about[1, self.nearby[head]] = True
-                    blame[about[0][tails] & about[1][heads]] *= BLAME
+                    wanted = self.nearby[head, :, None] * np.int64(len(self)) + about
+                    place, found = _find(keys, wanted)
+                    blame[place[found]] *= BLAME
             costs = np.minimum(blame, MOST_BLAME) * costs
             last = np.minimum(last_blame, MOST_BLAME) * last
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
@@ -266,14 +271,13 @@ class LandmarkGraph:
 
     @cached_property
     def _backwards(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Edges in the order of their heads: heads, tails, where each head's start, and costs."""
+        """Edges in the order of their heads: keys, tails, where each head's start, and costs."""
         tails, heads = self.edges.tocoo().coords
-        order = np.lexsort((tails, heads))
+        keys = heads * np.int64(len(self)) + tails
+        order = np.argsort(keys)
         starts = np.concatenate([[0], np.cumsum(np.bincount(heads, minlength=len(self)))])
-        heads, tails, starts = (
-            part.astype(np.int32) for part in (heads[order], tails[order], starts)
-        )
-        return heads, tails, starts, self.costs[order].astype(float)
+        tails, starts = tails[order].astype(np.int32), starts.astype(np.int32)
+        return keys[order], tails, starts, self.costs[order].astype(float)
 
     def relaxed_costs_to(self, attached: Attached) -> CostToGo:
         """What `costs_to` computes, by relaxing the edges on the device for all goals at once.
@@ -338,6 +342,14 @@ def _sparse(
     )
 
 
+def _find(
+    keys: Int[np.ndarray, " n"], wanted: Int[np.ndarray, "*m"]
+) -> tuple[Int[np.ndarray, "*m"], Bool[np.ndarray, "*m"]]:
+    """Where each wanted one is among increasing keys, and whether it is."""
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return place, keys[place] == wanted if len(keys) else np.zeros(wanted.shape, bool)
+
+
 def _keys(pairs: csr_array) -> Int[np.ndarray, " pairs"]:
     """A number for each entry of a square array, in their order, which increases."""
     tails, heads = pairs.tocoo().coords
@@ -353,8 +365,7 @@ def _nearby(pairs: csr_array) -> Int[np.ndarray, "landmarks k"]:
     tails, heads = pairs.tocoo().coords
     keys, mirrored = _keys(pairs), heads.astype(np.int64) * count + tails
     # Where the entry of the way back is.
-    back = np.searchsorted(keys, mirrored).clip(max=len(keys) - 1)
-    both = keys[back] == mirrored
+    back, both = _find(keys, mirrored)
     apart = np.maximum(pairs.data, pairs.data[back])[both]
     tails, heads = tails[both], heads[both]
     nearest = np.lexsort((apart, tails))

@@ -14,27 +14,32 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from farstep.agents.base import Agent
 from farstep.core.trees import Packed
-from farstep.core.types import Params
 from farstep.planning.metric import LearnedMetric, in_blocks
+
+FEW = 1
+"""Rows of a device call that searches for goals and running episodes: few are, at a time."""
 
 
 class Height(NamedTuple):
-    """Rows of device calls; fewer where states are searched for, each among all landmarks."""
+    """Rows of device calls; fewer where states are searched for, each among all landmarks.
+
+    Rows computed in calls of other heights differ in their last bits. So running episodes are
+    located in calls of one height, whatever others are located beside them.
+    """
 
     tracked: int
-    searched: int
+    searched: int = FEW
 
 
 MANY = Height(1024, 128)
 """For the states of data."""
 
-FEW = Height(25, 8)
-"""For running episodes, always: rows computed in calls of other heights differ in their last bits,
-and an episode must not depend on how many others are located beside it."""
+TOGETHER = 64
+"""Rows whose distances are computed at a time: theirs to all `nearby` stay in a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +79,16 @@ class Locator:
 
     def search(self, observations: Num[np.ndarray, "n *obs"], height: Height) -> Location:
         """The nearest of all landmarks to each state."""
-        return Location(*self._called(_nearest_of_all, height.searched, observations))
+        called = self._called(_nearest_of_all, height.searched, observations, parts=slice(3))
+        return Location(*called)
 
     def approach(
-        self, goals: Num[np.ndarray, "n *obs"]
+        self, states: Num[np.ndarray, "n *obs"]
     ) -> tuple[
         Float[np.ndarray, "n landmarks"], Int[np.ndarray, " n"], Float[np.ndarray, "n *embedding"]
     ]:
-        """The way to each goal from every landmark, the one it is at, and the goals' embeddings."""
-        steps, landmarks, embeddings = self._called(_from_all, FEW.searched, goals)
+        """The way to each state from every landmark, the one it is at, and its embedding."""
+        landmarks, _, _, steps, embeddings = self._called(_nearest_of_all, FEW, states)
         return steps, landmarks, embeddings
 
     def track(
@@ -90,21 +96,16 @@ class Locator:
         observations: Num[np.ndarray, "n *obs"],
         previous: Int[np.ndarray, " n"],
         height: Height,
-        everywhere: Bool[np.ndarray, " n"] | None = None,
         aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
         """The nearest to each state of those near the one it was at before.
 
-        All are searched for states that none of those is near, because they were carried off, and
-        for those that are to be looked for `everywhere`. `height` is `MANY` or `FEW`; `aims` are
-        embeddings of what each state's distances to and from are wanted too.
+        All are searched for states that none of those is near, because they were carried off.
+        `aims` are embeddings of what each state's distances to and from are wanted too.
         """
         columns = (self.nearby[previous],) if aims is None else (self.nearby[previous], aims)
         found = Location(*self._called(_nearest_of_some, height.tracked, observations, *columns))
-        strays = found.apart > self.stray
-        if everywhere is not None:
-            strays |= everywhere
-        strays = np.flatnonzero(strays)
+        strays = np.flatnonzero(found.apart > self.stray)
         if strays.size:
             again = self.search(observations[strays], height)
             for name in ("landmark", "apart", "steps"):
@@ -117,10 +118,12 @@ class Locator:
         height: int,
         observations: np.ndarray,
         *columns: np.ndarray,
+        parts: slice = slice(None),
     ) -> list[np.ndarray]:
+        """These parts of what `nearest` computes for each of the observations."""
         columns = (self.metric.normalization.apply(observations), *columns)
         blocks = [
-            nearest(self.metric.agent, self.metric.packed, self.embeddings, *block)
+            nearest(self.metric.agent, self.metric.packed, self.embeddings, *block)[parts]
             for block in zip(*(in_blocks(column, height) for column in columns), strict=True)
         ]
         return [
@@ -131,26 +134,17 @@ class Locator:
 
 @partial(jax.jit, static_argnums=0)
 def _nearest_of_all(
-    agent: Agent, params: Packed, embeddings: Array, observations: Array
-) -> tuple[Array, Array, Array]:
-    there, back, _ = _both_ways(agent, params.tree, embeddings, observations)
-    return _nearest(there, back)
-
-
-@partial(jax.jit, static_argnums=0)
-def _from_all(
-    agent: Agent, params: Packed, embeddings: Array, observations: Array
-) -> tuple[Array, Array, Array]:
-    there, back, states = _both_ways(agent, params.tree, embeddings, observations)
-    return back, _nearest(there, back)[0], states
-
-
-def _both_ways(
-    agent: Agent, params: Params, embeddings: Array, observations: Array
-) -> tuple[Float[Array, "rows landmarks"], Float[Array, "rows landmarks"], Array]:
+    agent: Agent, packed: Packed, embeddings: Array, observations: Array
+) -> tuple[Array, ...]:
+    """As in `Location`; then the ways from all landmarks, and the embeddings."""
+    params = packed.tree
     states = agent.embed(params, observations)
     there = agent.pairwise(params, states, embeddings).steps
-    return there, agent.pairwise(params, embeddings, states).steps.T, states
+    back = agent.pairwise(params, embeddings, states).steps.T
+    apart = jnp.maximum(there, back)
+    landmark = jnp.argmin(apart, axis=1)
+    rows = jnp.arange(len(landmark))
+    return landmark, apart[rows, landmark], there[rows, landmark], back, states
 
 
 @partial(jax.jit, static_argnums=0)
@@ -162,25 +156,21 @@ def _nearest_of_some(
     candidates: Int[Array, "rows k"],
     aims: Array | None = None,
 ) -> tuple[Array, ...]:
-    params, chosen = packed.tree, embeddings[candidates]
-    if aims is not None:
-        # One more of each row, so that all distances are computed at once.
-        chosen = jnp.concatenate([chosen, aims[:, None]], axis=1)
-    rows, k = chosen.shape[:2]
-    chosen = chosen.reshape(rows * k, *chosen.shape[2:])
-    states = jnp.repeat(agent.embed(params, observations), k, axis=0)
-    there = agent.between(params, states, chosen).steps.reshape(rows, k)
-    back = agent.between(params, chosen, states).steps.reshape(rows, k)
-    some = candidates.shape[1]
-    place, apart, steps = _nearest(there[:, :some], back[:, :some])
-    found = (jnp.take_along_axis(candidates, place[:, None], axis=1)[:, 0], apart, steps)
-    return found if aims is None else (*found, there[:, -1], back[:, -1])
+    """As in `Location`, of the candidates; with aims, the ways to and from them too."""
+    params = packed.tree
 
+    def of_row(row: tuple[Array, ...]) -> tuple[Array, ...]:
+        state, candidates, *aim = row
+        # The aim after them, so that all distances are computed at once.
+        others = jnp.concatenate([embeddings[candidates], *(one[None] for one in aim)])
+        states = jnp.broadcast_to(state, others.shape)
+        there = agent.between(params, states, others).steps
+        back = agent.between(params, others, states).steps
+        apart = jnp.maximum(there, back)
+        place = jnp.argmin(apart[: len(candidates)])
+        found = (candidates[place], apart[place], there[place])
+        return (*found, there[-1], back[-1]) if aim else found
 
-def _nearest(
-    there: Float[Array, "rows k"], back: Float[Array, "rows k"]
-) -> tuple[Int[Array, " rows"], Float[Array, " rows"], Float[Array, " rows"]]:
-    apart = jnp.maximum(there, back)
-    place = jnp.argmin(apart, axis=1)
-    rows = jnp.arange(len(place))
-    return place, apart[rows, place], there[rows, place]
+    states = agent.embed(params, observations)
+    rows = (states, candidates) if aims is None else (states, candidates, aims)
+    return jax.lax.map(of_row, rows, batch_size=TOGETHER)

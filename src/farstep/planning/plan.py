@@ -31,13 +31,16 @@ class Plan:
         self.goal = goal
         self.graph = graph
         self._policy = PlannedPolicy(policy, graph, steering)
-        self._policy.begin(np.zeros(1, int), goal[None], goal[None])
         self._started = False
+        # What can be said before it is known where the plan starts.
+        self._begin(goal)
 
     def act(self, observation: Num[np.ndarray, "*obs"]) -> np.ndarray:
         """The next action, (A,); chooses a new subgoal every few calls."""
-        self._started = True
         observation = np.asarray(observation, self.graph.observations.dtype)
+        if not self._started:
+            self._begin(observation)
+        self._started = True
         return self._policy.act(observation[None], self.goal[None])[0]
 
     @property
@@ -69,6 +72,9 @@ class Plan:
     def goal_cut_off(self) -> bool:
         """Whether no landmark is within reach of the goal: the plan then leads to the nearest."""
         return bool(self._policy.goal_cut_off[0])
+
+    def _begin(self, observation: Num[np.ndarray, "*obs"]) -> None:
+        self._policy.begin(np.zeros(1, int), observation[None], self.goal[None])
 
     def _check_started(self) -> None:
         if not self._started:

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int, Num
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
 from farstep.planning.landmarks import REPLAN_EVERY
-from farstep.planning.location import FEW, Location
+from farstep.planning.location import Height, Location
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
@@ -130,15 +130,17 @@ class PlannedPolicy:
         observations: Num[np.ndarray, "n *obs"],
         goals: Num[np.ndarray, "n *obs"],
     ) -> None:
-        """New episodes start in `slots`: costs to go are computed for their goals."""
+        """New episodes start in `slots`: where they are, and the paths to their goals."""
         self._grow(int(np.max(slots, initial=-1)) + 1)
         # Tasks fill several slots with the same goal, and the first call fills spare ones.
         unique, which = np.unique(goals, axis=0, return_inverse=True)
-        attached = self.graph.to_goals(unique)
+        steps, at, embeddings = self.graph.locator.approach(np.concatenate([unique, observations]))
+        some = slice(len(unique))
+        attached = self.graph.attach(steps[some], at[some], embeddings[some])
         costs = self.graph.costs_to(attached)
         which = which.reshape(-1)
         assert costs.following is not None
-        self._goals[slots] = goals
+        self._goals[slots], self._here[slots] = goals, at[len(unique) :]
         self._attached[slots] = attached.costs[which]
         self._goal_embeddings[slots] = attached.embeddings[which]
         self._costs[slots] = costs.steps[which]
@@ -160,7 +162,8 @@ class PlannedPolicy:
         """The flat policy's actions towards the subgoals; rows are slots."""
         due = np.flatnonzero(self._age[: len(observations)] % self.steering.replan_every == 0)
         if due.size:
-            self._replan(due, observations[due])
+            # As high as the policy's calls, whose height is the evaluation's.
+            self._replan(due, observations[due], Height(len(observations)))
         self._age += 1
         return self._policy.act(
             observations,
@@ -194,11 +197,11 @@ class PlannedPolicy:
         self._blamed += [[] for _ in range(missing)]
 
     def _replan(
-        self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"]
+        self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"], height: Height
     ) -> None:
         fresh = self._age[slots] == 0
         location = self.graph.locator.track(
-            observations, self._here[slots], FEW, everywhere=fresh, aims=self._aims[slots]
+            observations, self._here[slots], height, aims=self._aims[slots]
         )
         here, last = location.landmark, self.landmarks[slots]
         # Those of new episodes say nothing.
@@ -212,21 +215,20 @@ class PlannedPolicy:
         for row in np.flatnonzero(stuck):
             self._blame(slots[row], (int(here[row]), int(last[row])))
 
-        rows, costs, following = np.arange(len(slots)), self._costs[slots], self._following[slots]
         under_way = ~fresh & ~stuck & ~self._aims_ahead[slots] & (last != GOAL)
         # What it aims at would lie behind it before the next choice: on to what follows, if that
         # is not too far yet.
-        beyond = costs[rows, last] - _cost_of(following[rows, last], costs)
+        rest = self._rest(slots, last)
+        beyond = rest - self._rest(slots, self._following[slots, last])
         arrived = under_way & (np.maximum(to_aim, from_aim) <= self.graph.stride)
         arrived &= to_aim + beyond <= self.graph.reach
-        landmarks = following[rows, np.where(arrived, last, here)]
-        stays = under_way & (to_aim <= self.graph.reach)
-        stays &= costs[rows, last] <= _cost_of(landmarks, costs)
+        landmarks = self._following[slots, np.where(arrived, last, here)]
+        stays = under_way & (to_aim <= self.graph.reach) & (rest <= self._rest(slots, landmarks))
         landmarks = np.where(stays, last, landmarks)
-        astray = ~np.isfinite(costs[rows, here])
+        astray = ~np.isfinite(self._costs[slots, here])
         lost = astray | (location.steps > self.graph.reach)
         for row in np.flatnonzero(lost):
-            landmarks[row], steps[row] = self._nearest_with_path(costs[row], observations[row])
+            landmarks[row], steps[row] = self._nearest_with_path(slots[row], observations[row])
         ahead = ~astray & (self._looking_ahead[slots] > 0)
         landmarks[ahead] = self._farther(slots[ahead], here[ahead])
         self._aims_ahead[slots] = ahead
@@ -245,10 +247,10 @@ class PlannedPolicy:
     ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """The steps to go of each episode, and whether it has made none for too long."""
         self._best[slots[fresh]], self._stalled[slots[fresh]] = np.inf, 0
-        last, costs = self.landmarks[slots], self._costs[slots]
-        steps = location.steps + costs[np.arange(len(slots)), location.landmark]
+        last = self.landmarks[slots]
+        steps = location.steps + self._costs[slots, location.landmark]
         # The way to what it aims at ahead is longer than what the metric is right about.
-        direct = to_aim + _cost_of(last, costs)
+        direct = to_aim + self._rest(slots, last)
         steps = np.where(fresh | self._aims_ahead[slots], steps, np.minimum(steps, direct))
         progress = steps < self._best[slots] - PROGRESS
         self._best[slots] = np.where(progress, steps, self._best[slots])
@@ -281,10 +283,17 @@ class PlannedPolicy:
             edges = edges - 1
         return landmarks
 
+    def _rest(
+        self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """What is left to go from each slot's own landmark: nothing from the goal."""
+        return np.where(landmarks == GOAL, 0, self._costs[slots, landmarks])
+
     def _nearest_with_path(
-        self, costs: Float[np.ndarray, " landmarks"], observation: Num[np.ndarray, "*obs"]
+        self, slot: int, observation: Num[np.ndarray, "*obs"]
     ) -> tuple[int, float]:
         """The nearest landmark that a path to the goal starts at, and what the way costs by it."""
+        costs = self._costs[slot]
         if not np.isfinite(costs).any():
             return GOAL, np.inf
         metric = self.graph.metric
@@ -304,10 +313,3 @@ class PlannedPolicy:
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
         self._best[slot], self._stalled[slot] = np.inf, 0
         self._looking_ahead[slot] = self.steering.patience
-
-
-def _cost_of(
-    landmarks: Int[np.ndarray, " n"], costs: Float[np.ndarray, "n landmarks"]
-) -> Float[np.ndarray, " n"]:
-    """What is left to go from each row's own landmark: nothing from the goal."""
-    return np.where(landmarks == GOAL, 0, costs[np.arange(len(landmarks)), landmarks])
