@@ -19,6 +19,7 @@ from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.writer import TableWriter
 from farstep.envs.mazes import PUBLISHED
+from farstep.evaluation.rollout import evaluate
 from farstep.serving.policy import Policy, load_policy
 
 NAME = "pointmaze-medium-v0"
@@ -65,9 +66,18 @@ def fails(capsys, *words) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_a_planned_evaluation_records_its_settings_and_its_curve(export, data, tmp_path, capsys):
+def test_a_planned_evaluation_records_its_settings_and_its_curve(
+    export, data, tmp_path, capsys, monkeypatch
+):
     pytest.importorskip("ogbench")
     out = tmp_path / "eval.json"
+    together = []
+
+    def watched(*arguments, **settings):
+        together.append(settings["start_every"])
+        return evaluate(*arguments, **settings)
+
+    monkeypatch.setattr("farstep.cli.evaluate.evaluate", watched)
     words = ["--plan", "graph", "--dataset", data, "--landmarks", "100", "--out", str(out)]
     main(["eval", export, *QUICK, *words])
     printed = capsys.readouterr().out
@@ -75,6 +85,7 @@ def test_a_planned_evaluation_records_its_settings_and_its_curve(export, data, t
     assert settings["landmarks"] == 100
     assert "landmarks, stride" in printed
     assert settings["replan_every"] == 5
+    assert together == [5]
     assert settings["calibration"]["reach"] == settings["reach"]
     curve = settings["calibration"]["envelope"]
     assert len(curve["gaps"]) == len(curve["steps"]) > 5

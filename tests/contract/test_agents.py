@@ -148,7 +148,10 @@ def answer(name, params):
     if agent.has_distance:
         answers["distance"] = agent.distance(params, states, goals)
         answers["pairwise"] = agent.pairwise(params, *[answers["embedded"]] * 2)
-        answers["to few"] = agent.pairwise(params, answers["embedded"], answers["embedded"][:2])
+        for few in (1, 2):
+            some = answers["embedded"], answers["embedded"][:few]
+            answers[f"to {few}"] = agent.pairwise(params, *some)
+            answers[f"from {few}"] = agent.pairwise(params, *some[::-1])
     if agent.has_distance and name not in STATES_ONLY:
         answers["after actions"] = jax.vmap(after)(jnp.stack([towards, -towards]))
     return answers
@@ -245,8 +248,11 @@ def test_pairwise_distances_are_those_of_each_pair(name):
         return
     for pairwise, each in zip(answers["pairwise"], answers["distance"], strict=True):
         np.testing.assert_allclose(pairwise, each.reshape(LENGTH, -1), rtol=1e-4, atol=1e-4)
-    for few, pairwise in zip(answers["to few"], answers["pairwise"], strict=True):
-        np.testing.assert_allclose(few, pairwise[:, :2], rtol=1e-4, atol=1e-4)
+    for few in (1, 2):
+        narrow = zip(answers[f"to {few}"], answers[f"from {few}"], answers["pairwise"], strict=True)
+        for to, away, every in narrow:
+            np.testing.assert_allclose(to, every[:, :few], rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(away, every[:few], rtol=1e-4, atol=1e-4)
 
 
 def test_seeds_alone_initialise_differently(name):

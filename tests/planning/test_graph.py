@@ -172,6 +172,25 @@ def test_what_is_blamed_costs_more_for_that_search_alone():
     assert beyond.costs_to(attached, [(38, GOAL)]).steps[0, 38] == BLAME
 
 
+@pytest.mark.parametrize("cells", ["....", "." * 30])
+def test_blame_is_spread_over_what_is_near_either_end(cells):
+    """Also where a landmark stands among its own neighbours more than once."""
+    line = World([cells])
+    graph = graph_of(line, 3.0)
+    attached = graph.to_goals(line.states[-1:])
+    edges, blame = [(1, 2), (3, 2), (1, 2)], np.ones((len(line.states),) * 2)
+    for tail, head in edges:
+        about = np.zeros((2, len(graph)), bool)
+        about[0, graph.nearby[tail]] = about[1, graph.nearby[head]] = True
+        blame[np.ix_(*about)] *= BLAME
+    tails, heads = graph.edges.tocoo().coords
+    world = np.full(blame.shape, np.inf)
+    world[tails, heads] = graph.costs * blame[tails, heads]
+    over = floyd_warshall(np.where(np.isfinite(world), world, 0))
+    expected = (over + attached.costs).min(axis=1)
+    np.testing.assert_allclose(graph.costs_to(attached, edges).steps[0], expected, rtol=1e-5)
+
+
 def test_nearby_are_the_nearest_both_ways():
     rng = np.random.default_rng(0)
     steps = ROOM.steps * rng.uniform(0.8, 1.2, ROOM.steps.shape)

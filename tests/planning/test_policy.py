@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from worlds import Walker, World, walk
 
+from farstep.agents.mqe import MQE
 from farstep.core.errors import FarstepError
+from farstep.core.rng import root_key
+from farstep.core.types import Spaces
+from farstep.data.normalize import Normalization
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
+from farstep.planning.location import Locator
+from farstep.planning.metric import LearnedMetric
 from farstep.planning.plan import Plan
 from farstep.planning.policy import PlannedPolicy, Status, Steering
 
@@ -296,6 +303,54 @@ def test_an_episode_does_not_depend_on_slots_or_neighbours():
     for expected in alone:
         np.testing.assert_array_equal(states[slot], expected)
         states = states + crowd.act(states, goals)
+
+
+@pytest.mark.parametrize("count", [7, 50, 66])
+def test_plans_do_not_round_by_their_neighbours(count, monkeypatch):
+    """With networks, whose answers round by the height of a call and the place in it."""
+    located = []
+    track = Locator.track
+
+    def tracked(self, *arguments, **others):
+        location = track(self, *arguments, **others)
+        assert location.to_aim is not None
+        located.append(np.stack([location.apart, location.steps, location.to_aim]))
+        return location
+
+    class Still:
+        def act(self, observations, goals, **how):
+            return np.zeros((len(observations), 2))
+
+    monkeypatch.setattr(Locator, "track", tracked)
+    agent = MQE(hidden=(64, 64), latent=64)
+    spaces = Spaces((2,), "float32", 2)
+    params = jax.jit(lambda: agent.networks(spaces, root_key(0)))()
+    metric = LearnedMetric(agent, params, Normalization.identity(spaces))
+    rng = np.random.default_rng(2)
+    landmarks = rng.normal(size=(200, 2)).astype(np.float32)
+    graph = LandmarkGraph.build(metric, Landmarks(landmarks, 1e6))
+    states, goals = rng.normal(size=(2, count, 2)).astype(np.float32)
+    for order in (np.arange(count), np.roll(np.arange(count), 2)):
+        policy = PlannedPolicy(Still(), graph, Steering(replan_every=2))
+        policy.begin(np.arange(count), states[order], goals[order])
+        policy.act(states[order], goals[order])
+    # Some begin later, and are alone in their choice.
+    policy.begin(np.arange(2, 5), states[:3], goals[:3])
+    policy.act(states[order], goals[order])
+    every, rolled, some = located
+    np.testing.assert_array_equal(rolled, np.roll(every, 2, axis=1))
+    np.testing.assert_array_equal(some[:2], every[:2, :3])
+
+
+def test_a_new_episode_is_not_sought_about_the_one_before():
+    line = World(["." * 60])
+    policy = planned(line, reach=6.0, stride=2.0)
+    goal = line.at(40, 0)[None]
+    # To those about the first, the second is near enough for one that was there a moment ago.
+    for start in (line.at(0, 0), line.at(8, 0)):
+        policy.begin(np.zeros(1, int), start[None], goal)
+        policy.act(start[None], goal)
+        assert policy.steps_to_go[0] == 40 - start[0]
 
 
 def test_a_plan_for_a_loop_of_ones_own():

@@ -12,6 +12,7 @@ import pytest
 from distance_reference import all_pairs, mrn_reference
 
 from farstep.quasimetrics import mrn, rowwise_mrn
+from farstep.quasimetrics.rowwise import CACHED, NARROW
 
 forms = pytest.mark.parametrize("distance", [mrn, rowwise_mrn])
 
@@ -35,12 +36,18 @@ def test_golden_diagonal(distance, path, width, tolerance):
 
 
 @forms
-@pytest.mark.parametrize("few", [False, True])
-def test_leading_axes_broadcast(distance, few):
+@pytest.mark.parametrize("fewer_axes", [False, True])
+def test_leading_axes_broadcast(distance, fewer_axes):
     x, y = np.random.default_rng(0).normal(size=(2, 5, 24)).astype(np.float32)
-    y_leads = jnp.asarray(y) if few else jnp.asarray(y)[None]
+    y_leads = jnp.asarray(y) if fewer_axes else jnp.asarray(y)[None]
     distances = distance(jnp.asarray(x)[:, None], y_leads, groups=3)
     np.testing.assert_allclose(distances, all_pairs(mrn_reference, x, y, 3), rtol=1e-5)
+
+
+def test_many_rows_and_wide_groups_are_left_to_the_definition():
+    for shape, groups in (((CACHED // 8 + 1, 8), 2), ((3, 4 * NARROW), 1)):
+        x, y = jax.random.normal(jax.random.key(4), (2, *shape))
+        np.testing.assert_array_equal(rowwise_mrn(x, y, groups), mrn(x, y, groups))
 
 
 @forms

@@ -170,7 +170,7 @@ class Evaluate:
             def progress(finished: int, episodes: int, successes: int) -> None:
                 bar.update(shown, completed=finished, total=episodes, successes=successes)
 
-            planned = isinstance(acting, PlannedPolicy)
+            together = acting.steering.replan_every if isinstance(acting, PlannedPolicy) else 1
             result = evaluate(
                 AtTemperature(acting, temperature, self.seed),
                 spec.name,
@@ -182,7 +182,7 @@ class Evaluate:
                 max_steps=self.max_steps,
                 options=options,
                 spaces=policy.spaces,
-                start_every=acting.steering.replan_every if planned else 1,
+                start_every=together,
                 record=videos,
                 progress=progress,
             )

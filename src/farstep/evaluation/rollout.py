@@ -105,7 +105,7 @@ def evaluate(
         spaces: what the policy was trained on, to be checked against the environment.
         start_every: an episode starts a multiple of this many steps after the others, a free slot
             waiting so long: a policy that plans every n steps is quickest if all plan together. The
-            result does not depend on it.
+            result does not depend on it, unless the policy draws from the number of the call.
         record: watches chosen episodes.
         progress: told of every finished episode.
 
@@ -206,7 +206,7 @@ class _Rollout:
         step = 0
         while len(finished) < len(waiting):
             if not active.size:
-                step = 0
+                step = 0  # Nobody to wait for.
             if step % start_every == 0:
                 starting, free = np.split(free, [len(queue)])
                 if starting.size:

@@ -229,7 +229,7 @@ class LandmarkGraph:
         """What the cheapest path from every landmark to each goal costs, by Dijkstra.
 
         Args:
-            attached: the goals, by `to_goals`.
+            attached: the goals, by `to_goals` or `attach`.
             blamed: edges that were tried in vain. They and those beside them, between the
                 `nearby` landmarks of either end, cost `BLAME` times as much for each.
         """

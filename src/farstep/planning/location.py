@@ -21,14 +21,18 @@ from farstep.core.trees import Packed
 from farstep.planning.metric import LearnedMetric, in_blocks
 
 FEW = 1
-"""Rows of a device call that searches for goals and running episodes: few are, at a time."""
+"""Rows of a device call that searches for goals and running episodes: mostly it is one."""
+
+TOGETHER = 64
+"""Rows whose distances are computed at a time: theirs to all `nearby` stay in a core's cache."""
 
 
 class Height(NamedTuple):
     """Rows of device calls; fewer where states are searched for, each among all landmarks.
 
     Rows computed in calls of other heights differ in their last bits. So running episodes are
-    located in calls of one height, whatever others are located beside them.
+    located in calls of one height, whatever others are located beside them; and it is at most
+    `TOGETHER` or a multiple of it, since what is left over would be computed at another height.
     """
 
     tracked: int
@@ -37,9 +41,6 @@ class Height(NamedTuple):
 
 MANY = Height(1024, 128)
 """For the states of data."""
-
-TOGETHER = 64
-"""Rows whose distances are computed at a time: theirs to all `nearby` stay in a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ class Locator:
         *columns: np.ndarray,
         parts: slice = slice(None),
     ) -> list[np.ndarray]:
-        """These parts of what `nearest` computes for each of the observations."""
+        """These parts alone of what `nearest` computes for each of the observations."""
         columns = (self.metric.normalization.apply(observations), *columns)
         blocks = [
             nearest(self.metric.agent, self.metric.packed, self.embeddings, *block)[parts]

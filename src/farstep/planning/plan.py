@@ -40,7 +40,7 @@ class Plan:
         observation = np.asarray(observation, self.graph.observations.dtype)
         if not self._started:
             self._begin(observation)
-        self._started = True
+            self._started = True
         return self._policy.act(observation[None], self.goal[None])[0]
 
     @property

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float, Int, Num
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
 from farstep.planning.landmarks import REPLAN_EVERY
-from farstep.planning.location import Height, Location
+from farstep.planning.location import TOGETHER, Height, Location
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
@@ -134,7 +134,8 @@ class PlannedPolicy:
         self._grow(int(np.max(slots, initial=-1)) + 1)
         # Tasks fill several slots with the same goal, and the first call fills spare ones.
         unique, which = np.unique(goals, axis=0, return_inverse=True)
-        steps, at, embeddings = self.graph.locator.approach(np.concatenate([unique, observations]))
+        states = np.concatenate([unique, observations]).astype(self.subgoals.dtype, copy=False)
+        steps, at, embeddings = self.graph.locator.approach(states)
         some = slice(len(unique))
         attached = self.graph.attach(steps[some], at[some], embeddings[some])
         costs = self.graph.costs_to(attached)
@@ -162,8 +163,8 @@ class PlannedPolicy:
         """The flat policy's actions towards the subgoals; rows are slots."""
         due = np.flatnonzero(self._age[: len(observations)] % self.steering.replan_every == 0)
         if due.size:
-            # As high as the policy's calls, whose height is the evaluation's.
-            self._replan(due, observations[due], Height(len(observations)))
+            # One call where that can be, of a height that does not depend on how many are due.
+            self._replan(due, observations[due], Height(min(len(observations), TOGETHER)))
         self._age += 1
         return self._policy.act(
             observations,
