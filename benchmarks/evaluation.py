@@ -65,6 +65,9 @@ class RandomMLP:
     def begin(self, slots: np.ndarray, observations: np.ndarray, goals: np.ndarray) -> None:
         """Nothing to forget."""
 
+    def end(self, slots: np.ndarray) -> None:
+        """Nothing to spare."""
+
     def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray:
         return np.asarray(self._forward(observations, goals))
 

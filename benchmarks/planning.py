@@ -73,6 +73,9 @@ class Timed:
         self.beginning += seconds(lambda: self.policy.begin(slots, observations, goals))
         self.episodes += len(slots)
 
+    def end(self, slots: np.ndarray) -> None:
+        self.policy.end(slots)
+
     def act(self, observations: np.ndarray, goals: np.ndarray, **how: Any) -> np.ndarray:
         began = time.perf_counter()
         actions = self.policy.act(observations, goals, **how)

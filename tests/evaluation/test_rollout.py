@@ -36,10 +36,14 @@ class Straight:
     def __init__(self):
         self.rows: set[int] = set()
         self.began: list[np.ndarray] = []
+        self.ended: list[np.ndarray] = []
 
     def begin(self, slots, observations, goals):
         assert len(slots) == len(observations) == len(goals)
         self.began.append(np.array(slots))
+
+    def end(self, slots):
+        self.ended.append(np.array(slots))
 
     def act(self, observations, goals):
         self.rows.add(len(observations))
@@ -64,6 +68,9 @@ class Network:
         self._forward = forward
 
     def begin(self, slots, observations, goals):
+        pass
+
+    def end(self, slots):
         pass
 
     def act(self, observations, goals):
@@ -119,6 +126,9 @@ def test_every_episode_once_whatever_the_slots():
         # All rows begin at once, then each further episode in the slot that became free.
         assert policy.began[0].tolist() == list(range(slots))
         assert sum(map(len, policy.began[1:])) == max(0, 9 - slots)
+        # Rows that no episode is for end at once, the others with their episodes.
+        assert policy.ended[0].tolist() == list(range(min(9, slots), slots))
+        assert sum(map(len, policy.ended[1:])) == 9
 
 
 @pytest.mark.parametrize("slots", [1, 4])

@@ -92,6 +92,9 @@ def test_frames_come_from_the_episode_that_is_watched(tmp_path, opengl):
         def begin(self, slots, observations, goals):
             pass
 
+        def end(self, slots):
+            pass
+
         def act(self, observations, goals):
             return np.tile([1.0, 0.0], (len(observations), 1))
 

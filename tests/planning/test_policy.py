@@ -342,6 +342,29 @@ def test_plans_do_not_round_by_their_neighbours(count, monkeypatch):
     np.testing.assert_array_equal(some[:2], every[:2, :3])
 
 
+def test_an_episode_that_is_over_costs_nothing(monkeypatch):
+    """It would blame edges for standing where it ended."""
+    policy = planned(SNAKE, replan_every=1)
+    slots, starts, goals = np.arange(2), np.stack([START] * 2), np.stack([END] * 2)
+    policy.begin(slots, starts, goals)
+    policy.act(starts, goals)
+    policy.end(slots[:1])
+    replanned = []
+    track = Locator.track
+
+    def tracked(self, observations, *arguments, **others):
+        replanned.append(len(observations))
+        return track(self, observations, *arguments, **others)
+
+    monkeypatch.setattr(Locator, "track", tracked)
+    for _ in range(6):
+        assert len(policy.act(starts, goals)) == 2
+    assert replanned == [1] * 6
+    policy.begin(slots[:1], starts[:1], goals[:1])
+    policy.act(starts, goals)
+    assert replanned[-1] == 2
+
+
 def test_a_new_episode_is_not_sought_about_the_one_before():
     line = World(["." * 60])
     policy = planned(line, reach=6.0, stride=2.0)

@@ -162,11 +162,14 @@ class BatchPolicy(Protocol):
     """What the evaluator drives: one call per step for all running episodes.
 
     A slot is a row of the batch; `begin` says that new episodes start in `slots` (row indices),
-    so that a policy with memory (a plan) can forget the old ones.
+    so that a policy with memory (a plan) can forget the old ones. `end` says that there is no
+    episode in `slots`: `act` is given their rows all the same, and nobody reads the answer.
     """
 
     def begin(
         self, slots: Int[np.ndarray, " n"], observations: np.ndarray, goals: np.ndarray
     ) -> None: ...
+
+    def end(self, slots: Int[np.ndarray, " n"]) -> None: ...
 
     def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray: ...

@@ -218,6 +218,8 @@ class _Rollout:
                 finished.append(self._finish(int(slot), bool(won)))
             if progress is not None and over.any():
                 progress(len(finished), len(waiting), sum(e.success for e in finished))
+            if over.any():
+                self._policy.end(active[over])
             free, active = np.concatenate([free, active[over]]), active[~over]
         return finished
 
@@ -232,6 +234,7 @@ class _Rollout:
             self._observations = np.resize(observations, (self._rows, *observations.shape[1:]))
             self._goals = np.resize(goals, (self._rows, *goals.shape[1:]))
             self._policy.begin(np.arange(self._rows), self._observations, self._goals)
+            self._policy.end(np.arange(len(slots), self._rows))
         self._steps[slots] = 0
         for slot, (task, index), seed in zip(slots, episodes, seeds, strict=True):
             watched = self._record is not None and self._record.start(task, index)

@@ -17,6 +17,8 @@ class SamplingPolicy(Protocol):
         self, slots: Int[np.ndarray, " n"], observations: np.ndarray, goals: np.ndarray
     ) -> None: ...
 
+    def end(self, slots: Int[np.ndarray, " n"]) -> None: ...
+
     def act(
         self,
         observations: np.ndarray,
@@ -50,6 +52,10 @@ class AtTemperature:
     ) -> None:
         """Passed on."""
         self._policy.begin(slots, observations, goals)
+
+    def end(self, slots: Int[np.ndarray, " n"]) -> None:
+        """Passed on."""
+        self._policy.end(slots)
 
     def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """One batch of actions."""

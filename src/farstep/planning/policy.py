@@ -32,7 +32,7 @@ from farstep.planning.location import TOGETHER, Height, Location
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
-    *("_here", "_age", "_best", "_stalled", "_looking_ahead", "_aims_ahead"),
+    *("_here", "_age", "_best", "_stalled", "_looking_ahead", "_aims_ahead", "_over"),
 )
 """Arrays of a planned policy that have a row for every slot."""
 
@@ -122,6 +122,7 @@ class PlannedPolicy:
         self._stalled = np.zeros(0, int)
         self._looking_ahead = np.zeros(0, int)
         self._aims_ahead = np.zeros(0, bool)
+        self._over = np.zeros(0, bool)
         self._blamed: list[list[Blame]] = []
 
     def begin(
@@ -148,8 +149,13 @@ class PlannedPolicy:
         self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = attached.cut_off[which]
         self._age[slots] = self._looking_ahead[slots] = 0
+        self._over[slots] = False
         for slot in slots:
             self._blamed[slot] = []
+
+    def end(self, slots: Int[np.ndarray, " n"]) -> None:
+        """The episodes in `slots` are over: what they aim at stays as it is."""
+        self._over[slots] = True
 
     def act(
         self,
@@ -161,7 +167,8 @@ class PlannedPolicy:
         step: int = 0,
     ) -> np.ndarray:
         """The flat policy's actions towards the subgoals; rows are slots."""
-        due = np.flatnonzero(self._age[: len(observations)] % self.steering.replan_every == 0)
+        due = self._age[: len(observations)] % self.steering.replan_every == 0
+        due = np.flatnonzero(due & ~self._over[: len(observations)])
         if due.size:
             # One call where that can be, of a height that does not depend on how many are due.
             self._replan(due, observations[due], Height(min(len(observations), TOGETHER)))

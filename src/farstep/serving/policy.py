@@ -132,6 +132,9 @@ class Policy:
     ) -> None:
         """New episodes start: a flat policy remembers nothing that it would have to forget."""
 
+    def end(self, slots: Int[np.ndarray, " n"]) -> None:
+        """Episodes are over: a flat policy takes no trouble over any."""
+
     def plan(self, goal: np.ndarray, *, steering: Steering | None = None) -> Plan:
         """A plan to `goal` over landmarks, for a loop of one's own: `plan.act(observation)`.
 
