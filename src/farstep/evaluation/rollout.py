@@ -216,10 +216,10 @@ class _Rollout:
             step += 1
             for slot, won in zip(active[over], success[over], strict=True):
                 finished.append(self._finish(int(slot), bool(won)))
-            if progress is not None and over.any():
-                progress(len(finished), len(waiting), sum(e.success for e in finished))
             if over.any():
                 self._policy.end(active[over])
+                if progress is not None:
+                    progress(len(finished), len(waiting), sum(e.success for e in finished))
             free, active = np.concatenate([free, active[over]]), active[~over]
         return finished
 
