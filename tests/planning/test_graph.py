@@ -18,7 +18,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
 from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
-from farstep.planning.graph import BLAME, DOUBT, GOAL, NEARBY, LandmarkGraph
+from farstep.planning.graph import BESIDE, BLAME, DOUBT, GOAL, NEARBY, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
 from farstep.planning.metric import LearnedMetric
 
@@ -107,7 +107,7 @@ def test_a_step_that_no_episode_takes_is_an_edge_only_up_to_the_stride_and_doubt
     assert cost(stride=2.0, moves=AROUND) == 10
     # Without a move around the corner, steps of two across it are a last resort.
     half = AROUND[~np.isin(AROUND, THIN.index(THIN.at(4, 1))).any(axis=1)]
-    assert np.isinf(cost(stride=0.5, moves=half))
+    assert np.isinf(cost(stride=0.4, moves=half))
     assert cost(stride=4.0, moves=half) == 8 + 2 * DOUBT
 
 
@@ -144,6 +144,21 @@ def test_the_last_edge_to_a_goal_is_doubted_too():
     assert costs_to(graph, end)[0, start] == 10
 
 
+def test_a_goal_in_a_corner_that_no_episode_leads_to_is_reached_as_a_last_resort():
+    """The landmark at the goal has a way out alone, and none that has a way in is near it."""
+    line = World(["." * 12])
+    moves = np.array([[x, x + 1] for x in range(9)] + [[10, 9]])
+    graph = graph_of(line, 6.0, stride=1.5, moves=moves, states=line.states[[*range(10), 11]])
+    goals = np.stack([line.at(11, 0), line.at(5, 0)])
+    corner = graph.to_goals(goals).costs[0]
+    # A stray is three steps.
+    np.testing.assert_array_equal(corner[8:], [3 * DOUBT**2, 2 * DOUBT**2, 0])
+    assert np.isinf(corner[:8]).all()
+    assert costs_to(graph, goals[:1])[0, 0] == 9 + 2 * DOUBT**2
+    # Where a path leads, no other last edge is taken.
+    np.testing.assert_array_equal(costs_to(graph, goals[1:])[0, :6], [5, 4, 3, 2, 1, 0])
+
+
 def test_what_a_goal_costs_does_not_depend_on_those_beside_it():
     """Also where a distance is a network's output for every pair."""
     agent = GCIQL(hidden=(64, 64))
@@ -162,7 +177,7 @@ def test_what_is_blamed_costs_more_for_that_search_alone():
     attached = graph.to_goals(line.at(39, 0)[None])
     before = graph.costs_to(attached).steps[0]
     blamed = graph.costs_to(attached, [(10, 14)]).steps[0]
-    assert (blamed[graph.nearby[10]] > before[graph.nearby[10]]).all()
+    assert (blamed[graph.beside[10]] > before[graph.beside[10]]).all()
     assert (blamed >= before).all()
     np.testing.assert_array_equal(blamed[20:], before[20:])
     np.testing.assert_array_equal(graph.costs_to(attached).steps[0], before)
@@ -181,7 +196,7 @@ def test_blame_is_spread_over_what_is_near_either_end(cells):
     edges, blame = [(1, 2), (3, 2), (1, 2)], np.ones((len(line.states),) * 2)
     for tail, head in edges:
         about = np.zeros((2, len(graph)), bool)
-        about[0, graph.nearby[tail]] = about[1, graph.nearby[head]] = True
+        about[0, graph.beside[tail]] = about[1, graph.beside[head]] = True
         blame[np.ix_(*about)] *= BLAME
     tails, heads = graph.edges.tocoo().coords
     world = np.full(blame.shape, np.inf)
@@ -191,20 +206,36 @@ def test_blame_is_spread_over_what_is_near_either_end(cells):
     np.testing.assert_allclose(graph.costs_to(attached, edges).steps[0], expected, rtol=1e-5)
 
 
-def test_nearby_are_the_nearest_both_ways():
-    rng = np.random.default_rng(0)
-    steps = ROOM.steps * rng.uniform(0.8, 1.2, ROOM.steps.shape)
-    graph = graph_of(ROOM, 30.0, steps=steps)
-    apart = np.maximum(graph.metric.steps(graph.embeddings, graph.embeddings), 0)
-    apart = np.maximum(apart, apart.T)
-    assert graph.nearby.shape == (64, NEARBY)
+def spoilt_room(**landmarks):
+    """A graph of the room by a metric that errs, and how far its landmarks are apart."""
+    steps = ROOM.steps * np.random.default_rng(0).uniform(0.8, 1.2, ROOM.steps.shape)
+    graph = graph_of(ROOM, 30.0, steps=steps, **landmarks)
+    there = graph.metric.steps(graph.embeddings, graph.embeddings)
+    return graph, np.maximum(there, there.T)
+
+
+def test_beside_are_the_nearest_both_ways():
+    graph, apart = spoilt_room()
+    assert graph.beside.shape == (64, BESIDE)
     for landmark in range(64):
-        expected = np.sort(apart[landmark])[:NEARBY]
-        np.testing.assert_allclose(np.sort(apart[landmark, graph.nearby[landmark]]), expected)
-        assert graph.nearby[landmark, 0] == landmark
+        expected = np.sort(apart[landmark])[:BESIDE]
+        np.testing.assert_allclose(np.sort(apart[landmark, graph.beside[landmark]]), expected)
+        assert graph.beside[landmark, 0] == landmark
     # Where there are fewer, a landmark stands for what is missing.
     few = graph_of(World(["..."]), 1.0)
+    np.testing.assert_array_equal(np.unique(few.beside[0]), [0, 1])
     np.testing.assert_array_equal(np.unique(few.nearby[0]), [0, 1])
+
+
+def test_nearby_are_those_within_a_stray_that_were_chosen_first():
+    graph, apart = spoilt_room(stride=2.0)
+    assert graph.locator.stray == 4
+    assert graph.nearby.shape == (64, NEARBY)
+    for landmark in range(64):
+        close = np.flatnonzero(apart[landmark] <= 4)
+        expected = close[close != landmark][: NEARBY - 1]
+        assert graph.nearby[landmark, 0] == landmark
+        np.testing.assert_array_equal(graph.nearby[landmark, 1 : 1 + len(expected)], expected)
 
 
 def test_what_follows_leads_down_the_costs_to_the_goal():

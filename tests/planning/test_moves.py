@@ -7,7 +7,7 @@ from worlds import World
 
 from farstep.data.table import Table, TableWriter
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.landmarks import Landmarks
+from farstep.planning.landmarks import Landmarks, farthest_points
 from farstep.planning.location import Height
 from farstep.planning.moves import PIECE, logged_moves
 
@@ -28,7 +28,7 @@ def table_of(path, *episodes) -> Table:
 
 
 def found(graph, table, longest, seed=0):
-    return {tuple(map(int, pair)) for pair in logged_moves(graph.locator, table, longest, seed)}
+    return {tuple(map(int, pair)) for pair in logged_moves(graph.follower, table, longest, seed)}
 
 
 def test_moves_are_the_pairs_within_the_time_that_one_may_take(tmp_path):
@@ -64,9 +64,34 @@ def test_one_that_was_carried_off_is_looked_for_everywhere():
     location = locator.track(states, np.array([10, 10]), Height(2))
     np.testing.assert_array_equal(location.landmark, [11, 50])
     np.testing.assert_array_equal(location.apart, [0, 0])
+    np.testing.assert_array_equal(location.carried_off, [False, True])
     near = graph_of(LINE, states=LINE.states[::20], reach=20.0, stride=np.inf)
     alone = near.locator.search(LINE.at(24, 0)[None], Height(1))
     assert (alone.landmark[0], alone.apart[0], alone.steps[0]) == (1, 4, 4)
+
+
+def test_one_that_passes_many_landmarks_at_a_time_is_not_lost_from_sight():
+    """Landmarks so dense that those beside one are passed by sooner than it is looked again."""
+    field = World(["." * 40] * 40)
+    metric = field.metric()
+    states = np.random.default_rng(0).permutation(field.states)
+    landmarks = choose(metric, states)
+    graph = LandmarkGraph.build(metric, Landmarks(landmarks, 24.0, 6.0))
+    at, lag, searched = int(np.flatnonzero((landmarks == 0).all(axis=1))[0]), [], 0
+    for place in range(0, 78, 6):
+        state = field.at(min(place, 39), max(place - 39, 0))[None]
+        location = graph.locator.track(state, np.array([at]), Height(1))
+        at = int(location.landmark[0])
+        lag.append(location.apart[0])
+        searched += location.carried_off[0]
+    assert searched == 0
+    assert np.mean(lag) < 1
+
+
+def choose(metric, states):
+    """All of them, those first that lie apart."""
+    order = farthest_points(metric, states, len(states), np.random.default_rng(0))
+    return states[order]
 
 
 def carried(*ends):

@@ -39,11 +39,17 @@ BLAME = 8.0
 MOST_BLAME = BLAME**4
 """The most that becomes of it: beyond, single precision would lose the steps beside the blame."""
 
-NEARBY = 16
-"""Landmarks that a state may be at that was at one of them a moment ago."""
+BESIDE = 16
+"""Landmarks at about one place: each, and the nearest to it both ways."""
 
-STRAY = 2.0
-"""Strides from the landmarks nearby at which a state was carried off."""
+CLOSEST = 8
+"""Of those, the ones that a state under way is looked for at."""
+
+NEARBY = 8
+"""Landmarks about which a state may be that was at one of them a moment ago.
+
+Itself, and those within a stray of it both ways that were chosen first, because they lie apart.
+"""
 
 GOAL = -1
 """In place of a landmark's index: the goal itself."""
@@ -70,7 +76,8 @@ class LandmarkGraph:
         edges: steps from each landmark (row) to those that an edge leads to (columns).
         logged: which edges, in their order, some logged episode takes; all of them where that
             is not known.
-        nearby: of each landmark, the nearest, itself first.
+        beside: of each landmark, the nearest, itself first.
+        nearby: of each landmark, some that lie apart, all about it, itself first.
         isolated: landmarks that were dropped because no edge leads to or from them.
     """
 
@@ -79,7 +86,8 @@ class LandmarkGraph:
     embeddings: Array
     edges: csr_array
     logged: Bool[np.ndarray, " edges"]
-    nearby: Int[np.ndarray, "landmarks k"]
+    beside: Int[np.ndarray, "landmarks beside"]
+    nearby: Int[np.ndarray, "landmarks nearby"]
     isolated: int
 
     @classmethod
@@ -109,7 +117,8 @@ class LandmarkGraph:
             )
         everything = np.ones(pairs.nnz, bool)
         alone = replace(landmarks, moves=None)
-        whole = cls(metric, alone, embeddings, pairs, everything, _nearby(pairs), isolated=0)
+        neighbours = _neighbours(pairs, alone.stray)
+        whole = cls(metric, alone, embeddings, pairs, everything, *neighbours, isolated=0)
         if landmarks.moves is None:
             return whole._with(everything, everything)
         return whole.along(landmarks.moves)
@@ -123,7 +132,7 @@ class LandmarkGraph:
         """
         if self.landmarks.moves is not None:
             raise ValueError("a graph of moves has not all pairs that other moves may be among")
-        logged = np.isin(_keys(self.edges), moves @ [len(self), 1])
+        logged = np.isin(self._edge_keys, _keys(*moves.T, len(self)))
         used = logged | (self.edges.data <= self.stride)
         if not used.any():
             raise FarstepError(
@@ -144,15 +153,16 @@ class LandmarkGraph:
         kept = np.flatnonzero(linked)
         # Only pairs of landmarks that are kept are ever used, so edges keep their order.
         edges = csr_array((self.edges.data[used], (tails[used], heads[used])), self.edges.shape)
+        neighbours = self.beside, self.nearby
+        if len(kept) < len(self):
+            neighbours = _neighbours(csr_array(self.edges[kept][:, kept]), self.landmarks.stray)
         return LandmarkGraph(
             self.metric,
             self.landmarks.only(kept),
             self.embeddings[jnp.asarray(kept)],
             csr_array(edges[kept][:, kept]),
             logged[used],
-            self.nearby
-            if len(kept) == len(self)
-            else _nearby(csr_array(self.edges[kept][:, kept])),
+            *neighbours,
             isolated=self.isolated + len(self) - len(kept),
         )
 
@@ -176,31 +186,38 @@ class LandmarkGraph:
 
     @cached_property
     def locator(self) -> Locator:
-        """Finds the landmark that a state is at."""
-        stray = min(STRAY * self.stride, self.reach)
-        return Locator(self.metric, self.embeddings, self.nearby, stray)
+        """Finds the landmark that a state under way is at."""
+        beside = self.beside[:, :CLOSEST]
+        return Locator(self.metric, self.embeddings, beside, self.nearby, self.landmarks.stray)
+
+    @cached_property
+    def follower(self) -> Locator:
+        """Finds the landmarks that a logged episode is at, from each to those beside it alone.
+
+        Sought about others too it would be found where it is sooner, but across a thin wall as
+        well, and every such error is an edge through it.
+        """
+        return replace(self.locator, beside=self.beside, nearby=self.beside[:, :1])
 
     @cached_property
     def costs(self) -> Float[np.ndarray, " edges"]:
         """What each edge costs, in their order."""
         return np.where(self.logged, self.edges.data, DOUBT * self.edges.data)
 
+    @property
+    def _edge_keys(self) -> Int[np.ndarray, " edges"]:
+        return _keys(*self.edges.tocoo().coords, len(self))
+
     @cached_property
     def _logged_keys(self) -> Int[np.ndarray, " logged"]:
-        return _keys(self.edges)[self.logged]
+        return self._edge_keys[self.logged]
 
     def has_logged(
         self, tails: Int[np.ndarray, "*#n"], heads: Int[np.ndarray, "*#n"]
     ) -> Bool[np.ndarray, "*n"]:
         """Whether some logged episode leads from each landmark to the other, or they are one."""
-        _, found = _find(self._logged_keys, tails.astype(np.int64) * len(self) + heads)
+        _, found = _find(self._logged_keys, _keys(tails, heads, len(self)))
         return found | (tails == heads)
-
-    def is_nearby(
-        self, landmarks: Int[np.ndarray, " n"], others: Int[np.ndarray, " n"]
-    ) -> Bool[np.ndarray, " n"]:
-        """Whether each is one of the `nearby` of the other."""
-        return (self.nearby[landmarks] == others[:, None]).any(axis=1)
 
     def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
@@ -215,14 +232,16 @@ class LandmarkGraph:
         """What `to_goals` says of goals that `Locator.approach` was asked for."""
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
-        costs = steps
-        within = steps <= self.reach
+        costs, longest = steps, np.full(steps.shape, self.reach)
         if self.landmarks.moves is not None:
             logged = self.has_logged(np.arange(len(self))[None], at[:, None])
-            costs = np.where(logged, steps, DOUBT * steps)
-            within &= logged | (steps <= self.stride)
+            # Where hardly an episode goes, in a corner, no path may lead to what is within a stride
+            # of the goal either.
+            doubt = np.where(steps <= self.stride, DOUBT, DOUBT**2)
+            costs = np.where(logged, steps, doubt * steps)
+            longest = np.where(logged, self.reach, self.landmarks.stray)
         # Whatever else is: the nearest leads there.
-        within |= steps <= nearest[:, None]
+        within = steps <= np.maximum(nearest[:, None], longest)
         return Attached(np.where(within, costs, np.inf), cut_off, embeddings)
 
     def costs_to(self, attached: Attached, blamed: Sequence[Blame] = ()) -> CostToGo:
@@ -230,19 +249,19 @@ class LandmarkGraph:
 
         Args:
             attached: the goals, by `to_goals` or `attach`.
-            blamed: edges that were tried in vain. They and those beside them, between the
-                `nearby` landmarks of either end, cost `BLAME` times as much for each.
+            blamed: edges that were tried in vain. They and those between the landmarks `beside`
+                either end cost `BLAME` times as much for each.
         """
         keys, tails, starts, costs = self._backwards
         last = attached.costs
         if blamed:
             blame, last_blame = np.ones(len(tails)), np.ones(len(self))
             for tail, head in blamed:
-                about = self.nearby[tail]
+                about = self.beside[tail]
                 if head == GOAL:
                     last_blame[about] *= BLAME
                 else:
-                    wanted = self.nearby[head, :, None] * np.int64(len(self)) + about
+                    wanted = _keys(self.beside[head, :, None], about, len(self))
                     place, found = _find(keys, wanted)
                     blame[place[found]] *= BLAME
             costs = np.minimum(blame, MOST_BLAME) * costs
@@ -273,7 +292,7 @@ class LandmarkGraph:
     def _backwards(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Edges in the order of their heads: keys, tails, where each head's start, and costs."""
         tails, heads = self.edges.tocoo().coords
-        keys = heads * np.int64(len(self)) + tails
+        keys = _keys(heads, tails, len(self))
         order = np.argsort(keys)
         starts = np.concatenate([[0], np.cumsum(np.bincount(heads, minlength=len(self)))])
         tails, starts = tails[order].astype(np.int32), starts.astype(np.int32)
@@ -350,31 +369,48 @@ def _find(
     return place, keys[place] == wanted if len(keys) else np.zeros(wanted.shape, bool)
 
 
-def _keys(pairs: csr_array) -> Int[np.ndarray, " pairs"]:
-    """A number for each entry of a square array, in their order, which increases."""
-    tails, heads = pairs.tocoo().coords
-    return tails.astype(np.int64) * (len(pairs.indptr) - 1) + heads
+def _keys(
+    tails: Int[np.ndarray, "*#n"], heads: Int[np.ndarray, "*#n"], count: int
+) -> Int[np.ndarray, "*n"]:
+    """A number for each pair of so many landmarks, in the order of a sparse array's entries."""
+    return tails.astype(np.int64) * count + heads
 
 
-def _nearby(pairs: csr_array) -> Int[np.ndarray, "landmarks k"]:
-    """The nearest landmarks of each, itself first, by the longer of the ways there and back.
+def _neighbours(
+    pairs: csr_array, stray: float
+) -> tuple[Int[np.ndarray, "landmarks beside"], Int[np.ndarray, "landmarks nearby"]]:
+    """Those `beside` each landmark, and those `nearby`, not more than a stray away both ways.
 
-    Where fewer than `NEARBY` are within reach both ways, it stands again in their place.
+    Where there are fewer, it stands again in their place.
     """
     count = len(pairs.indptr) - 1
-    tails, heads = pairs.tocoo().coords
-    keys, mirrored = _keys(pairs), heads.astype(np.int64) * count + tails
-    # Where the entry of the way back is.
-    back, both = _find(keys, mirrored)
-    apart = np.maximum(pairs.data, pairs.data[back])[both]
-    tails, heads = tails[both], heads[both]
-    nearest = np.lexsort((apart, tails))
-    tails, heads = tails[nearest], heads[nearest]
-    rank = np.arange(len(tails)) - np.searchsorted(tails, np.arange(count))[tails]
-    near = np.repeat(np.arange(count, dtype=np.int32)[:, None], NEARBY, axis=1)
-    fits = rank < NEARBY - 1
-    near[tails[fits], rank[fits] + 1] = heads[fits]
-    return near
+    beside, nearby = [], []
+    backwards = csr_array(pairs.T)
+    for first in range(0, count, BLOCK):
+        there, back = pairs[first : first + BLOCK], backwards[first : first + BLOCK]
+        tails, heads = there.tocoo().coords
+        place, both = _find(_keys(*back.tocoo().coords, count), _keys(tails, heads, count))
+        apart = np.maximum(there.data[both], back.data[place[both]])
+        tails, heads = tails[both], heads[both]
+        order, close = np.lexsort((apart, tails)), apart <= stray
+        own = np.arange(first, first + there.shape[0])
+        beside.append(_first(own, tails[order], heads[order], BESIDE))
+        nearby.append(_first(own, tails[close], heads[close], NEARBY))
+    return np.concatenate(beside), np.concatenate(nearby)
+
+
+def _first(
+    own: Int[np.ndarray, " landmarks"],
+    rows: Int[np.ndarray, " pairs"],
+    heads: Int[np.ndarray, " pairs"],
+    k: int,
+) -> Int[np.ndarray, "landmarks k"]:
+    """Each row's own landmark, and the first of its heads; in place of missing ones, again it."""
+    table = np.repeat(own[:, None].astype(np.int32), k, axis=1)
+    place = 1 + np.arange(len(rows)) - np.searchsorted(rows, np.arange(len(own)))[rows]
+    fits = place < k
+    table[rows[fits], place[fits]] = heads[fits]
+    return table
 
 
 @jax.jit

@@ -28,6 +28,8 @@ CHOSEN = 64
 NEAR_FARTHEST = 0.9
 """Share of the farthest state's distance that makes a state far enough to be chosen."""
 
+STRAY = 2.0
+"""Strides that no state goes between two choices of a subgoal."""
 
 REPLAN_EVERY = 5
 """Steps between choices of a subgoal, unless others are asked for."""
@@ -38,7 +40,8 @@ class Landmarks:
     """All that a graph is made of besides the metric.
 
     Attributes:
-        observations: the landmarks as they stand in the data.
+        observations: the landmarks as they stand in the data, those first that lie apart: an
+            episode is found again soonest so.
         reach: longest edge between them, in environment steps.
         stride: longest edge that no logged episode takes; without `moves` it says nothing.
         moves: pairs of them that logged episodes lead between; None where that is not known, and
@@ -51,6 +54,11 @@ class Landmarks:
     stride: float = np.inf
     moves: Int[np.ndarray, "moves 2"] | None = None
     replan_every: int = REPLAN_EVERY
+
+    @property
+    def stray(self) -> float:
+        """Steps that no state goes between two choices of a subgoal: it was carried off."""
+        return min(STRAY * self.stride, self.reach)
 
     def only(self, kept: Int[np.ndarray, " kept"]) -> Landmarks:
         """Those with these numbers, in increasing order, and the moves between them."""
@@ -68,6 +76,8 @@ def choose_landmarks(
 ) -> Num[np.ndarray, "landmarks *obs"]:
     """`count` observations of the table, or all of them where there are fewer.
 
+    They come in random order or in that of their choice, so that the first of them lie apart too.
+
     Raises:
         FarstepError: fewer than one landmark is asked for.
     """
@@ -77,10 +87,11 @@ def choose_landmarks(
     generator = stream_generator(seed, "landmarks")
     rows = generator.choice(table.num_steps, size=min(candidates, table.num_steps), replace=False)
     # Sorted, because the table is read from a file.
-    observations = np.asarray(table.observations[np.sort(rows)])
+    order = np.argsort(rows)
+    observations = np.asarray(table.observations[rows[order]])
     if choice == "random" or len(observations) <= count:
-        return observations
-    return observations[np.sort(farthest_points(metric, observations, count, generator))]
+        return observations[np.argsort(order)]
+    return observations[farthest_points(metric, observations, count, generator)]
 
 
 def farthest_points(

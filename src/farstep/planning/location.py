@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from farstep.agents.base import Agent
 from farstep.core.trees import Packed
@@ -51,6 +51,7 @@ class Location:
         landmark: the nearest to each.
         apart: the longer of the ways there and back, in learned steps.
         steps: the way there.
+        carried_off: whether it is far from where it was a moment ago; no, where that is not known.
         to_aim: the way to what each is going to, where that was asked for.
         from_aim: the way back from it.
     """
@@ -58,8 +59,17 @@ class Location:
     landmark: Int[np.ndarray, " n"]
     apart: Float[np.ndarray, " n"]
     steps: Float[np.ndarray, " n"]
+    carried_off: Bool[np.ndarray, " n"]
     to_aim: Float[np.ndarray, " n"] | None = None
     from_aim: Float[np.ndarray, " n"] | None = None
+
+
+class Neighbours(NamedTuple):
+    """The landmarks, and those about each, as in `Locator`."""
+
+    embeddings: Array
+    beside: Int[Array, "landmarks beside"]
+    nearby: Int[Array, "landmarks nearby"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,19 +79,22 @@ class Locator:
     Attributes:
         metric: the distance.
         embeddings: of the landmarks.
-        nearby: of each landmark, those that a state may be at that was at it a moment ago.
-        stray: distance from all of those at which a state is looked for among all landmarks.
+        beside: of each landmark, those at about the same place, itself first.
+        nearby: of each landmark, some that lie apart, as far from it as a state may be that was at
+            it a moment ago, itself first.
+        stray: distance from the landmark found so at which a state is looked for among all.
     """
 
     metric: LearnedMetric
     embeddings: Array
-    nearby: Int[np.ndarray, "landmarks k"]
+    beside: Int[np.ndarray, "landmarks beside"]
+    nearby: Int[np.ndarray, "landmarks nearby"]
     stray: float
 
     def search(self, observations: Num[np.ndarray, "n *obs"], height: Height) -> Location:
         """The nearest of all landmarks to each state."""
         called = self._called(_nearest_of_all, height.searched, observations, parts=slice(3))
-        return Location(*called)
+        return Location(*called, np.zeros(len(observations), bool))
 
     def approach(
         self, states: Num[np.ndarray, "n *obs"]
@@ -89,8 +102,12 @@ class Locator:
         Float[np.ndarray, "n landmarks"], Int[np.ndarray, " n"], Float[np.ndarray, "n *embedding"]
     ]:
         """The way to each state from every landmark, the one it is at, and its embedding."""
-        landmarks, _, _, steps, embeddings = self._called(_nearest_of_all, FEW, states)
-        return steps, landmarks, embeddings
+        landmarks, _, _, _, back, embeddings = self._called(_nearest_of_all, FEW, states)
+        return back, landmarks, embeddings
+
+    def leave(self, states: Num[np.ndarray, "n *obs"]) -> Float[np.ndarray, "n landmarks"]:
+        """The way from each state to every landmark."""
+        return self._called(_nearest_of_all, FEW, states)[3]
 
     def track(
         self,
@@ -99,18 +116,22 @@ class Locator:
         height: Height,
         aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
-        """The nearest to each state of those near the one it was at before.
+        """The nearest to each state, or nearly, looked for about the one it was at before.
 
-        All are searched for states that none of those is near, because they were carried off.
+        First it is the nearest of those `nearby` of that one, then the nearest `beside` it. States
+        that this is far from were carried off, and are looked for among all landmarks.
         `aims` are embeddings of what each state's distances to and from are wanted too.
         """
-        columns = (self.nearby[previous],) if aims is None else (self.nearby[previous], aims)
-        found = Location(*self._called(_nearest_of_some, height.tracked, observations, *columns))
+        columns = (previous,) if aims is None else (previous, aims)
+        called = self._called(_nearest_of_some, height.tracked, observations, *columns)
+        found = Location(*called[:3], np.zeros(len(observations), bool), *called[3:])
         strays = np.flatnonzero(found.apart > self.stray)
         if strays.size:
             again = self.search(observations[strays], height)
             for name in ("landmark", "apart", "steps"):
                 getattr(found, name)[strays] = getattr(again, name)
+            beside = self.beside[previous[strays]] == again.landmark[:, None]
+            found.carried_off[strays] = ~beside.any(axis=1)
         return found
 
     def _called(
@@ -124,7 +145,7 @@ class Locator:
         """These parts alone of what `nearest` computes for each of the observations."""
         columns = (self.metric.normalization.apply(observations), *columns)
         blocks = [
-            nearest(self.metric.agent, self.metric.packed, self.embeddings, *block)[parts]
+            nearest(self.metric.agent, self.metric.packed, self._neighbours, *block)[parts]
             for block in zip(*(in_blocks(column, height) for column in columns), strict=True)
         ]
         return [
@@ -132,46 +153,57 @@ class Locator:
             for part in zip(*blocks, strict=True)
         ]
 
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(self.embeddings, jnp.asarray(self.beside), jnp.asarray(self.nearby))
+
 
 @partial(jax.jit, static_argnums=0)
 def _nearest_of_all(
-    agent: Agent, packed: Packed, embeddings: Array, observations: Array
+    agent: Agent, packed: Packed, landmarks: Neighbours, observations: Array
 ) -> tuple[Array, ...]:
-    """As in `Location`; then the ways from all landmarks, and the embeddings."""
+    """As in `Location`; then the ways to and from all landmarks, and the embeddings."""
     params = packed.tree
     states = agent.embed(params, observations)
-    there = agent.pairwise(params, states, embeddings).steps
-    back = agent.pairwise(params, embeddings, states).steps.T
+    there = agent.pairwise(params, states, landmarks.embeddings).steps
+    back = agent.pairwise(params, landmarks.embeddings, states).steps.T
     apart = jnp.maximum(there, back)
     landmark = jnp.argmin(apart, axis=1)
     rows = jnp.arange(len(landmark))
-    return landmark, apart[rows, landmark], there[rows, landmark], back, states
+    return landmark, apart[rows, landmark], there[rows, landmark], there, back, states
 
 
 @partial(jax.jit, static_argnums=0)
 def _nearest_of_some(
     agent: Agent,
     packed: Packed,
-    embeddings: Array,
+    landmarks: Neighbours,
     observations: Array,
-    candidates: Int[Array, "rows k"],
+    previous: Int[Array, " rows"],
     aims: Array | None = None,
 ) -> tuple[Array, ...]:
-    """As in `Location`, of the candidates; with aims, the ways to and from them too."""
+    """As in `Location`; with aims, the ways to and from them too."""
     params = packed.tree
 
-    def of_row(row: tuple[Array, ...]) -> tuple[Array, ...]:
-        state, candidates, *aim = row
-        # The aim after them, so that all distances are computed at once.
-        others = jnp.concatenate([embeddings[candidates], *(one[None] for one in aim)])
+    def ways(state: Array, others: Array) -> tuple[Array, Array]:
         states = jnp.broadcast_to(state, others.shape)
         there = agent.between(params, states, others).steps
-        back = agent.between(params, others, states).steps
+        return there, agent.between(params, others, states).steps
+
+    def of_row(row: tuple[Array, ...]) -> tuple[Array, ...]:
+        state, previous, *aim = row
+        # About where it is, then where exactly.
+        nearby = landmarks.nearby[previous]
+        about = nearby[jnp.argmin(jnp.maximum(*ways(state, landmarks.embeddings[nearby])))]
+        beside = landmarks.beside[about]
+        # The aim after them, so that all distances are computed at once.
+        others = jnp.concatenate([landmarks.embeddings[beside], *(one[None] for one in aim)])
+        there, back = ways(state, others)
         apart = jnp.maximum(there, back)
-        place = jnp.argmin(apart[: len(candidates)])
-        found = (candidates[place], apart[place], there[place])
+        place = jnp.argmin(apart[: len(beside)])
+        found = (beside[place], apart[place], there[place])
         return (*found, there[-1], back[-1]) if aim else found
 
     states = agent.embed(params, observations)
-    rows = (states, candidates) if aims is None else (states, candidates, aims)
+    rows = (states, previous) if aims is None else (states, previous, aims)
     return jax.lax.map(of_row, rows, batch_size=TOGETHER)

@@ -40,23 +40,25 @@ def logged_moves(
     """Pairs of different landmarks that some episode leads from one to the other of, not by chance.
 
     Args:
-        locator: knows where a state is.
+        locator: knows where a logged state is.
         table: episodes; pieces of them are chosen at random where there are many.
         longest: steps that a move may take.
         seed: of that choice.
     """
-    every = max(1, longest // SPACINGS)
-    rows, in_piece = _pieces(table, every, len(locator.nearby), seed)
-    at = np.zeros(rows.shape, np.int64)
+    every, count = max(1, longest // SPACINGS), len(locator.beside)
+    rows, in_piece = _pieces(table, every, count, seed)
+    at, off = np.zeros(rows.shape, np.int64), np.zeros(rows.shape, bool)
     for column in range(rows.shape[1]):
         states = np.asarray(table.observations[rows[:, column]])
         if column == 0:
             at[:, 0] = locator.search(states, MANY).landmark
         else:
-            at[:, column] = locator.track(states, at[:, column - 1], MANY).landmark
-    count = len(locator.nearby)
+            location = locator.track(states, at[:, column - 1], MANY)
+            at[:, column], off[:, column] = location.landmark, location.carried_off
+    # Off is also where no way leads back; but through a one-way door all come out together.
+    piece, column = np.nonzero(off & in_piece)
     by_chance = np.zeros(at.shape, np.int64)
-    by_chance[:, 1:] = _by_chance(locator.nearby, at[:, :-1], at[:, 1:]) & in_piece[:, 1:]
+    by_chance[piece, column] = _by_chance(locator.beside, at[piece, column - 1], at[piece, column])
     chances = np.cumsum(by_chance, axis=1)
     seen = [np.zeros(0, np.int64)]
     for lag in range(1, min(longest // every, rows.shape[1] - 1) + 1):
@@ -68,17 +70,14 @@ def logged_moves(
 
 
 def _by_chance(
-    nearby: Int[np.ndarray, "landmarks k"],
-    tails: Int[np.ndarray, "*moves"],
-    heads: Int[np.ndarray, "*moves"],
-) -> Bool[np.ndarray, "*moves"]:
-    """Which moves carried an episode off to where too few of those carried off there ended up."""
-    count, k = nearby.shape
-    # Off is also where no way leads back; but through a one-way door all come out together.
-    off = ~(nearby[tails] == heads[..., None]).any(axis=-1)
-    tails, heads = tails[off], heads[off]
+    beside: Int[np.ndarray, "landmarks beside"],
+    tails: Int[np.ndarray, " moves"],
+    heads: Int[np.ndarray, " moves"],
+) -> Bool[np.ndarray, " moves"]:
+    """Of moves that carried an episode off, those to where too few from about there ended up."""
+    count, k = beside.shape
     ones = np.ones(count * k, np.int64)
-    near = csr_array((ones, (np.repeat(np.arange(count), k), nearby.reshape(-1))), (count, count))
+    near = csr_array((ones, (np.repeat(np.arange(count), k), beside.reshape(-1))), (count, count))
     near = csr_array(((near + near.T) > 0).astype(np.int64))
     carried = csr_array((np.ones(len(tails), np.int64), (tails, heads)), (count, count))
     # From about each landmark to each: summed over where they set out, then where they came.
@@ -86,9 +85,7 @@ def _by_chance(
     landed = csr_array(near @ carried)[pairs[0]]
     together = landed.multiply(near[pairs[1]]).sum(axis=1)
     share = together / np.maximum(landed.sum(axis=1), 1)
-    result = np.zeros(off.shape, bool)
-    result[off] = (share <= RELIABLE)[which.reshape(-1)]
-    return result
+    return (share <= RELIABLE)[which.reshape(-1)]
 
 
 def _pieces(

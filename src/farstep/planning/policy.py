@@ -217,7 +217,7 @@ class PlannedPolicy:
         assert to_aim is not None
         assert from_aim is not None
         # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
-        fresh |= ~self.graph.is_nearby(self._here[slots], here)
+        fresh |= location.carried_off
         self._looking_ahead[slots[fresh]] = 0
         steps, stuck = self._progress(slots, location, to_aim, fresh)
         for row in np.flatnonzero(stuck):
@@ -304,9 +304,7 @@ class PlannedPolicy:
         costs = self._costs[slot]
         if not np.isfinite(costs).any():
             return GOAL, np.inf
-        metric = self.graph.metric
-        here = metric.embed(observation[None])
-        steps = metric.steps(here, self.graph.embeddings)[0]
+        steps = self.graph.locator.leave(observation[None])[0]
         nearest = int(np.argmin(np.where(np.isfinite(costs), steps, np.inf)))
         return nearest, float(steps[nearest] + costs[nearest])
 

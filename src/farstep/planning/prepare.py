@@ -75,5 +75,5 @@ def prepare_graph(
     all_pairs = LandmarkGraph.build(metric, landmarks)
     # The quickest cover a stride between two choices, and the reach is so many strides.
     longest = round(WIDEST * options.replan_every)
-    moves = logged_moves(all_pairs.locator, dataset.train, longest, options.seed)
+    moves = logged_moves(all_pairs.follower, dataset.train, longest, options.seed)
     return all_pairs.along(moves), calibration
