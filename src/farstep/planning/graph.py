@@ -42,9 +42,6 @@ MOST_BLAME = BLAME**4
 BESIDE = 16
 """Landmarks at about one place: each, and the nearest to it both ways."""
 
-CLOSEST = 8
-"""Of those, the ones that a state under way is looked for at."""
-
 NEARBY = 8
 """Landmarks about which a state may be that was at one of them a moment ago.
 
@@ -132,7 +129,7 @@ class LandmarkGraph:
         """
         if self.landmarks.moves is not None:
             raise ValueError("a graph of moves has not all pairs that other moves may be among")
-        logged = np.isin(self._edge_keys, _keys(*moves.T, len(self)))
+        logged = np.isin(self._edge_keys, _keys(moves[:, 0], moves[:, 1], len(self)))
         used = logged | (self.edges.data <= self.stride)
         if not used.any():
             raise FarstepError(
@@ -187,8 +184,7 @@ class LandmarkGraph:
     @cached_property
     def locator(self) -> Locator:
         """Finds the landmark that a state under way is at."""
-        beside = self.beside[:, :CLOSEST]
-        return Locator(self.metric, self.embeddings, beside, self.nearby, self.landmarks.stray)
+        return Locator(self.metric, self.embeddings, self.beside, self.nearby, self.landmarks.stray)
 
     @cached_property
     def follower(self) -> Locator:
@@ -197,7 +193,7 @@ class LandmarkGraph:
         Sought about others too it would be found where it is sooner, but across a thin wall as
         well, and every such error is an edge through it.
         """
-        return replace(self.locator, beside=self.beside, nearby=self.beside[:, :1])
+        return replace(self.locator, nearby=self.beside[:, :1])
 
     @cached_property
     def costs(self) -> Float[np.ndarray, " edges"]:
@@ -206,7 +202,7 @@ class LandmarkGraph:
 
     @property
     def _edge_keys(self) -> Int[np.ndarray, " edges"]:
-        return _keys(*self.edges.tocoo().coords, len(self))
+        return _entry_keys(self.edges, len(self))
 
     @cached_property
     def _logged_keys(self) -> Int[np.ndarray, " logged"]:
@@ -376,6 +372,11 @@ def _keys(
     return tails.astype(np.int64) * count + heads
 
 
+def _entry_keys(pairs: csr_array, count: int) -> Int[np.ndarray, " pairs"]:
+    tails, heads = pairs.tocoo().coords
+    return _keys(tails, heads, count)
+
+
 def _neighbours(
     pairs: csr_array, stray: float
 ) -> tuple[Int[np.ndarray, "landmarks beside"], Int[np.ndarray, "landmarks nearby"]]:
@@ -389,7 +390,7 @@ def _neighbours(
     for first in range(0, count, BLOCK):
         there, back = pairs[first : first + BLOCK], backwards[first : first + BLOCK]
         tails, heads = there.tocoo().coords
-        place, both = _find(_keys(*back.tocoo().coords, count), _keys(tails, heads, count))
+        place, both = _find(_entry_keys(back, count), _keys(tails, heads, count))
         apart = np.maximum(there.data[both], back.data[place[both]])
         tails, heads = tails[both], heads[both]
         order, close = np.lexsort((apart, tails)), apart <= stray

@@ -93,8 +93,10 @@ class Locator:
 
     def search(self, observations: Num[np.ndarray, "n *obs"], height: Height) -> Location:
         """The nearest of all landmarks to each state."""
-        called = self._called(_nearest_of_all, height.searched, observations, parts=slice(3))
-        return Location(*called, np.zeros(len(observations), bool))
+        landmark, apart, steps = self._called(
+            _nearest_of_all, height.searched, observations, parts=slice(3)
+        )
+        return Location(landmark, apart, steps, carried_off=np.zeros(len(observations), bool))
 
     def approach(
         self, states: Num[np.ndarray, "n *obs"]
@@ -123,8 +125,10 @@ class Locator:
         `aims` are embeddings of what each state's distances to and from are wanted too.
         """
         columns = (previous,) if aims is None else (previous, aims)
-        called = self._called(_nearest_of_some, height.tracked, observations, *columns)
-        found = Location(*called[:3], np.zeros(len(observations), bool), *called[3:])
+        landmark, apart, steps, *aimed = self._called(
+            _nearest_of_some, height.tracked, observations, *columns
+        )
+        found = Location(landmark, apart, steps, np.zeros(len(observations), bool), *aimed)
         strays = np.flatnonzero(found.apart > self.stray)
         if strays.size:
             again = self.search(observations[strays], height)

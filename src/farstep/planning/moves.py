@@ -47,18 +47,15 @@ def logged_moves(
     """
     every, count = max(1, longest // SPACINGS), len(locator.beside)
     rows, in_piece = _pieces(table, every, count, seed)
-    at, off = np.zeros(rows.shape, np.int64), np.zeros(rows.shape, bool)
+    at = np.zeros(rows.shape, np.int64)
     for column in range(rows.shape[1]):
         states = np.asarray(table.observations[rows[:, column]])
         if column == 0:
             at[:, 0] = locator.search(states, MANY).landmark
         else:
-            location = locator.track(states, at[:, column - 1], MANY)
-            at[:, column], off[:, column] = location.landmark, location.carried_off
-    # Off is also where no way leads back; but through a one-way door all come out together.
-    piece, column = np.nonzero(off & in_piece)
+            at[:, column] = locator.track(states, at[:, column - 1], MANY).landmark
     by_chance = np.zeros(at.shape, np.int64)
-    by_chance[piece, column] = _by_chance(locator.beside, at[piece, column - 1], at[piece, column])
+    by_chance[:, 1:] = _by_chance(locator.beside, at[:, :-1], at[:, 1:]) & in_piece[:, 1:]
     chances = np.cumsum(by_chance, axis=1)
     seen = [np.zeros(0, np.int64)]
     for lag in range(1, min(longest // every, rows.shape[1] - 1) + 1):
@@ -71,11 +68,14 @@ def logged_moves(
 
 def _by_chance(
     beside: Int[np.ndarray, "landmarks beside"],
-    tails: Int[np.ndarray, " moves"],
-    heads: Int[np.ndarray, " moves"],
-) -> Bool[np.ndarray, " moves"]:
-    """Of moves that carried an episode off, those to where too few from about there ended up."""
+    tails: Int[np.ndarray, "*moves"],
+    heads: Int[np.ndarray, "*moves"],
+) -> Bool[np.ndarray, "*moves"]:
+    """Which moves carried an episode off to where too few of those carried off there ended up."""
     count, k = beside.shape
+    # Off is also where no way leads back; but through a one-way door all come out together.
+    off = ~(beside[tails] == heads[..., None]).any(axis=-1)
+    tails, heads = tails[off], heads[off]
     ones = np.ones(count * k, np.int64)
     near = csr_array((ones, (np.repeat(np.arange(count), k), beside.reshape(-1))), (count, count))
     near = csr_array(((near + near.T) > 0).astype(np.int64))
@@ -85,7 +85,9 @@ def _by_chance(
     landed = csr_array(near @ carried)[pairs[0]]
     together = landed.multiply(near[pairs[1]]).sum(axis=1)
     share = together / np.maximum(landed.sum(axis=1), 1)
-    return (share <= RELIABLE)[which.reshape(-1)]
+    result = np.zeros(off.shape, bool)
+    result[off] = (share <= RELIABLE)[which.reshape(-1)]
+    return result
 
 
 def _pieces(
