@@ -134,6 +134,8 @@ def test_dropping_isolated_landmarks_keeps_the_moves_between_the_others():
     again = LandmarkGraph.build(graph.metric, graph.landmarks)
     np.testing.assert_array_equal(again.edges.toarray(), graph.edges.toarray())
     np.testing.assert_array_equal(again.logged, graph.logged)
+    np.testing.assert_array_equal(again.beside, graph.beside)
+    np.testing.assert_array_equal(again.nearby, graph.nearby)
 
 
 def test_the_last_edge_to_a_goal_is_doubted_too():
@@ -157,6 +159,23 @@ def test_a_goal_in_a_corner_that_no_episode_leads_to_is_reached_as_a_last_resort
     assert costs_to(graph, goals[:1])[0, 0] == 9 + 2 * DOUBT**2
     # Where a path leads, no other last edge is taken.
     np.testing.assert_array_equal(costs_to(graph, goals[1:])[0, :6], [5, 4, 3, 2, 1, 0])
+
+
+def test_a_last_resort_that_is_blamed_hides_no_step():
+    """Costs are in single precision."""
+    line = World(["." * 12])
+    moves = np.array([[x, x + 1] for x in range(9)] + [[10, 9]])
+    graph = graph_of(line, 6.0, stride=1.5, moves=moves, states=line.states[[*range(10), 11]])
+    attached = graph.to_goals(line.at(11, 0)[None])
+    costs = graph.costs_to(attached, [(9, GOAL)] * 10).steps[0]
+    np.testing.assert_array_equal(np.diff(costs[:9]), -1)
+    assert costs[9] > 2 * DOUBT**2
+
+
+def test_last_edges_may_be_as_long_as_the_reach():
+    line = World(["." * 8])
+    graph = graph_of(line, 0.3, steps=line.steps * np.float32(0.1))
+    assert np.isfinite(graph.to_goals(line.states[:1]).costs).sum() == 4
 
 
 def test_what_a_goal_costs_does_not_depend_on_those_beside_it():
@@ -214,6 +233,13 @@ def spoilt_room(**landmarks):
     return graph, np.maximum(there, there.T)
 
 
+@pytest.fixture(params=[16, 256])
+def block(request, monkeypatch):
+    """Rows that are looked at together: fewer than there are landmarks, or all."""
+    monkeypatch.setattr("farstep.planning.graph.BLOCK", request.param)
+
+
+@pytest.mark.usefixtures("block")
 def test_beside_are_the_nearest_both_ways():
     graph, apart = spoilt_room()
     assert graph.beside.shape == (64, BESIDE)
@@ -227,6 +253,7 @@ def test_beside_are_the_nearest_both_ways():
     np.testing.assert_array_equal(np.unique(few.nearby[0]), [0, 1])
 
 
+@pytest.mark.usefixtures("block")
 def test_nearby_are_those_within_a_stray_that_were_chosen_first():
     graph, apart = spoilt_room(stride=2.0)
     assert graph.locator.stray == 4

@@ -228,14 +228,14 @@ class LandmarkGraph:
         """What `to_goals` says of goals that `Locator.approach` was asked for."""
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
-        costs, longest = steps, np.full(steps.shape, self.reach)
+        costs, longest = steps, np.full_like(steps, self.reach)
         if self.landmarks.moves is not None:
             logged = self.has_logged(np.arange(len(self))[None], at[:, None])
             # Where hardly an episode goes, in a corner, no path may lead to what is within a stride
             # of the goal either.
-            doubt = np.where(steps <= self.stride, DOUBT, DOUBT**2)
+            doubt = np.where(steps <= self.stride, DOUBT, DOUBT**2).astype(steps.dtype)
             costs = np.where(logged, steps, doubt * steps)
-            longest = np.where(logged, self.reach, self.landmarks.stray)
+            longest = np.where(logged, self.reach, self.landmarks.stray).astype(steps.dtype)
         # Whatever else is: the nearest leads there.
         within = steps <= np.maximum(nearest[:, None], longest)
         return Attached(np.where(within, costs, np.inf), cut_off, embeddings)
@@ -261,7 +261,9 @@ class LandmarkGraph:
                     place, found = _find(keys, wanted)
                     blame[place[found]] *= BLAME
             costs = np.minimum(blame, MOST_BLAME) * costs
-            last = np.minimum(last_blame, MOST_BLAME) * last
+            # What is dearer than any edge needs less blame, for the sake of precision again.
+            most = DOUBT * MOST_BLAME * self.landmarks.stray
+            last = np.maximum(last, np.minimum(np.minimum(last_blame, MOST_BLAME) * last, most))
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
         count, goal_count = len(self), len(last)

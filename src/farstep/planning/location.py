@@ -24,7 +24,7 @@ FEW = 1
 """Rows of a device call that searches for goals and running episodes: mostly it is one."""
 
 TOGETHER = 64
-"""Rows whose distances are computed at a time: theirs to all `nearby` stay in a core's cache."""
+"""Rows whose distances are computed at a time: theirs to those about stay in a core's cache."""
 
 
 class Height(NamedTuple):
@@ -121,7 +121,7 @@ class Locator:
         """The nearest to each state, or nearly, looked for about the one it was at before.
 
         First it is the nearest of those `nearby` of that one, then the nearest `beside` it. States
-        that this is far from were carried off, and are looked for among all landmarks.
+        that are far from this as well are looked for among all landmarks.
         `aims` are embeddings of what each state's distances to and from are wanted too.
         """
         columns = (previous,) if aims is None else (previous, aims)
