@@ -7,7 +7,7 @@ import pytest
 from worlds import World
 
 from farstep.core.errors import FarstepError
-from farstep.data.table import TableWriter, open_dataset
+from farstep.data.table import Table, TableWriter, open_dataset
 from farstep.planning.calibration import calibrate, envelope
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import choose_landmarks, farthest_points
@@ -101,6 +101,15 @@ def test_farthest_points_cover_better_than_random_ones(dataset):
         assert worst(spread[:count]) < by_chance
     picked = farthest_points(metric, LINE.states, 60, np.random.default_rng(0))
     assert sorted(picked) == list(range(60))
+
+
+@pytest.mark.parametrize("choice", ["farthest", "random"])
+def test_landmarks_do_not_come_in_the_order_of_the_data(tmp_path, choice):
+    """So the first of them are all over the data: an episode is found again among those."""
+    with TableWriter(tmp_path / "t", (2,), "float32", 2) as writer:
+        writer.append(LINE.states, np.zeros((60, 2), np.float32))
+    chosen = choose_landmarks(LINE.metric(), Table.open(tmp_path / "t"), 12, choice)
+    assert np.ptp(chosen[:4, 0]) > 20
 
 
 def test_states_that_coincide_are_chosen_once_each():

@@ -70,6 +70,24 @@ def test_one_that_was_carried_off_is_looked_for_everywhere():
     assert (alone.landmark[0], alone.apart[0], alone.steps[0]) == (1, 4, 4)
 
 
+def test_a_logged_episode_is_followed_beside_where_it_was_alone():
+    """One under way is found at once wherever it may have gone; beside are 16 of the landmarks."""
+    graph = graph_of(LINE, reach=20.0, stride=8.0)
+    state, previous = LINE.at(17, 0)[None], np.array([30])
+    assert graph.locator.track(state, previous, Height(1)).landmark == [17]
+    followed = graph.follower.track(state, previous, Height(1))
+    assert followed.landmark in graph.beside[30]
+    assert followed.apart > 0
+
+
+def test_ways_from_a_state_and_to_it_are_not_confused():
+    steps = LINE.steps.copy()
+    steps[np.tril_indices(60, -1)] += 5
+    locator = graph_of(LINE, steps=steps, reach=30.0).locator
+    np.testing.assert_array_equal(locator.leave(LINE.at(20, 0)[None])[0], steps[20])
+    np.testing.assert_array_equal(locator.approach(LINE.at(20, 0)[None])[0][0], steps[:, 20])
+
+
 def test_one_that_passes_many_landmarks_at_a_time_is_not_lost_from_sight():
     """Landmarks so dense that those beside one are passed by sooner than it is looked again."""
     field = World(["." * 40] * 40)
