@@ -123,7 +123,7 @@ def measure_relaxation(policy: Policy, graph: LandmarkGraph, states: np.ndarray)
         raw, relaxed = row.raw, row.relaxed
         high = f"{row.high:.0f}" if row.high < METRES[-1] else "…"
         print(
-            f"{row.low:.0f}-{high:<8}{raw.pairs:>10,}"
+            f"{f'{row.low:.0f}-{high}':<10}{raw.pairs:>10,}"
             f"{raw.correlation:>17.3f}{relaxed.correlation:>10.3f}"
             f"{raw.ratio:>8.2f}{relaxed.ratio:>10.2f}{raw.spread:>8.2f}{relaxed.spread:>10.2f}"
         )

@@ -95,14 +95,14 @@ def test_one_that_passes_many_landmarks_at_a_time_is_not_lost_from_sight():
     states = np.random.default_rng(0).permutation(field.states)
     landmarks = choose(metric, states)
     graph = LandmarkGraph.build(metric, Landmarks(landmarks, 24.0, 6.0))
-    at, lag, searched = int(np.flatnonzero((landmarks == 0).all(axis=1))[0]), [], 0
+    at, lag, lost = int(np.flatnonzero((landmarks == 0).all(axis=1))[0]), [], 0
     for place in range(0, 78, 6):
         state = field.at(min(place, 39), max(place - 39, 0))[None]
         location = graph.locator.track(state, np.array([at]), Height(1))
         at = int(location.landmark[0])
         lag.append(location.apart[0])
-        searched += location.carried_off[0]
-    assert searched == 0
+        lost += location.carried_off[0]
+    assert lost == 0
     assert np.mean(lag) < 1
 
 
