@@ -148,6 +148,9 @@ def answer(name, params):
     if agent.has_distance:
         answers["distance"] = agent.distance(params, states, goals)
         answers["pairwise"] = agent.pairwise(params, *[answers["embedded"]] * 2)
+        pairs = answers["embedded"][HERE], answers["embedded"][THERE]
+        answers["both ways"] = agent.both_ways(params, *pairs)
+        answers["from one"] = agent.both_ways(params, answers["embedded"][:1], pairs[1])
         for few in (1, 2):
             some = answers["embedded"], answers["embedded"][:few]
             answers[f"to {few}"] = agent.pairwise(params, *some)
@@ -253,6 +256,16 @@ def test_pairwise_distances_are_those_of_each_pair(name):
         for to, away, every in narrow:
             np.testing.assert_allclose(to, every[:, :few], rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(away, every[:few], rtol=1e-4, atol=1e-4)
+    # `pairwise` by starts and goals; `both ways` of each pair, and the way back.
+    back = [every.T.reshape(-1) for every in answers["pairwise"]]
+    for ways, expected in zip(answers["both ways"], (answers["distance"], back), strict=True):
+        for each, every in zip(ways, expected, strict=True):
+            np.testing.assert_allclose(each, every, rtol=1e-4, atol=1e-4)
+    from_one = [every[0, THERE] for every in answers["pairwise"]]
+    to_one = [every[THERE, 0] for every in answers["pairwise"]]
+    for ways, expected in zip(answers["from one"], (from_one, to_one), strict=True):
+        for each, every in zip(ways, expected, strict=True):
+            np.testing.assert_allclose(each, every, rtol=1e-4, atol=1e-4)
 
 
 def test_seeds_alone_initialise_differently(name):

@@ -16,7 +16,7 @@ from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import Locator
+from farstep.planning.location import Height, Locator
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.plan import Plan
 from farstep.planning.policy import PlannedPolicy, Status, Steering
@@ -168,15 +168,29 @@ def test_an_episode_that_walks_again_blames_no_more():
 
 
 def test_one_that_is_carried_off_no_longer_looks_ahead():
-    policy = planned(SNAKE, replan_every=1, patience=3)
-    policy.begin(np.zeros(1, int), START[None], END[None])
+    policy = planned(FOLDED, replan_every=1, patience=3)
+    start, goal = FOLDED.at(0, 0)[None], FOLDED.at(39, 4)[None]
+    policy.begin(np.zeros(1, int), start, goal)
     for _ in range(5):
-        policy.act(START[None], END[None])
+        policy.act(start, goal)
     assert policy._looking_ahead[0] > 0
-    away = SNAKE.at(9, 2)
-    policy.act(away[None], END[None])
-    expected = policy._following[0, SNAKE.index(away)]
+    away = FOLDED.at(39, 2)
+    policy.act(away[None], goal)
+    expected = policy._following[0, FOLDED.index(away)]
     assert (policy._looking_ahead[0], policy.landmarks[0]) == (0, expected)
+
+
+def test_one_that_walks_where_landmarks_are_far_is_not_carried_off():
+    """Else what it achieved would be void at every choice, and it could go to and fro for ever."""
+    line = World(["." * 60])
+    few = np.concatenate([line.states[:20], line.states[30:]])
+    locator = LandmarkGraph.build(line.metric(), Landmarks(few, 12.0, 1.5)).locator
+    # From where 16 others are nearer, to what is farther than a stray from all of them.
+    walked = locator.track(line.at(24, 0)[None], np.array([10]), Height(1))
+    assert walked.apart[0] > locator.stray
+    assert (walked.landmark[0], walked.carried_off[0]) == (19, False)
+    carried = locator.track(line.at(59, 0)[None], np.array([10]), Height(1))
+    assert carried.carried_off[0]
 
 
 def test_cut_off_and_stuck_an_episode_aims_at_what_has_a_path():

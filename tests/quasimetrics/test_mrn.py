@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from distance_reference import all_pairs, mrn_reference
 
-from farstep.quasimetrics import mrn, rowwise_mrn
+from farstep.quasimetrics import mrn, mrn_both_ways, rowwise_mrn
 from farstep.quasimetrics.rowwise import CACHED, NARROW
 
 forms = pytest.mark.parametrize("distance", [mrn, rowwise_mrn])
@@ -48,6 +48,15 @@ def test_many_rows_and_wide_groups_are_left_to_the_definition():
     for shape, groups in (((CACHED // 8 + 1, 8), 2), ((3, 4 * NARROW), 1)):
         x, y = jax.random.normal(jax.random.key(4), (2, *shape))
         np.testing.assert_array_equal(rowwise_mrn(x, y, groups), mrn(x, y, groups))
+
+
+@pytest.mark.parametrize("half", [1, NARROW, NARROW + 1])
+def test_both_ways_are_each_way(half):
+    x, y = jax.random.normal(jax.random.key(5), (2, 3, 7, 6 * half))
+    there, back = mrn_both_ways(x[:, :1], y, 3)
+    np.testing.assert_array_equal(there, rowwise_mrn(x[:, :1], y, 3))
+    np.testing.assert_array_equal(back, rowwise_mrn(y, x[:, :1], 3))
+    np.testing.assert_allclose(back, mrn(y, x[:, :1], 3), rtol=1e-5)
 
 
 @forms

@@ -143,6 +143,11 @@ class Agent(abc.ABC):
         """Temporal distance from each start to its own goal, (B,), both given by `embed`."""
         return self.distance(params, starts, goals)
 
+    def both_ways(self, params: Params, starts: Array, goals: Array) -> tuple[Distance, Distance]:
+        """`between` and the way back, each (B,); one start or one goal alone serves for all."""
+        starts, goals = jnp.broadcast_arrays(starts, goals)
+        return self.between(params, starts, goals), self.between(params, goals, starts)
+
     def pairwise(self, params: Params, starts: Array, goals: Array) -> Distance:
         """Temporal distance from every start to every goal, (B, C), both given by `embed`."""
 

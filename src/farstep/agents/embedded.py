@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from farstep.agents.base import Distance, Observations
 from farstep.core.types import Params
-from farstep.quasimetrics import pairwise_mrn, rowwise_mrn
+from farstep.quasimetrics import mrn_both_ways, pairwise_mrn, rowwise_mrn
 
 
 class EmbeddedDistance:
@@ -57,6 +57,16 @@ class EmbeddedDistance:
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
         return self._in_steps(rowwise_mrn(starts, goals, self.groups), member_axis=1)
+
+    def both_ways(
+        self,
+        params: Params,
+        starts: Float[Array, "#batch members latent"],
+        goals: Float[Array, "#batch members latent"],
+    ) -> tuple[Distance, Distance]:
+        """`between` and the way back, in little more time than one of them."""
+        there, back = mrn_both_ways(starts, goals, self.groups)
+        return self._in_steps(there, member_axis=1), self._in_steps(back, member_axis=1)
 
     def pairwise(
         self,

@@ -132,10 +132,11 @@ class Locator:
         strays = np.flatnonzero(found.apart > self.stray)
         if strays.size:
             again = self.search(observations[strays], height)
+            # Beside where it was, or where it was looked for: it walked there.
+            about = self.beside[np.stack([previous[strays], found.landmark[strays]])]
+            found.carried_off[strays] = (about != again.landmark[:, None]).all(axis=(0, 2))
             for name in ("landmark", "apart", "steps"):
                 getattr(found, name)[strays] = getattr(again, name)
-            beside = self.beside[previous[strays]] == again.landmark[:, None]
-            found.carried_off[strays] = ~beside.any(axis=1)
         return found
 
     def _called(
@@ -169,8 +170,12 @@ def _nearest_of_all(
     """As in `Location`; then the ways to and from all landmarks, and the embeddings."""
     params = packed.tree
     states = agent.embed(params, observations)
-    there = agent.pairwise(params, states, landmarks.embeddings).steps
-    back = agent.pairwise(params, landmarks.embeddings, states).steps.T
+    if len(states) == 1:
+        ways = agent.both_ways(params, states, landmarks.embeddings)
+        there, back = (way.steps[None] for way in ways)
+    else:
+        there = agent.pairwise(params, states, landmarks.embeddings).steps
+        back = agent.pairwise(params, landmarks.embeddings, states).steps.T
     apart = jnp.maximum(there, back)
     landmark = jnp.argmin(apart, axis=1)
     rows = jnp.arange(len(landmark))
@@ -190,9 +195,8 @@ def _nearest_of_some(
     params = packed.tree
 
     def ways(state: Array, others: Array) -> tuple[Array, Array]:
-        states = jnp.broadcast_to(state, others.shape)
-        there = agent.between(params, states, others).steps
-        return there, agent.between(params, others, states).steps
+        there, back = agent.both_ways(params, state[None], others)
+        return there.steps, back.steps
 
     def of_row(row: tuple[Array, ...]) -> tuple[Array, ...]:
         state, previous, *aim = row

@@ -4,7 +4,7 @@ from farstep.quasimetrics.axioms import AxiomViolations, axiom_violations
 from farstep.quasimetrics.iqe import iqe
 from farstep.quasimetrics.mrn import mrn
 from farstep.quasimetrics.pairwise import pairwise_mrn
-from farstep.quasimetrics.rowwise import rowwise_mrn
+from farstep.quasimetrics.rowwise import mrn_both_ways, rowwise_mrn
 from farstep.quasimetrics.sharded import sharded_pairwise_mrn
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "axiom_violations",
     "iqe",
     "mrn",
+    "mrn_both_ways",
     "pairwise_mrn",
     "rowwise_mrn",
     "sharded_pairwise_mrn",
