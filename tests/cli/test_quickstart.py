@@ -1,6 +1,9 @@
+import pytest
+
 from farstep.cli.main import main
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs_every_command_and_shows_its_findings(tmp_path, capsys):
     out = tmp_path / "quick start"
     sizes = ["--updates", "20", "--episodes", "12", "--evaluation-episodes", "1"]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from farstep.agents.mqe import MQE
 from farstep.core.rng import root_key
@@ -12,6 +13,7 @@ from farstep.sampling.batches import DeviceTable, Episodes
 from plain import plain_loss, plain_update
 
 
+@pytest.mark.slow
 def test_two_hundred_updates_follow_the_plain_formulation():
     agent = MQE(hidden=(32, 32), latent=64, batch_size=24)
     rng = np.random.default_rng(0)

@@ -39,6 +39,7 @@ def test_a_phase_does_not_count_the_phases_within():
     assert 0.01 <= profiler.seconds["outer"] < 0.1
 
 
+@pytest.mark.slow
 def test_profile_writes_a_trace_and_says_where_the_time_went(toy, tmp_path, capsys):
     run = tmp_path / "run"
     tiny = ["--hidden", "16", "--latent", "32", "--batch-size", "16"]
