@@ -8,7 +8,6 @@ from worlds import World
 from farstep.data.table import Table, TableWriter
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Landmarks, farthest_points
-from farstep.planning.location import Height
 from farstep.planning.moves import PIECE, logged_moves
 
 LINE = World(["." * 60])
@@ -61,12 +60,12 @@ def test_states_belong_to_the_landmark_that_is_nearest_both_ways(tmp_path):
 def test_one_that_was_carried_off_is_looked_for_everywhere():
     locator = graph_of(LINE).locator
     states = np.stack([LINE.at(11, 0), LINE.at(50, 0)])
-    location = locator.track(states, np.array([10, 10]), Height(2))
+    location = locator.track(states, np.array([10, 10]), 2)
     np.testing.assert_array_equal(location.landmark, [11, 50])
     np.testing.assert_array_equal(location.apart, [0, 0])
     np.testing.assert_array_equal(location.carried_off, [False, True])
     near = graph_of(LINE, states=LINE.states[::20], reach=20.0, stride=np.inf)
-    alone = near.locator.search(LINE.at(24, 0)[None], Height(1))
+    alone = near.locator.search(LINE.at(24, 0)[None])
     assert (alone.landmark[0], alone.apart[0], alone.steps[0]) == (1, 4, 4)
 
 
@@ -74,8 +73,8 @@ def test_a_logged_episode_is_followed_beside_where_it_was_alone():
     """One under way is found at once wherever it may have gone; beside are 16 of the landmarks."""
     graph = graph_of(LINE, reach=20.0, stride=8.0)
     state, previous = LINE.at(17, 0)[None], np.array([30])
-    assert graph.locator.track(state, previous, Height(1)).landmark == [17]
-    followed = graph.follower.track(state, previous, Height(1))
+    assert graph.locator.track(state, previous, 1).landmark == [17]
+    followed = graph.follower.track(state, previous, 1)
     assert followed.landmark in graph.beside[30]
     assert followed.apart > 0
 
@@ -98,7 +97,7 @@ def test_one_that_passes_many_landmarks_at_a_time_is_not_lost_from_sight():
     at, lag, lost = int(np.flatnonzero((landmarks == 0).all(axis=1))[0]), [], 0
     for place in range(0, 78, 6):
         state = field.at(min(place, 39), max(place - 39, 0))[None]
-        location = graph.locator.track(state, np.array([at]), Height(1))
+        location = graph.locator.track(state, np.array([at]), 1)
         at = int(location.landmark[0])
         lag.append(location.apart[0])
         lost += location.carried_off[0]

@@ -16,7 +16,7 @@ from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import Height, Locator
+from farstep.planning.location import Locator
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.plan import Plan
 from farstep.planning.policy import PlannedPolicy, Status, Steering
@@ -186,10 +186,10 @@ def test_one_that_walks_where_landmarks_are_far_is_not_carried_off():
     few = np.concatenate([line.states[:20], line.states[30:]])
     locator = LandmarkGraph.build(line.metric(), Landmarks(few, 12.0, 1.5)).locator
     # From where 16 others are nearer, to what is farther than a stray from all of them.
-    walked = locator.track(line.at(24, 0)[None], np.array([10]), Height(1))
+    walked = locator.track(line.at(24, 0)[None], np.array([10]), 1)
     assert walked.apart[0] > locator.stray
     assert (walked.landmark[0], walked.carried_off[0]) == (19, False)
-    carried = locator.track(line.at(59, 0)[None], np.array([10]), Height(1))
+    carried = locator.track(line.at(59, 0)[None], np.array([10]), 1)
     assert carried.carried_off[0]
 
 

@@ -29,7 +29,6 @@ from farstep.core.types import Params
 from farstep.data.table import Table
 from farstep.networks.actors import Categorical
 from farstep.planning.graph import GOAL, LandmarkGraph
-from farstep.planning.location import MANY
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.moves import MOST_BYTES
 
@@ -92,7 +91,7 @@ def distill(
     drawn = _Drawn(
         states=jnp.asarray(metric.normalization.apply(states)),
         landmarks=jnp.asarray(metric.normalization.apply(graph.observations)),
-        at=jnp.asarray(graph.locator.search(states, MANY).landmark),
+        at=jnp.asarray(graph.follower.search(states).landmark),
         following=jnp.asarray(what_follows(graph)),
     )
     teacher = metric.params

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from farstep.core.errors import FarstepError
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import Locator
+from farstep.planning.location import Follower, Locator
 from farstep.planning.metric import LearnedMetric
 
 BLOCK = 256
@@ -187,13 +187,15 @@ class LandmarkGraph:
         return Locator(self.metric, self.embeddings, self.beside, self.nearby, self.landmarks.stray)
 
     @cached_property
-    def follower(self) -> Locator:
+    def follower(self) -> Follower:
         """Finds the landmarks that a logged episode is at, from each to those beside it alone.
 
         Sought about others too it would be found where it is sooner, but across a thin wall as
         well, and every such error is an edge through it.
         """
-        return replace(self.locator, nearby=self.beside[:, :1])
+        return Follower(
+            self.metric, self.embeddings, self.beside, self.beside[:, :1], self.landmarks.stray
+        )
 
     @cached_property
     def costs(self) -> Float[np.ndarray, " edges"]:

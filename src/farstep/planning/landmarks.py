@@ -11,7 +11,8 @@ from jaxtyping import Int, Num
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.data.table import Table
-from farstep.planning.metric import LearnedMetric
+from farstep.planning.metric import LearnedMetric, in_blocks
+from farstep.planning.triangle import pairs_left
 
 Choice = Literal["random", "farthest"]
 """`random`: uniform over the data's steps. `farthest`: each the farthest from those before it."""
@@ -23,7 +24,10 @@ CANDIDATES = 256
 """Far states that are looked at together while `farthest` chooses."""
 
 CHOSEN = 64
-"""Those chosen whose distances to all states are computed in one call."""
+"""New ones whose distances to those before are computed in one call."""
+
+BEFORE = 512
+"""Those before that are looked at in one call."""
 
 NEAR_FARTHEST = 0.9
 """Share of the farthest state's distance that makes a state far enough to be chosen."""
@@ -107,33 +111,85 @@ def farthest_points(
     at once. For symmetric distances, exactly farthest points leave the worst covered state at most
     twice as far from a landmark as any choice must (Gonzalez 1985).
 
+    Only what the triangle inequality leaves open is computed. Of a distance that does not obey it,
+    some states may be nearer to a landmark than is known here.
+
     Raises:
         FarstepError: distances are not numbers.
     """
-    embeddings = metric.embed(observations)
-    rows = np.asarray(embeddings)
-    nearest = np.full(len(observations), np.inf)
-    chosen: list[int] = []
-    while len(chosen) < count:
-        limit = NEAR_FARTHEST * nearest.max()
-        far = np.flatnonzero(nearest >= limit)
+    cover = Cover(metric, observations)
+    while len(cover.chosen) < count:
+        limit = NEAR_FARTHEST * cover.steps.max()
+        far = np.flatnonzero(cover.steps >= limit)
         candidates = generator.choice(far, size=CANDIDATES, replace=len(far) < CANDIDATES)
         # Those that are far from each other too.
-        apart = metric.steps(rows[candidates], rows[candidates], CANDIDATES)
-        near = (apart < limit) | (candidates[:, None] == candidates)
+        rows = cover.rows[candidates]
+        near = (metric.steps(rows, rows, CANDIDATES) < limit) | (candidates[:, None] == candidates)
         covered = np.zeros(CANDIDATES, bool)
         new: list[int] = []
-        for candidate in range(min(CANDIDATES, count - len(chosen))):
+        for candidate in range(min(CANDIDATES, count - len(cover.chosen))):
             if not covered[candidate]:
                 covered |= near[candidate]
                 new.append(candidates[candidate])
-        steps = metric.steps(rows[new], embeddings, CHOSEN)
-        nearest = np.minimum(nearest, steps.min(axis=0))
-        if np.isnan(nearest).any():
+        cover.add(np.array(new))
+    return np.array(cover.chosen)
+
+
+class Cover:
+    """States, and the nearest to each of those chosen among them.
+
+    Attributes:
+        rows: embeddings of the states.
+        chosen: indices of those chosen.
+        steps: to each state from the nearest chosen one; negative for chosen ones.
+        back: the way back to that.
+        nearest: its place among those chosen.
+    """
+
+    def __init__(self, metric: LearnedMetric, observations: Num[np.ndarray, "n *obs"]):
+        self._metric = metric
+        self._embeddings = metric.embed(observations)
+        self.rows = np.asarray(self._embeddings)
+        self.chosen: list[int] = []
+        self.steps = np.full(len(observations), np.inf)
+        self.back = np.zeros(len(observations))
+        self.nearest = np.zeros(len(observations), int)
+
+    def add(self, new: Int[np.ndarray, " new"]) -> None:
+        """Choose these states too.
+
+        Raises:
+            FarstepError: distances are not numbers.
+        """
+        which, states = self._maybe_nearer(new)
+        steps, back = self._metric.ways(
+            self._embeddings, self._embeddings, np.stack([new[which], states])
+        )
+        if np.isnan(steps).any():
             raise FarstepError(
                 "the learned distance between some states of the data is not a number: the "
                 "training diverged; plan with an earlier checkpoint, or train with other settings"
             )
-        nearest[new] = -1.0
-        chosen += new
-    return np.array(chosen)
+        nearer = np.flatnonzero(steps < self.steps[states])
+        # The nearest last: of several that are assigned to a state the last one stays.
+        nearer = nearer[np.argsort(-steps[nearer], kind="stable")]
+        states = states[nearer]
+        self.steps[states], self.back[states] = steps[nearer], back[nearer]
+        self.nearest[states] = len(self.chosen) + which[nearer]
+        self.steps[new] = -1.0
+        self.back[new] = 0.0
+        self.chosen += new.tolist()
+
+    def _maybe_nearer(
+        self, new: Int[np.ndarray, " new"]
+    ) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+        """Places in `new` and states that these may be nearer to than all chosen before."""
+        if not self.chosen:
+            which, states = np.divmod(np.arange(len(new) * len(self.steps)), len(self.steps))
+            return which, states
+        before = [
+            self._metric.steps(self.rows[new], block, CHOSEN)
+            for block in in_blocks(self.rows[self.chosen], BEFORE)
+        ]
+        steps = np.concatenate(before, axis=1)[:, : len(self.chosen)]
+        return pairs_left(steps, self.nearest, self.back + self.steps)

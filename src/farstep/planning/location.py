@@ -18,29 +18,17 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from farstep.agents.base import Agent
 from farstep.core.trees import Packed
-from farstep.planning.metric import LearnedMetric, in_blocks
+from farstep.planning.metric import BLOCK, TOGETHER, LearnedMetric, in_blocks
+from farstep.planning.triangle import pairs_left
 
 FEW = 1
 """Rows of a device call that searches for goals and running episodes: mostly it is one."""
 
-TOGETHER = 64
-"""Rows whose distances are computed at a time: theirs to those about stay in a core's cache."""
+MANY = 1024
+"""Rows of a device call that follows logged episodes."""
 
-
-class Height(NamedTuple):
-    """Rows of device calls; fewer where states are searched for, each among all landmarks.
-
-    Rows computed in calls of other heights differ in their last bits. So running episodes are
-    located in calls of one height, whatever others are located beside them; and it is at most
-    `TOGETHER` or a multiple of it, since what is left over would be computed at another height.
-    """
-
-    tracked: int
-    searched: int = FEW
-
-
-MANY = Height(1024, 128)
-"""For the states of data."""
+PIVOTS = BLOCK
+"""Landmarks, the first, that states of data are compared with before all others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +79,9 @@ class Locator:
     nearby: Int[np.ndarray, "landmarks nearby"]
     stray: float
 
-    def search(self, observations: Num[np.ndarray, "n *obs"], height: Height) -> Location:
+    def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
         """The nearest of all landmarks to each state."""
-        landmark, apart, steps = self._called(
-            _nearest_of_all, height.searched, observations, parts=slice(3)
-        )
+        landmark, apart, steps = self._called(_nearest_of_all, FEW, observations, parts=slice(3))
         return Location(landmark, apart, steps, carried_off=np.zeros(len(observations), bool))
 
     def approach(
@@ -115,7 +101,7 @@ class Locator:
         self,
         observations: Num[np.ndarray, "n *obs"],
         previous: Int[np.ndarray, " n"],
-        height: Height,
+        height: int,
         aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
         """The nearest to each state, or nearly, looked for about the one it was at before.
@@ -123,15 +109,19 @@ class Locator:
         First it is the nearest of those `nearby` of that one, then the nearest `beside` it. States
         that are far from this as well are looked for among all landmarks.
         `aims` are embeddings of what each state's distances to and from are wanted too.
+
+        Rows computed in calls of other heights differ in their last bits. So running episodes are
+        located in calls of one height, whatever others are located beside them; and it is at most
+        `TOGETHER` or a multiple of it, since what is left over would be computed at another height.
         """
         columns = (previous,) if aims is None else (previous, aims)
         landmark, apart, steps, *aimed = self._called(
-            _nearest_of_some, height.tracked, observations, *columns
+            _nearest_of_some, height, observations, *columns
         )
         found = Location(landmark, apart, steps, np.zeros(len(observations), bool), *aimed)
         strays = np.flatnonzero(found.apart > self.stray)
         if strays.size:
-            again = self.search(observations[strays], height)
+            again = self.search(observations[strays])
             # Beside where it was, or where it was looked for: it walked there.
             about = self.beside[np.stack([previous[strays], found.landmark[strays]])]
             found.carried_off[strays] = (about != again.landmark[:, None]).all(axis=(0, 2))
@@ -163,6 +153,44 @@ class Locator:
         return Neighbours(self.embeddings, jnp.asarray(self.beside), jnp.asarray(self.nearby))
 
 
+class Follower(Locator):
+    """Finds the landmarks that states of data are at, many thousands of them.
+
+    It finds what `Locator` does, where the distance is a quasimetric: the longer of the ways there
+    and back is a metric then, and its triangle inequality rules most landmarks out.
+    """
+
+    def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
+        """The nearest of all landmarks to each state."""
+        found = [self._search(block) for block in in_blocks(observations, BLOCK)]
+        landmark, apart, steps = (
+            np.concatenate(part)[: len(observations)] for part in zip(*found, strict=True)
+        )
+        return Location(landmark, apart, steps, carried_off=np.zeros(len(observations), bool))
+
+    def _search(self, observations: Num[np.ndarray, "n *obs"]) -> tuple[np.ndarray, ...]:
+        states = self.metric.embed(observations)
+        apart = self._from_pivots(states)
+        queries, landmarks = pairs_left(apart, *self._cells, bound=apart.min(axis=1))
+        there, back = self.metric.ways(states, self.embeddings, np.stack([queries, landmarks]))
+        apart = np.maximum(there, back)
+        order = np.lexsort((landmarks, apart, queries))
+        first = order[np.searchsorted(queries, np.arange(len(observations)))]
+        return landmarks[first], apart[first], there[first]
+
+    @cached_property
+    def _cells(self) -> tuple[Int[np.ndarray, " landmarks"], Float[np.ndarray, " landmarks"]]:
+        """The pivot nearest to each landmark, and how far they are apart."""
+        apart = self._from_pivots(self.embeddings)
+        return apart.argmin(axis=1), apart.min(axis=1)
+
+    def _from_pivots(self, states: Float[Array, "n *embedding"]) -> Float[np.ndarray, "n pivots"]:
+        """How far each state is apart from each of the first landmarks."""
+        pivots = self.embeddings[:PIVOTS]
+        there, back = self.metric.steps(states, pivots), self.metric.steps(pivots, states).T
+        return np.maximum(there, back)
+
+
 @partial(jax.jit, static_argnums=0)
 def _nearest_of_all(
     agent: Agent, packed: Packed, landmarks: Neighbours, observations: Array
@@ -170,12 +198,8 @@ def _nearest_of_all(
     """As in `Location`; then the ways to and from all landmarks, and the embeddings."""
     params = packed.tree
     states = agent.embed(params, observations)
-    if len(states) == 1:
-        ways = agent.both_ways(params, states, landmarks.embeddings)
-        there, back = (way.steps[None] for way in ways)
-    else:
-        there = agent.pairwise(params, states, landmarks.embeddings).steps
-        back = agent.pairwise(params, landmarks.embeddings, states).steps.T
+    ways = agent.both_ways(params, states, landmarks.embeddings)
+    there, back = (way.steps[None] for way in ways)
     apart = jnp.maximum(there, back)
     landmark = jnp.argmin(apart, axis=1)
     rows = jnp.arange(len(landmark))

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
@@ -20,6 +20,12 @@ from farstep.data.normalize import Normalization
 
 BLOCK = 256
 """Rows of one call: bounds the memory, and one height is compiled once."""
+
+PAIRS = 4096
+"""Pairs of one call, where distances are wanted of some pairs only."""
+
+TOGETHER = 64
+"""Rows whose own pairs are computed at a time: their differences stay in a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +82,21 @@ class LearnedMetric:
         ]
         return np.concatenate(blocks)[: len(starts)]
 
+    def ways(
+        self, starts: Array, goals: Array, pairs: Int[np.ndarray, "2 pairs"]
+    ) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
+        """Distance from the start to the goal of each pair, and back, both given as embeddings.
+
+        Every number of starts and of goals is compiled separately, but any number of pairs can be
+        asked for.
+        """
+        blocks = [
+            [np.asarray(way) for way in _ways(self.agent, self.packed, starts, goals, block)]
+            for block in in_blocks(pairs.T.astype(np.int32), PAIRS)
+        ]
+        there, back = (np.concatenate(way)[: pairs.shape[1]] for way in zip(*blocks, strict=True))
+        return there, back
+
     def between(
         self, starts: Num[np.ndarray, "n *obs"], goals: Num[np.ndarray, "n *obs"]
     ) -> Float[np.ndarray, " n"]:
@@ -117,6 +138,18 @@ def _embed(agent: Agent, params: Packed, observations: Array) -> Array:
 @partial(jax.jit, static_argnums=0)
 def _steps(agent: Agent, params: Packed, starts: Array, goals: Array) -> Array:
     return agent.pairwise(params.tree, starts, goals).steps
+
+
+@partial(jax.jit, static_argnums=0)
+def _ways(
+    agent: Agent, params: Packed, starts: Array, goals: Array, pairs: Int[Array, "pairs 2"]
+) -> tuple[Array, Array]:
+    def some(pairs: Int[Array, "some 2"]) -> tuple[Array, Array]:
+        ways = agent.both_ways(params.tree, starts[pairs[:, 0]], goals[pairs[:, 1]])
+        return ways[0].steps, ways[1].steps
+
+    there, back = jax.lax.map(some, pairs.reshape(-1, TOGETHER, 2))
+    return there.reshape(-1), back.reshape(-1)
 
 
 @partial(jax.jit, static_argnums=0)

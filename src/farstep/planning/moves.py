@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from farstep.core.rng import stream_generator
 from farstep.data.table import Table
-from farstep.planning.location import MANY, Locator
+from farstep.planning.location import MANY, Follower
 
 ROWS_EACH = 128
 """Logged states looked at for each landmark."""
@@ -35,27 +35,27 @@ RELIABLE = 0.5
 
 
 def logged_moves(
-    locator: Locator, table: Table, longest: int, seed: int = 0
+    follower: Follower, table: Table, longest: int, seed: int = 0
 ) -> Int[np.ndarray, "moves 2"]:
     """Pairs of different landmarks that some episode leads from one to the other of, not by chance.
 
     Args:
-        locator: knows where a logged state is.
+        follower: knows where a logged state is.
         table: episodes; pieces of them are chosen at random where there are many.
         longest: steps that a move may take.
         seed: of that choice.
     """
-    every, count = max(1, longest // SPACINGS), len(locator.beside)
+    every, count = max(1, longest // SPACINGS), len(follower.beside)
     rows, in_piece = _pieces(table, every, count, seed)
     at = np.zeros(rows.shape, np.int64)
     for column in range(rows.shape[1]):
         states = np.asarray(table.observations[rows[:, column]])
         if column == 0:
-            at[:, 0] = locator.search(states, MANY).landmark
+            at[:, 0] = follower.search(states).landmark
         else:
-            at[:, column] = locator.track(states, at[:, column - 1], MANY).landmark
+            at[:, column] = follower.track(states, at[:, column - 1], MANY).landmark
     by_chance = np.zeros(at.shape, np.int64)
-    by_chance[:, 1:] = _by_chance(locator.beside, at[:, :-1], at[:, 1:]) & in_piece[:, 1:]
+    by_chance[:, 1:] = _by_chance(follower.beside, at[:, :-1], at[:, 1:]) & in_piece[:, 1:]
     chances = np.cumsum(by_chance, axis=1)
     seen = [np.zeros(0, np.int64)]
     for lag in range(1, min(longest // every, rows.shape[1] - 1) + 1):

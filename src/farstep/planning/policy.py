@@ -27,7 +27,8 @@ from jaxtyping import Bool, Float, Int, Num
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
 from farstep.planning.landmarks import REPLAN_EVERY
-from farstep.planning.location import TOGETHER, Height, Location
+from farstep.planning.location import Location
+from farstep.planning.metric import TOGETHER
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
@@ -171,7 +172,7 @@ class PlannedPolicy:
         due = np.flatnonzero(due & ~self._over[: len(observations)])
         if due.size:
             # One call where that can be, of a height that does not depend on how many are due.
-            self._replan(due, observations[due], Height(min(len(observations), TOGETHER)))
+            self._replan(due, observations[due], min(len(observations), TOGETHER))
         self._age += 1
         return self._policy.act(
             observations,
@@ -205,7 +206,7 @@ class PlannedPolicy:
         self._blamed += [[] for _ in range(missing)]
 
     def _replan(
-        self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"], height: Height
+        self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"], height: int
     ) -> None:
         fresh = self._age[slots] == 0
         location = self.graph.locator.track(
