@@ -10,7 +10,7 @@ from worlds import World
 
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.landmarks import Cover, Landmarks
+from farstep.planning.landmarks import Cover, Landmarks, farthest_points
 from farstep.planning.location import PIVOTS, Follower
 from farstep.planning.triangle import pairs_left
 
@@ -131,3 +131,32 @@ def test_fewer_landmarks_than_pivots_are_no_trouble():
     assert isinstance(graph.follower, Follower)
     found = graph.follower.search(ROOMS.states[:30])
     np.testing.assert_array_equal(found.landmark, np.arange(30))
+
+
+def test_of_any_distance_a_state_is_found_no_farther_than_the_nearest_pivot(monkeypatch):
+    """Such as a value's: nothing holds of it but that it is not negative."""
+    monkeypatch.setattr("farstep.planning.location.PIVOTS", 16)
+    steps = np.random.default_rng(0).exponential(size=ROOMS.steps.shape).astype(np.float32)
+    states = ROOMS.states[::2]
+    graph = LandmarkGraph.build(ROOMS.metric(steps), Landmarks(states, 100.0, 100.0))
+    found = graph.follower.search(ROOMS.states)
+    apart = np.maximum(steps, steps.T)[:, ::2]
+    np.testing.assert_array_equal(found.apart, apart[np.arange(len(apart)), found.landmark])
+    assert (found.apart <= apart[:, :16].min(axis=1)).all()
+
+
+def test_of_any_distance_as_many_states_are_chosen_as_are_asked_for():
+    for steps in (
+        np.zeros_like(ROOMS.steps),
+        np.random.default_rng(0).exponential(size=ROOMS.steps.shape),
+    ):
+        metric = ROOMS.metric(steps)
+        chosen = farthest_points(metric, ROOMS.states, 50, np.random.default_rng(0))
+        assert len(set(chosen.tolist())) == 50
+
+
+def test_no_pairs_have_no_distances():
+    metric = ROOMS.metric()
+    states = metric.embed(ROOMS.states)
+    there, back = metric.ways(states, states, np.zeros((2, 0), int))
+    assert there.shape == back.shape == (0,)

@@ -170,12 +170,15 @@ class Follower(Locator):
 
     def _search(self, observations: Num[np.ndarray, "n *obs"]) -> tuple[np.ndarray, ...]:
         states = self.metric.embed(observations)
-        apart = self._from_pivots(states)
+        apart, everyone = self._from_pivots(states), np.arange(len(observations))
         queries, landmarks = pairs_left(apart, *self._cells, bound=apart.min(axis=1))
+        # The nearest pivot is one of them, but for distances that disobey the inequality.
+        queries = np.concatenate([everyone, queries])
+        landmarks = np.concatenate([apart.argmin(axis=1), landmarks])
         there, back = self.metric.ways(states, self.embeddings, np.stack([queries, landmarks]))
         apart = np.maximum(there, back)
         order = np.lexsort((landmarks, apart, queries))
-        first = order[np.searchsorted(queries, np.arange(len(observations)))]
+        first = order[np.searchsorted(queries[order], everyone)]
         return landmarks[first], apart[first], there[first]
 
     @cached_property

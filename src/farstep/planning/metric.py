@@ -90,6 +90,8 @@ class LearnedMetric:
         Every number of starts and of goals is compiled separately, but any number of pairs can be
         asked for.
         """
+        if not pairs.size:
+            return np.zeros(0, np.float32), np.zeros(0, np.float32)
         blocks = [
             [np.asarray(way) for way in _ways(self.agent, self.packed, starts, goals, block)]
             for block in in_blocks(pairs.T.astype(np.int32), PAIRS)
