@@ -27,6 +27,7 @@ jaxtyping.install_import_hook(
         "farstep.planning.location",
         "farstep.planning.metric",
         "farstep.planning.moves",
+        "farstep.planning.triangle",
         "farstep.tabular",
     ],
     "beartype.beartype",
@@ -39,8 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Without a display EGL is the OpenGL that works; asked for in vain, MuJoCo cannot be imported.
     if ctypes.util.find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")
-    # Most of the time goes into compiling programs that run once or twice.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+    if config.option.markexpr == "not slow":
+        # Most of the time goes into compiling programs that run once or twice. Slow tests hold
+        # long runs to what they give by the programs that users run.
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
     cache = config.cache
     if cache is not None:
         # The workers of xdist compile many equal programs; each is compiled once.

@@ -181,9 +181,8 @@ def test_the_table_of_where_mqe_settles(world):
     own, others = found["Eq. 8, w = 0.5"], found["Eq. 8, w = 0"]
     assert own.between > 0.98
     assert others.between > 0.95
-    # Own goals decide where it settles; without them, it is where it began. Near the end the
-    # descent is so flat that the last bits, and so the compiler, decide on a few per cent.
-    assert own.steps[1] / own.steps[0] < 1.2
+    # Own goals decide where it settles; without them, it is where it began.
+    assert own.steps[1] / own.steps[0] < 1.15
     assert others.steps[1] / others.steps[0] > 1.3
     for setting in ("one step, w = 0.5", "one step, w = 0"):
         assert found[setting].between < 0.9

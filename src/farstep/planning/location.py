@@ -81,8 +81,8 @@ class Locator:
 
     def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
         """The nearest of all landmarks to each state."""
-        landmark, apart, steps = self._called(_nearest_of_all, FEW, observations, parts=slice(3))
-        return Location(landmark, apart, steps, carried_off=np.zeros(len(observations), bool))
+        nearest = self._nearest(observations)
+        return Location(*nearest, carried_off=np.zeros(len(observations), bool))
 
     def approach(
         self, states: Num[np.ndarray, "n *obs"]
@@ -129,6 +129,10 @@ class Locator:
                 getattr(found, name)[strays] = getattr(again, name)
         return found
 
+    def _nearest(self, observations: Num[np.ndarray, "n *obs"]) -> list[np.ndarray]:
+        """The nearest landmark to each state, how far they are apart, and the way there."""
+        return self._called(_nearest_of_all, FEW, observations, parts=slice(3))
+
     def _called(
         self,
         nearest: Callable[..., tuple[Array, ...]],
@@ -160,15 +164,11 @@ class Follower(Locator):
     and back is a metric then, and its triangle inequality rules most landmarks out.
     """
 
-    def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
-        """The nearest of all landmarks to each state."""
-        found = [self._search(block) for block in in_blocks(observations, BLOCK)]
-        landmark, apart, steps = (
-            np.concatenate(part)[: len(observations)] for part in zip(*found, strict=True)
-        )
-        return Location(landmark, apart, steps, carried_off=np.zeros(len(observations), bool))
+    def _nearest(self, observations: Num[np.ndarray, "n *obs"]) -> list[np.ndarray]:
+        found = [self._nearest_of_block(block) for block in in_blocks(observations, BLOCK)]
+        return [np.concatenate(part)[: len(observations)] for part in zip(*found, strict=True)]
 
-    def _search(self, observations: Num[np.ndarray, "n *obs"]) -> tuple[np.ndarray, ...]:
+    def _nearest_of_block(self, observations: Num[np.ndarray, "n *obs"]) -> tuple[np.ndarray, ...]:
         states = self.metric.embed(observations)
         apart, everyone = self._from_pivots(states), np.arange(len(observations))
         queries, landmarks = pairs_left(apart, *self._cells, bound=apart.min(axis=1))
