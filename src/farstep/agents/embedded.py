@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from farstep.agents.base import Distance, Observations
 from farstep.core.types import Params
-from farstep.quasimetrics import mrn_both_ways, pairwise_mrn, rowwise_mrn
+from farstep.quasimetrics import (
+    in_lanes,
+    mrn_both_ways,
+    out_of_lanes,
+    pairwise_mrn,
+    rowwise_mrn,
+)
 
 
 class EmbeddedDistance:
@@ -40,46 +45,46 @@ class EmbeddedDistance:
         """Mean over the ensemble of d(ψ(s), ψ(g)), or of d(φ(s, a), ψ(g)) given actions."""
         starts = self.embed(params, observations)
         if actions is not None:
-            starts = jnp.moveaxis(params.critic.phi(observations, actions), 0, 1)
+            starts = in_lanes(params.critic.phi(observations, actions), self.groups)
         return self.between(params, starts, self.embed(params, goals))
 
     def embed(
         self, params: Params, observations: Observations
-    ) -> Float[Array, "batch members latent"]:
-        """ψ(s) of every member."""
-        return jnp.moveaxis(params.critic.psi(observations), 0, 1)
+    ) -> Float[Array, "batch half 2 lanes"]:
+        """ψ(s) of every member, in lanes."""
+        return in_lanes(params.critic.psi(observations), self.groups)
 
     def between(
         self,
         params: Params,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "batch members latent"],
+        starts: Float[Array, "#batch half 2 lanes"],
+        goals: Float[Array, "#batch half 2 lanes"],
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_i))."""
-        return self._in_steps(rowwise_mrn(starts, goals, self.groups), member_axis=1)
+        return self._in_steps(rowwise_mrn(starts, goals, self.groups))
 
     def both_ways(
         self,
         params: Params,
-        starts: Float[Array, "#batch members latent"],
-        goals: Float[Array, "#batch members latent"],
+        starts: Float[Array, "#batch half 2 lanes"],
+        goals: Float[Array, "#batch half 2 lanes"],
     ) -> tuple[Distance, Distance]:
         """`between` and the way back, in little more time than one of them."""
         there, back = mrn_both_ways(starts, goals, self.groups)
-        return self._in_steps(there, member_axis=1), self._in_steps(back, member_axis=1)
+        return self._in_steps(there), self._in_steps(back)
 
     def pairwise(
         self,
         params: Params,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "goals members latent"],
+        starts: Float[Array, "batch half 2 lanes"],
+        goals: Float[Array, "goals half 2 lanes"],
     ) -> Distance:
         """Mean over the ensemble of d(ψ(s_i), ψ(g_j))."""
-        x, y = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
         if 1 in (len(starts), len(goals)):
             # One row's differences are no more than its goals, and need no tiles of pairs.
-            return self._in_steps(rowwise_mrn(x[:, :, None], y[:, None], self.groups))
-        return self._in_steps(pairwise_mrn(x, y, self.groups))
+            return self._in_steps(rowwise_mrn(starts[:, None], goals, self.groups))
+        x, y = (out_of_lanes(side, self.groups) for side in (starts, goals))
+        return self._in_steps(pairwise_mrn(x, y, self.groups).mean(axis=0))
 
-    def _in_steps(self, distances: Float[Array, "..."], member_axis: int = 0) -> Distance:
-        return Distance.from_nats(self.scale * jnp.mean(distances, member_axis), self.discount)
+    def _in_steps(self, distances: Float[Array, "..."]) -> Distance:
+        return Distance.from_nats(self.scale * distances, self.discount)

@@ -34,12 +34,17 @@ def mrn(
     return (asymmetric + symmetric).mean(axis=-1) / math.sqrt(x.shape[-1])
 
 
+@jax.custom_jvp
 def safe_sqrt(squared: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The square root, with gradient zero (not infinite) at zero."""
-    zero = squared == 0
-    # Two selections: the inner one keeps the infinite slope out of the gradient, where
-    # the outer one alone would multiply it by zero.
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
+    return jnp.sqrt(squared)
+
+
+@safe_sqrt.defjvp
+def _slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    root = safe_sqrt(*primals)
+    zero = root == 0
+    return root, jnp.where(zero, 0, 0.5 / jnp.where(zero, 1, root)) * tangents[0]
 
 
 def distance_dtype(x: Array, y: Array) -> jnp.dtype:

@@ -1,79 +1,114 @@
-"""MRN from each row of latents to its own row of others, quicker than by the definition."""
+"""MRN of an ensemble from each row of latents to its own row of others, its latents side by side.
+
+The definition reduces over the coordinates of each half of a group, which lie next to each other in
+a latent: processors add and compare vectors well, and numbers within a vector badly. In *lanes*,
+coordinates of different groups lie next to each other, and of different members too, since the mean
+over an ensemble is one over all groups that it has:
+
+    members × (group: half: coordinate)   ──in_lanes──▶   coordinate: half: (member, group)
+
+So what is to be reduced comes in vectors as long as the ensemble has groups. That takes a third of
+the definition's time.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from farstep.quasimetrics.mrn import (
-    check_broadcast,
-    check_groups,
-    distance_dtype,
-    safe_sqrt,
-)
+from farstep.quasimetrics.mrn import check_groups, distance_dtype, safe_sqrt
 
-NARROW = 8
-"""Most coordinates of half a group that are too few, side by side, for a vectorised reduction."""
+UNROLLED = 16
+"""Most numbers that are reduced by an operation each: of short rows that is far quicker."""
 
-CACHED = 2**19
-"""Most coordinates of all differences that stay in a core's cache."""
+
+def in_lanes(
+    x: Float[Array, "members *batch latent"], groups: int
+) -> Float[Array, "*batch half 2 lanes"]:
+    """Latents of an ensemble as `rowwise_mrn` takes them.
+
+    Raises `ValueError` where the latent axis does not divide into groups of even size.
+    """
+    check_groups(x.shape[-1], groups)
+    split = x.reshape(*x.shape[:-1], groups, 2, -1)
+    # (members, *batch, groups, 2, half) → (*batch, half, 2, members, groups)
+    lanes = jnp.moveaxis(split, (-1, -2, 0), (-4, -3, -2))
+    # Without a barrier the transposition is fused into the loops that follow, which are then not
+    # vectorised.
+    return jax.lax.optimization_barrier(lanes.reshape(*lanes.shape[:-2], -1))
+
+
+def out_of_lanes(
+    x: Float[Array, "*batch half 2 lanes"], groups: int
+) -> Float[Array, "members *batch latent"]:
+    """What `in_lanes` was given."""
+    split = x.reshape(*x.shape[:-1], -1, groups)
+    latents = jnp.moveaxis(split, (-4, -3, -2), (-1, -2, 0))
+    return latents.reshape(*latents.shape[:-3], -1)
 
 
 def rowwise_mrn(
-    x: Float[Array, "*#batch latent"], y: Float[Array, "*#batch latent"], groups: int = 8
+    x: Float[Array, "*#batch half 2 lanes"],
+    y: Float[Array, "*#batch half 2 lanes"],
+    groups: int = 8,
 ) -> Float[Array, "*batch"]:
-    """`mrn`: the same but for rounding, and for how coordinates that tie for the maximum share its
-    gradient.
+    """Mean of `mrn` over an ensemble, from each `x` to its `y`, both as `in_lanes` gives them.
 
-    Quicker for narrow groups: their rows lie side by side, and their coordinates are unrolled.
-    Where that gains nothing, wide groups or many rows, it is `mrn`.
+    The same but for rounding, and for how coordinates that tie for the maximum share its gradient.
+    Leading axes broadcast. Raises `ValueError` where they do not, or where the others differ.
     """
-    return _both_ways(x, y, groups)[0]
+    return mrn_both_ways(x, y, groups)[0]
 
 
 def mrn_both_ways(
-    x: Float[Array, "*#batch latent"], y: Float[Array, "*#batch latent"], groups: int = 8
+    x: Float[Array, "*#batch half 2 lanes"],
+    y: Float[Array, "*#batch half 2 lanes"],
+    groups: int = 8,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """`rowwise_mrn` from `x` to `y` and from `y` to `x`, in little more time than one of them.
 
     The symmetric half is the same both ways, and the asymmetric one is that of the same
     differences: where one takes their largest, the other takes their smallest.
     """
-    return _both_ways(x, y, groups)
-
-
-def _both_ways(x: Array, y: Array, groups: int) -> tuple[Array, Array]:
-    check_broadcast(x.shape, y.shape)
-    check_groups(x.shape[-1], groups)
-    dtype, latent = distance_dtype(x, y), x.shape[-1]
-    x, y = x.astype(dtype), y.astype(dtype)
-    size = math.prod(jnp.broadcast_shapes(x.shape, y.shape))
-    if latent > 2 * groups * NARROW or size > CACHED:
-        difference = x - y
-        halves = difference.reshape(*difference.shape[:-1], groups, 2, -1)
-        largest, smallest = halves[..., 0, :].max(axis=-1), halves[..., 0, :].min(axis=-1)
-        symmetric = safe_sqrt(jnp.square(halves[..., 1, :]).sum(axis=-1))
-        axis = -1
-    else:
-        axes = max(x.ndim, y.ndim)
-        x, y = (jnp.expand_dims(z, range(axes - z.ndim)) for z in (x, y))
-        # Without a barrier the transposition is fused into the loops, which are then not
-        # vectorised.
-        x, y = jax.lax.optimization_barrier((jnp.moveaxis(x, -1, 0), jnp.moveaxis(y, -1, 0)))
-        difference = x - y
-        halves = difference.reshape(groups, 2, -1, *difference.shape[1:])
-        largest = smallest = halves[:, 0, 0]
-        squared = jnp.square(halves[:, 1, 0])
-        for coordinate in range(1, halves.shape[2]):
-            largest = jnp.maximum(largest, halves[:, 0, coordinate])
-            smallest = jnp.minimum(smallest, halves[:, 0, coordinate])
-            squared = squared + jnp.square(halves[:, 1, coordinate])
-        symmetric, axis = safe_sqrt(squared), 0
+    _check_lanes(x, y, groups)
+    dtype = distance_dtype(x, y)
+    difference = x.astype(dtype) - y.astype(dtype)
+    asymmetric, symmetric = difference[..., 0, :], difference[..., 1, :]
+    largest = _reduced(jnp.maximum, asymmetric, axis=-2)
+    smallest = _reduced(jnp.minimum, asymmetric, axis=-2)
+    norm = safe_sqrt(_reduced(jnp.add, jnp.square(symmetric), axis=-2))
+    scale = x.shape[-1] * math.sqrt(2 * x.shape[-3] * groups)
     there, back = (
-        (jax.nn.relu(asymmetric) + symmetric).mean(axis=axis) / math.sqrt(latent)
-        for asymmetric in (largest, -smallest)
+        _reduced(jnp.add, jax.nn.relu(way) + norm, axis=-1) / scale for way in (largest, -smallest)
     )
     return there, back
+
+
+def _reduced(operation: jnp.ufunc, x: Array, axis: int) -> Array:
+    """`operation` over an axis, written out where that is short.
+
+    Unlike a product with a vector of ones it rounds each row alike, wherever that stands.
+    """
+    if x.shape[axis] > UNROLLED:
+        return operation.reduce(x, axis=axis)
+    return functools.reduce(operation, jnp.unstack(x, axis=axis))
+
+
+def _check_lanes(x: Array, y: Array, groups: int) -> None:
+    """Raise `ValueError` unless the shapes share halves and lanes and broadcast before them."""
+    alike = min(x.ndim, y.ndim) >= 3 and x.shape[-3:] == y.shape[-3:]
+    if not alike or groups < 1 or x.shape[-1] % groups:
+        raise ValueError(
+            f"x and y need the same halves and lanes, a multiple of {groups} groups, as their last "
+            f"axes: {x.shape}, {y.shape}."
+        )
+    try:
+        jnp.broadcast_shapes(x.shape, y.shape)
+    except ValueError:
+        raise ValueError(
+            f"The leading axes of x and y do not broadcast: {x.shape}, {y.shape}."
+        ) from None
