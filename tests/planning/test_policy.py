@@ -185,11 +185,11 @@ def test_one_that_walks_where_landmarks_are_far_is_not_carried_off():
     line = World(["." * 60])
     few = np.concatenate([line.states[:20], line.states[30:]])
     locator = LandmarkGraph.build(line.metric(), Landmarks(few, 12.0, 1.5)).locator
-    # From where 16 others are nearer, to what is farther than a stray from all of them.
-    walked = locator.track(line.at(24, 0)[None], np.array([10]), 1)
+    # From 22, to what is farther than a stray from all landmarks about there.
+    walked = locator.track(line.at(24, 0)[None], np.array([10]), 1, apart=np.array([12.0]))
     assert walked.apart[0] > locator.stray
     assert (walked.landmark[0], walked.carried_off[0]) == (19, False)
-    carried = locator.track(line.at(59, 0)[None], np.array([10]), 1)
+    carried = locator.track(line.at(59, 0)[None], np.array([10]), 1, apart=np.array([12.0]))
     assert carried.carried_off[0]
 
 

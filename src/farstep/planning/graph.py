@@ -36,11 +36,14 @@ DOUBT = 64.0
 BLAME = 8.0
 """Times as much that an edge costs an episode each time that it failed to make it."""
 
-MOST_BLAME = BLAME**4
-"""The most that becomes of it: beyond, single precision would lose the steps beside the blame."""
+MOST_BLAMES = 4
+"""The most of them that count: beyond, single precision would lose the steps beside the blame."""
 
 BESIDE = 16
 """Landmarks at about one place: each, and the nearest to it both ways."""
+
+CLOSEST = 8
+"""The first of those that a state under way is looked for among, once it is known about where."""
 
 NEARBY = 8
 """Landmarks about which a state may be that was at one of them a moment ago.
@@ -184,7 +187,8 @@ class LandmarkGraph:
     @cached_property
     def locator(self) -> Locator:
         """Finds the landmark that a state under way is at."""
-        return Locator(self.metric, self.embeddings, self.beside, self.nearby, self.landmarks.stray)
+        closest, stray = self.beside[:, :CLOSEST], self.landmarks.stray
+        return Locator(self.metric, self.embeddings, closest, self.nearby, stray)
 
     @cached_property
     def follower(self) -> Follower:
@@ -219,7 +223,8 @@ class LandmarkGraph:
 
     def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
-        return self.attach(*self.locator.approach(goals))
+        steps, at, embeddings = self.locator.approach(goals)
+        return self.attach(steps, at.landmark, embeddings)
 
     def attach(
         self,
@@ -227,7 +232,7 @@ class LandmarkGraph:
         at: Int[np.ndarray, " goals"],
         embeddings: Float[np.ndarray, "goals *embedding"],
     ) -> Attached:
-        """What `to_goals` says of goals that `Locator.approach` was asked for."""
+        """What `to_goals` says of goals, by what `Locator.approach` says of them."""
         nearest = steps.min(axis=1)
         cut_off = nearest > self.reach
         costs, longest = steps, np.full_like(steps, self.reach)
@@ -252,28 +257,24 @@ class LandmarkGraph:
         """
         keys, tails, starts, costs = self._backwards
         last = attached.costs
-        if blamed:
-            blame, last_blame = np.ones(len(tails)), np.ones(len(self))
-            for tail, head in blamed:
-                about = self.beside[tail]
-                if head == GOAL:
-                    last_blame[about] *= BLAME
-                else:
-                    wanted = _keys(self.beside[head, :, None], about, len(self))
-                    place, found = _find(keys, wanted)
-                    blame[place[found]] *= BLAME
-            costs = np.minimum(blame, MOST_BLAME) * costs
+        edges, last_edges = self._beside(keys, blamed)
+        if last_edges.size:
             # What is dearer than any edge needs less blame, for the sake of precision again.
-            most = DOUBT * MOST_BLAME * self.landmarks.stray
-            last = np.maximum(last, np.minimum(np.minimum(last_blame, MOST_BLAME) * last, most))
+            most = DOUBT * BLAME**MOST_BLAMES * self.landmarks.stray
+            last = last.astype(float)
+            blame, about = _blame(last_edges)
+            last[:, about] = np.maximum(last[:, about], np.minimum(blame * last[:, about], most))
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
         count, goal_count = len(self), len(last)
         goal, before_goal = np.nonzero(np.isfinite(last))
         goal_starts = starts[-1] + np.cumsum(np.bincount(goal, minlength=goal_count))
+        costs = np.concatenate([costs, last[goal, before_goal]])
+        blame, about = _blame(edges)
+        costs[about] *= blame
         graph = csr_array(
             (
-                np.concatenate([costs, last[goal, before_goal]]),
+                costs,
                 np.concatenate([tails, before_goal.astype(tails.dtype)]),
                 np.concatenate([starts, goal_starts.astype(starts.dtype)]),
             ),
@@ -287,6 +288,23 @@ class LandmarkGraph:
             steps[:, :count].astype(np.float32),
             following[:, :count].astype(np.int32),
         )
+
+    def _beside(
+        self, keys: Int[np.ndarray, " edges"], blamed: Sequence[Blame]
+    ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+        """Edges, by their place among `keys`, between landmarks beside either end of blamed ones.
+
+        And landmarks beside those whose way to the goal is blamed. Each once for each blame.
+        """
+        edges, last = [np.zeros(0, int)], [np.zeros(0, int)]
+        for tail, head in blamed:
+            about = self.beside[tail]
+            if head == GOAL:
+                last.append(np.unique(about))
+            else:
+                place, found = _find(keys, _keys(self.beside[head, :, None], about, len(self)))
+                edges.append(np.unique(place[found]))
+        return np.concatenate(edges), np.concatenate(last)
 
     @cached_property
     def _backwards(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -359,6 +377,14 @@ def _sparse(
         (steps[row, column].astype(np.float32), column.astype(np.int32), starts.astype(np.int32)),
         shape=steps.shape,
     )
+
+
+def _blame(
+    blamed: Int[np.ndarray, " n"],
+) -> tuple[Float[np.ndarray, " different"], Int[np.ndarray, " different"]]:
+    """How many times as much what is blamed costs, by how often it is, and what that is."""
+    different, times = np.unique(blamed, return_counts=True)
+    return BLAME ** np.minimum(times, MOST_BLAMES), different
 
 
 def _find(

@@ -39,7 +39,8 @@ class Location:
         landmark: the nearest to each.
         apart: the longer of the ways there and back, in learned steps.
         steps: the way there.
-        carried_off: whether it is far from where it was a moment ago; no, where that is not known.
+        carried_off: whether it is farther from where it was a moment ago than any state goes; no,
+            where that is not known.
         to_aim: the way to what each is going to, where that was asked for.
         from_aim: the way back from it.
     """
@@ -86,12 +87,10 @@ class Locator:
 
     def approach(
         self, states: Num[np.ndarray, "n *obs"]
-    ) -> tuple[
-        Float[np.ndarray, "n landmarks"], Int[np.ndarray, " n"], Float[np.ndarray, "n *embedding"]
-    ]:
-        """The way to each state from every landmark, the one it is at, and its embedding."""
-        landmarks, _, _, _, back, embeddings = self._called(_nearest_of_all, FEW, states)
-        return back, landmarks, embeddings
+    ) -> tuple[Float[np.ndarray, "n landmarks"], Location, Float[np.ndarray, "n *embedding"]]:
+        """The way to each state from every landmark, where it is, and its embedding."""
+        *nearest, _, back, embeddings = self._called(_nearest_of_all, FEW, states)
+        return back, Location(*nearest, np.zeros(len(states), bool)), embeddings
 
     def leave(self, states: Num[np.ndarray, "n *obs"]) -> Float[np.ndarray, "n landmarks"]:
         """The way from each state to every landmark."""
@@ -102,12 +101,16 @@ class Locator:
         observations: Num[np.ndarray, "n *obs"],
         previous: Int[np.ndarray, " n"],
         height: int,
+        *,
+        apart: Float[np.ndarray, " n"] | None = None,
         aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
         """The nearest to each state, or nearly, looked for about the one it was at before.
 
         First it is the nearest of those `nearby` of that one, then the nearest `beside` it. States
-        that are far from this as well are looked for among all landmarks.
+        that are far from this as well, or carried off, are looked for among all landmarks.
+        `apart` is how far each was from the one before: by the triangle inequality what is more
+        than a stray farther from that now has not walked there.
         `aims` are embeddings of what each state's distances to and from are wanted too.
 
         Rows computed in calls of other heights differ in their last bits. So running episodes are
@@ -115,16 +118,15 @@ class Locator:
         `TOGETHER` or a multiple of it, since what is left over would be computed at another height.
         """
         columns = (previous,) if aims is None else (previous, aims)
-        landmark, apart, steps, *aimed = self._called(
-            _nearest_of_some, height, observations, *columns
-        )
-        found = Location(landmark, apart, steps, np.zeros(len(observations), bool), *aimed)
-        strays = np.flatnonzero(found.apart > self.stray)
+        landmark, ways = self._called(_nearest_of_some, height, observations, *columns)
+        found_apart, steps, from_previous, *aimed = ways.T
+        carried_off = np.zeros(len(observations), bool)
+        if apart is not None:
+            carried_off = from_previous > apart + self.stray
+        found = Location(landmark, found_apart, steps, carried_off, *aimed)
+        strays = np.flatnonzero(carried_off | (found.apart > self.stray))
         if strays.size:
             again = self.search(observations[strays])
-            # Beside where it was, or where it was looked for: it walked there.
-            about = self.beside[np.stack([previous[strays], found.landmark[strays]])]
-            found.carried_off[strays] = (about != again.landmark[:, None]).all(axis=(0, 2))
             for name in ("landmark", "apart", "steps"):
                 getattr(found, name)[strays] = getattr(again, name)
         return found
@@ -218,7 +220,11 @@ def _nearest_of_some(
     previous: Int[Array, " rows"],
     aims: Array | None = None,
 ) -> tuple[Array, ...]:
-    """As in `Location`; with aims, the ways to and from them too."""
+    """The nearest landmark of each row, and what is known of ways.
+
+    How far it is apart, the way there, how far the one before is apart, and with aims the ways to
+    and from them.
+    """
     params = packed.tree
 
     def ways(state: Array, others: Array) -> tuple[Array, Array]:
@@ -229,15 +235,17 @@ def _nearest_of_some(
         state, previous, *aim = row
         # About where it is, then where exactly.
         nearby = landmarks.nearby[previous]
-        about = nearby[jnp.argmin(jnp.maximum(*ways(state, landmarks.embeddings[nearby])))]
+        nearby_apart = jnp.maximum(*ways(state, landmarks.embeddings[nearby]))
+        about = nearby[jnp.argmin(nearby_apart)]
         beside = landmarks.beside[about]
         # The aim after them, so that all distances are computed at once.
         others = jnp.concatenate([landmarks.embeddings[beside], *(one[None] for one in aim)])
         there, back = ways(state, others)
         apart = jnp.maximum(there, back)
         place = jnp.argmin(apart[: len(beside)])
-        found = (beside[place], apart[place], there[place])
-        return (*found, there[-1], back[-1]) if aim else found
+        # The one before is the first of those nearby.
+        found = [apart[place], there[place], nearby_apart[0]]
+        return beside[place], jnp.stack([*found, there[-1], back[-1]] if aim else found)
 
     states = agent.embed(params, observations)
     rows = (states, previous) if aims is None else (states, previous, aims)

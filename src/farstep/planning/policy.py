@@ -33,7 +33,7 @@ from farstep.planning.metric import TOGETHER
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
-    *("_here", "_age", "_best", "_stalled", "_looking_ahead", "_aims_ahead", "_over"),
+    *("_here", "_apart", "_age", "_best", "_stalled", "_looking_ahead", "_aims_ahead", "_over"),
 )
 """Arrays of a planned policy that have a row for every slot."""
 
@@ -118,6 +118,7 @@ class PlannedPolicy:
         self._costs = self._attached.copy()
         self._following = np.zeros((0, len(graph)), np.int32)
         self._here = np.zeros(0, int)
+        self._apart = np.zeros(0, np.float32)
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
@@ -139,11 +140,12 @@ class PlannedPolicy:
         states = np.concatenate([unique, observations]).astype(self.subgoals.dtype, copy=False)
         steps, at, embeddings = self.graph.locator.approach(states)
         some = slice(len(unique))
-        attached = self.graph.attach(steps[some], at[some], embeddings[some])
+        attached = self.graph.attach(steps[some], at.landmark[some], embeddings[some])
         costs = self.graph.costs_to(attached)
         which = which.reshape(-1)
         assert costs.following is not None
-        self._goals[slots], self._here[slots] = goals, at[len(unique) :]
+        self._goals[slots] = goals
+        self._here[slots], self._apart[slots] = at.landmark[len(unique) :], at.apart[len(unique) :]
         self._attached[slots] = attached.costs[which]
         self._goal_embeddings[slots] = attached.embeddings[which]
         self._costs[slots] = costs.steps[which]
@@ -210,7 +212,11 @@ class PlannedPolicy:
     ) -> None:
         fresh = self._age[slots] == 0
         location = self.graph.locator.track(
-            observations, self._here[slots], height, aims=self._aims[slots]
+            observations,
+            self._here[slots],
+            height,
+            apart=self._apart[slots],
+            aims=self._aims[slots],
         )
         here, last = location.landmark, self.landmarks[slots]
         # Those of new episodes say nothing.
@@ -244,7 +250,8 @@ class PlannedPolicy:
         self._looking_ahead[slots] -= ahead
         status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
         status[lost] = Status.CUT_OFF
-        self._here[slots], self.status[slots], self.steps_to_go[slots] = here, status, steps
+        self._here[slots], self._apart[slots] = here, location.apart
+        self.status[slots], self.steps_to_go[slots] = status, steps
         self._aim(slots, landmarks)
 
     def _progress(
