@@ -82,15 +82,14 @@ class Locator:
 
     def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
         """The nearest of all landmarks to each state."""
-        nearest = self._nearest(observations)
-        return Location(*nearest, carried_off=np.zeros(len(observations), bool))
+        return _at_rest(*self._nearest(observations))
 
     def approach(
         self, states: Num[np.ndarray, "n *obs"]
     ) -> tuple[Float[np.ndarray, "n landmarks"], Location, Float[np.ndarray, "n *embedding"]]:
         """The way to each state from every landmark, where it is, and its embedding."""
         *nearest, _, back, embeddings = self._called(_nearest_of_all, FEW, states)
-        return back, Location(*nearest, np.zeros(len(states), bool)), embeddings
+        return back, _at_rest(*nearest), embeddings
 
     def leave(self, states: Num[np.ndarray, "n *obs"]) -> Float[np.ndarray, "n landmarks"]:
         """The way from each state to every landmark."""
@@ -194,6 +193,13 @@ class Follower(Locator):
         pivots = self.embeddings[:PIVOTS]
         there, back = self.metric.steps(states, pivots), self.metric.steps(pivots, states).T
         return np.maximum(there, back)
+
+
+def _at_rest(
+    landmark: Int[np.ndarray, " n"], apart: Float[np.ndarray, " n"], steps: Float[np.ndarray, " n"]
+) -> Location:
+    """Where states are of which it is not known where they come from."""
+    return Location(landmark, apart, steps, carried_off=np.zeros(len(landmark), bool))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -78,24 +79,27 @@ def mrn_both_ways(
     dtype = distance_dtype(x, y)
     difference = x.astype(dtype) - y.astype(dtype)
     asymmetric, symmetric = difference[..., 0, :], difference[..., 1, :]
-    largest = _reduced(jnp.maximum, asymmetric, axis=-2)
-    smallest = _reduced(jnp.minimum, asymmetric, axis=-2)
-    norm = safe_sqrt(_reduced(jnp.add, jnp.square(symmetric), axis=-2))
+    largest = _reduced(jnp.maximum, jnp.max, asymmetric, axis=-2)
+    smallest = _reduced(jnp.minimum, jnp.min, asymmetric, axis=-2)
+    norm = safe_sqrt(_reduced(jnp.add, jnp.sum, jnp.square(symmetric), axis=-2))
     scale = x.shape[-1] * math.sqrt(2 * x.shape[-3] * groups)
     there, back = (
-        _reduced(jnp.add, jax.nn.relu(way) + norm, axis=-1) / scale for way in (largest, -smallest)
+        _reduced(jnp.add, jnp.sum, jax.nn.relu(way) + norm, axis=-1) / scale
+        for way in (largest, -smallest)
     )
     return there, back
 
 
-def _reduced(operation: jnp.ufunc, x: Array, axis: int) -> Array:
-    """`operation` over an axis, written out where that is short.
+def _reduced(
+    pairwise: Callable[[Array, Array], Array], whole: Callable[..., Array], x: Array, axis: int
+) -> Array:
+    """An axis reduced by an operation, given in both forms: written out where the axis is short.
 
-    Unlike a product with a vector of ones it rounds each row alike, wherever that stands.
+    Unlike a product with a vector of ones that rounds each row alike, wherever it stands.
     """
     if x.shape[axis] > UNROLLED:
-        return operation.reduce(x, axis=axis)
-    return functools.reduce(operation, jnp.unstack(x, axis=axis))
+        return whole(x, axis=axis)
+    return functools.reduce(pairwise, jnp.unstack(x, axis=axis))
 
 
 def _check_lanes(x: Array, y: Array, groups: int) -> None:
