@@ -27,13 +27,13 @@ from jaxtyping import Bool, Float, Int, Num
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
 from farstep.planning.landmarks import REPLAN_EVERY
-from farstep.planning.location import Location
 from farstep.planning.metric import TOGETHER
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
-    *("_here", "_apart", "_age", "_best", "_stalled", "_looking_ahead", "_aims_ahead", "_over"),
+    *("_here", "_apart", "_age", "_best", "_stalled", "_blames"),
+    *("_looking_ahead", "_aims_ahead", "_over"),
 )
 """Arrays of a planned policy that have a row for every slot."""
 
@@ -122,6 +122,7 @@ class PlannedPolicy:
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
+        self._blames = np.zeros(0, int)
         self._looking_ahead = np.zeros(0, int)
         self._aims_ahead = np.zeros(0, bool)
         self._over = np.zeros(0, bool)
@@ -151,7 +152,7 @@ class PlannedPolicy:
         self._costs[slots] = costs.steps[which]
         self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = attached.cut_off[which]
-        self._age[slots] = self._looking_ahead[slots] = 0
+        self._age[slots] = self._blames[slots] = self._looking_ahead[slots] = 0
         self._over[slots] = False
         for slot in slots:
             self._blamed[slot] = []
@@ -210,7 +211,6 @@ class PlannedPolicy:
     def _replan(
         self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"], height: int
     ) -> None:
-        fresh = self._age[slots] == 0
         location = self.graph.locator.track(
             observations,
             self._here[slots],
@@ -223,58 +223,60 @@ class PlannedPolicy:
         to_aim, from_aim = location.to_aim, location.from_aim
         assert to_aim is not None
         assert from_aim is not None
+        rest, to_go = self._rest(slots, last), self._costs[slots, here]
+        aims_ahead, looking_ahead = self._aims_ahead[slots], self._looking_ahead[slots]
         # Carried off, by a teleporter or a hand: what was achieved on the way there is void.
-        fresh |= location.carried_off
-        self._looking_ahead[slots[fresh]] = 0
-        steps, stuck = self._progress(slots, location, to_aim, fresh)
+        fresh = (self._age[slots] == 0) | location.carried_off
+        steps = location.steps + to_go
+        # The way to what it aims at ahead is longer than what the metric is right about.
+        steps = np.where(fresh | aims_ahead, steps, np.minimum(steps, to_aim + rest))
+        # At its goal an episode rests: finished ones stay there until their slots are needed.
+        resting = (last == GOAL) & (to_aim <= self.graph.locator.stray)
+        stuck = self._stuck(slots, steps, fresh) & ~resting
         for row in np.flatnonzero(stuck):
             self._blame(slots[row], (int(here[row]), int(last[row])))
+        looking_ahead = np.where(stuck, self.steering.patience, np.where(fresh, 0, looking_ahead))
 
-        under_way = ~fresh & ~stuck & ~self._aims_ahead[slots] & (last != GOAL)
+        under_way = ~(fresh | stuck | aims_ahead | (last == GOAL))
         # What it aims at would lie behind it before the next choice: on to what follows, if that
         # is not too far yet.
-        rest = self._rest(slots, last)
         beyond = rest - self._rest(slots, self._following[slots, last])
         arrived = under_way & (np.maximum(to_aim, from_aim) <= self.graph.stride)
         arrived &= to_aim + beyond <= self.graph.reach
         landmarks = self._following[slots, np.where(arrived, last, here)]
         stays = under_way & (to_aim <= self.graph.reach) & (rest <= self._rest(slots, landmarks))
         landmarks = np.where(stays, last, landmarks)
-        astray = ~np.isfinite(self._costs[slots, here])
+        # Blame makes a way dearer, but leaves it.
+        astray = ~np.isfinite(to_go)
         lost = astray | (location.steps > self.graph.reach)
         for row in np.flatnonzero(lost):
             landmarks[row], steps[row] = self._nearest_with_path(slots[row], observations[row])
-        ahead = ~astray & (self._looking_ahead[slots] > 0)
-        landmarks[ahead] = self._farther(slots[ahead], here[ahead])
-        self._aims_ahead[slots] = ahead
-        self._looking_ahead[slots] -= ahead
-        status = np.where(landmarks == GOAL, Status.DIRECT, Status.ON_PATH)
+        ahead = ~astray & (looking_ahead > 0)
+        if ahead.any():
+            landmarks[ahead] = self._farther(slots[ahead], here[ahead])
+        status = np.where(landmarks == GOAL, Status.DIRECT.value, Status.ON_PATH.value)
         status[lost] = Status.CUT_OFF
         self._here[slots], self._apart[slots] = here, location.apart
+        self._aims_ahead[slots], self._looking_ahead[slots] = ahead, looking_ahead - ahead
         self.status[slots], self.steps_to_go[slots] = status, steps
         self._aim(slots, landmarks)
 
-    def _progress(
+    def _stuck(
         self,
         slots: Int[np.ndarray, " n"],
-        location: Location,
-        to_aim: Float[np.ndarray, " n"],
+        steps: Float[np.ndarray, " n"],
         fresh: Bool[np.ndarray, " n"],
-    ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-        """The steps to go of each episode, and whether it has made none for too long."""
-        self._best[slots[fresh]], self._stalled[slots[fresh]] = np.inf, 0
-        last = self.landmarks[slots]
-        steps = location.steps + self._costs[slots, location.landmark]
-        # The way to what it aims at ahead is longer than what the metric is right about.
-        direct = to_aim + self._rest(slots, last)
-        steps = np.where(fresh | self._aims_ahead[slots], steps, np.minimum(steps, direct))
-        progress = steps < self._best[slots] - PROGRESS
-        self._best[slots] = np.where(progress, steps, self._best[slots])
-        self._stalled[slots] = np.where(progress, 0, self._stalled[slots] + 1)
-        # At its goal an episode rests: finished ones stay there until their slots are needed.
-        resting = (last == GOAL) & (to_aim <= self.graph.locator.stray)
-        patience = self.steering.patience + np.array([len(self._blamed[slot]) for slot in slots])
-        return steps, ~fresh & ~resting & (self._stalled[slots] >= patience)
+    ) -> Bool[np.ndarray, " n"]:
+        """Which episodes, of which these are the steps to go, have made no progress for too long.
+
+        What fresh ones had achieved is void.
+        """
+        best = np.where(fresh, np.inf, self._best[slots])
+        stalled = np.where(fresh, 0, self._stalled[slots])
+        progress = steps < best - PROGRESS
+        stalled = np.where(progress, 0, stalled + 1)
+        self._best[slots], self._stalled[slots] = np.where(progress, steps, best), stalled
+        return ~fresh & (stalled >= self.steering.patience + self._blames[slots])
 
     def _aim(self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]) -> None:
         """Make these landmarks, or the goals themselves, what the slots aim at."""
@@ -293,7 +295,7 @@ class PlannedPolicy:
     ) -> Int[np.ndarray, " n"]:
         """What comes on each slot's path after a landmark, twice as far for each edge it blamed."""
         most = len(self.graph).bit_length()
-        edges = np.array([2 ** min(1 + len(self._blamed[slot]), most) for slot in slots])
+        edges = 2 ** np.minimum(1 + self._blames[slots], most)
         while (going := (edges > 0) & (landmarks != GOAL)).any():
             landmarks = np.where(going, self._following[slots, landmarks], landmarks)
             edges = edges - 1
@@ -317,8 +319,9 @@ class PlannedPolicy:
         return nearest, float(steps[nearest] + costs[nearest])
 
     def _blame(self, slot: int, edge: Blame) -> None:
-        """Trust an edge less that an episode could not make, search its paths anew, look ahead."""
+        """Trust an edge less that an episode could not make, and search its paths anew."""
         self._blamed[slot].append(edge)
+        self._blames[slot] += 1
         attached = Attached(
             self._attached[[slot]], self.goal_cut_off[[slot]], self._goal_embeddings[[slot]]
         )
@@ -326,4 +329,3 @@ class PlannedPolicy:
         assert costs.following is not None
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
         self._best[slot], self._stalled[slot] = np.inf, 0
-        self._looking_ahead[slot] = self.steering.patience
