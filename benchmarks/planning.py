@@ -5,9 +5,9 @@
 For a run on a maze whose data are at hand:
 
 - time and memory to build the graph, edges and embeddings included;
-- time of a step of 50 episodes in the simulator, as `farstep eval --plan graph` makes it: of the
-  policy's call, and of planning beside it, which is due every fifth step of an episode; and of
-  starting an episode;
+- time of a step in the simulator, of 50 episodes as `farstep eval --plan graph` makes it and of
+  one: of the policy's call, and of planning beside it, which is due every fifth step of an
+  episode; and of starting an episode;
 - rank correlation and calibration of the raw and of the relaxed distance against the maze's true
   shortest paths, by range.
 """
@@ -86,12 +86,14 @@ class Timed:
 
 def measure_steps(policy: Policy, graph: LandmarkGraph) -> None:
     assert policy.environment is not None
-    print(f"A step of {SLOTS} episodes in the simulator: the policy's call, and planning beside it")
+    print("A step in the simulator: the policy's call, and planning beside it")
     # The first compiles every path: the search at the start, and tracking.
-    for title, episodes, most in (
-        ("", 2, 50),
-        ("all begun together", SLOTS // 5, None),
-        ("three a slot, begun as slots get free, at every fifth step", 3 * SLOTS // 5, None),
+    for title, slots, episodes, most in (
+        ("", SLOTS, 2, 50),
+        (f"{SLOTS} episodes, all begun together", SLOTS, SLOTS // 5, None),
+        (f"of {SLOTS}, begun as slots get free, at every fifth step", SLOTS, 3 * SLOTS // 5, None),
+        ("", 1, 1, 50),
+        ("one after another, as in a loop of one's own", 1, 4, None),
     ):
         flat = Timed(policy)
         planned = Timed(PlannedPolicy(flat, graph))
@@ -100,6 +102,7 @@ def measure_steps(policy: Policy, graph: LandmarkGraph) -> None:
             policy.environment,
             episodes_per_task=episodes,
             max_steps=most,
+            slots=slots,
             spaces=policy.spaces,
             start_every=graph.landmarks.replan_every,
         )

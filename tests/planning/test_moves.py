@@ -60,7 +60,7 @@ def test_states_belong_to_the_landmark_that_is_nearest_both_ways(tmp_path):
 def test_one_that_was_carried_off_is_looked_for_everywhere():
     locator = graph_of(LINE).locator
     states = np.stack([LINE.at(11, 0), LINE.at(50, 0)])
-    location = locator.track(states, np.array([10, 10]), 2, apart=np.zeros(2))
+    location = locator.track(states, np.array([10, 10]), 2, back=np.zeros(2), farthest=20.0)
     np.testing.assert_array_equal(location.landmark, [11, 50])
     np.testing.assert_array_equal(location.apart, [0, 0])
     np.testing.assert_array_equal(location.carried_off, [False, True])
@@ -97,7 +97,9 @@ def test_one_that_passes_many_landmarks_at_a_time_is_not_lost_from_sight():
     at, lag, lost = int(np.flatnonzero((landmarks == 0).all(axis=1))[0]), [0.0], 0
     for place in range(0, 78, 6):
         state = field.at(min(place, 39), max(place - 39, 0))[None]
-        location = graph.locator.track(state, np.array([at]), 1, apart=np.array(lag[-1:]))
+        location = graph.locator.track(
+            state, np.array([at]), 1, back=np.array(lag[-1:]), farthest=12.0
+        )
         at = int(location.landmark[0])
         lag.append(location.apart[0])
         lost += location.carried_off[0]

@@ -180,16 +180,44 @@ def test_one_that_is_carried_off_no_longer_looks_ahead():
     assert (policy._looking_ahead[0], policy.landmarks[0]) == (0, expected)
 
 
+@pytest.mark.parametrize(
+    ("walked", "reach", "every", "back"),
+    [(2, 6.0, 2, 3.0), (6, 12.0, 6, 1.0), (3, 2.0, 2, 1.0)],
+    ids=["long ways back", "choices rarer than the graph was made for", "short reach"],
+)
+def test_who_walks_is_not_carried_off(walked, reach, every, back):
+    line = World(["." * 60])
+    metric = line.metric(np.where(np.tri(60, k=-1), back, 1) * line.steps)
+    landmarks = Landmarks(line.states, reach, 2.0, replan_every=2)
+    policy = PlannedPolicy(
+        Walker(line, 6.0), LandmarkGraph.build(metric, landmarks), Steering(replan_every=every)
+    )
+    goal = line.at(59, 0)[None]
+    policy.begin(np.zeros(1, int), line.at(0, 0)[None], goal)
+    for step in range(8 * every):
+        if step == every:
+            policy._looking_ahead[0] = 9
+        policy.act(line.at(walked * (step // every), 0)[None], goal)
+    assert policy._looking_ahead[0] == 9 - 7
+    for _ in range(every):
+        policy.act(line.at(59, 0)[None], goal)
+    assert policy._looking_ahead[0] == 0
+
+
 def test_one_that_walks_where_landmarks_are_far_is_not_carried_off():
     """Else what it achieved would be void at every choice, and it could go to and fro for ever."""
     line = World(["." * 60])
     few = np.concatenate([line.states[:20], line.states[30:]])
     locator = LandmarkGraph.build(line.metric(), Landmarks(few, 12.0, 1.5)).locator
     # From 22, to what is farther than a stray from all landmarks about there.
-    walked = locator.track(line.at(24, 0)[None], np.array([10]), 1, apart=np.array([12.0]))
+    walked = locator.track(
+        line.at(24, 0)[None], np.array([10]), 1, back=np.array([12.0]), farthest=3.0
+    )
     assert walked.apart[0] > locator.stray
     assert (walked.landmark[0], walked.carried_off[0]) == (19, False)
-    carried = locator.track(line.at(59, 0)[None], np.array([10]), 1, apart=np.array([12.0]))
+    carried = locator.track(
+        line.at(59, 0)[None], np.array([10]), 1, back=np.array([12.0]), farthest=3.0
+    )
     assert carried.carried_off[0]
 
 

@@ -126,6 +126,8 @@ def test_bad_shapes(x_shape, y_shape, groups, message):
         ((4, 4, 2, 3), (4, 8, 2, 3), 3, "same halves and lanes"),
         ((4, 4, 2, 3), (4, 4, 2, 3), 2, "multiple of 2 groups"),
         ((2, 3), (2, 3), 3, "same halves and lanes"),
+        ((4, 3, 1, 3), (4, 3, 1, 3), 3, "same halves and lanes"),
+        ((4, 0, 2, 3), (4, 0, 2, 3), 3, "same halves and lanes"),
         ((4, 4, 2, 3), (3, 4, 2, 3), 3, "do not broadcast"),
     ],
 )

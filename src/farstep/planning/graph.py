@@ -257,21 +257,21 @@ class LandmarkGraph:
         """
         keys, tails, starts, costs = self._backwards
         last = attached.costs
-        edges, last_edges = self._beside(keys, blamed)
-        if last_edges.size:
+        blamed_edges, blamed_last = self._blamed(keys, blamed)
+        if blamed_last.size:
             # What is dearer than any edge needs less blame, for the sake of precision again.
             most = DOUBT * BLAME**MOST_BLAMES * self.landmarks.stray
             last = last.astype(float)
-            blame, about = _blame(last_edges)
-            last[:, about] = np.maximum(last[:, about], np.minimum(blame * last[:, about], most))
+            times, before = _dearer(blamed_last)
+            last[:, before] = np.maximum(last[:, before], np.minimum(times * last[:, before], most))
         # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
         # number of them can be in the graph at once.
         count, goal_count = len(self), len(last)
         goal, before_goal = np.nonzero(np.isfinite(last))
         goal_starts = starts[-1] + np.cumsum(np.bincount(goal, minlength=goal_count))
         costs = np.concatenate([costs, last[goal, before_goal]])
-        blame, about = _blame(edges)
-        costs[about] *= blame
+        times, edges = _dearer(blamed_edges)
+        costs[edges] *= times
         graph = csr_array(
             (
                 costs,
@@ -289,12 +289,12 @@ class LandmarkGraph:
             following[:, :count].astype(np.int32),
         )
 
-    def _beside(
+    def _blamed(
         self, keys: Int[np.ndarray, " edges"], blamed: Sequence[Blame]
     ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-        """Edges, by their place among `keys`, between landmarks beside either end of blamed ones.
+        """What is dearer for blame, each as often as it is blamed.
 
-        And landmarks beside those whose way to the goal is blamed. Each once for each blame.
+        Edges, by their place among `keys`, and landmarks whose last edge to the goal it is.
         """
         edges, last = [np.zeros(0, int)], [np.zeros(0, int)]
         for tail, head in blamed:
@@ -379,7 +379,7 @@ def _sparse(
     )
 
 
-def _blame(
+def _dearer(
     blamed: Int[np.ndarray, " n"],
 ) -> tuple[Float[np.ndarray, " different"], Int[np.ndarray, " different"]]:
     """How many times as much what is blamed costs, by how often it is, and what that is."""

@@ -60,9 +60,14 @@ class Landmarks:
     replan_every: int = REPLAN_EVERY
 
     @property
-    def stray(self) -> float:
+    def farthest(self) -> float:
         """Steps that no state goes between two choices of a subgoal: it was carried off."""
-        return min(STRAY * self.stride, self.reach)
+        return STRAY * self.stride if np.isfinite(self.stride) else self.reach
+
+    @property
+    def stray(self) -> float:
+        """Distance from a landmark at which a state is not there, but has to be looked for."""
+        return min(self.farthest, self.reach)
 
     def only(self, kept: Int[np.ndarray, " kept"]) -> Landmarks:
         """Those with these numbers, in increasing order, and the moves between them."""

@@ -39,6 +39,7 @@ class Location:
         landmark: the nearest to each.
         apart: the longer of the ways there and back, in learned steps.
         steps: the way there.
+        back: the way from there to the state.
         carried_off: whether it is farther from where it was a moment ago than any state goes; no,
             where that is not known.
         to_aim: the way to what each is going to, where that was asked for.
@@ -48,6 +49,7 @@ class Location:
     landmark: Int[np.ndarray, " n"]
     apart: Float[np.ndarray, " n"]
     steps: Float[np.ndarray, " n"]
+    back: Float[np.ndarray, " n"]
     carried_off: Bool[np.ndarray, " n"]
     to_aim: Float[np.ndarray, " n"] | None = None
     from_aim: Float[np.ndarray, " n"] | None = None
@@ -82,18 +84,18 @@ class Locator:
 
     def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
         """The nearest of all landmarks to each state."""
-        return _at_rest(*self._nearest(observations))
+        return _found(*self._nearest(observations))
 
     def approach(
         self, states: Num[np.ndarray, "n *obs"]
     ) -> tuple[Float[np.ndarray, "n landmarks"], Location, Float[np.ndarray, "n *embedding"]]:
         """The way to each state from every landmark, where it is, and its embedding."""
         *nearest, _, back, embeddings = self._called(_nearest_of_all, FEW, states)
-        return back, _at_rest(*nearest), embeddings
+        return back, _found(*nearest), embeddings
 
     def leave(self, states: Num[np.ndarray, "n *obs"]) -> Float[np.ndarray, "n landmarks"]:
         """The way from each state to every landmark."""
-        return self._called(_nearest_of_all, FEW, states)[3]
+        return self._called(_nearest_of_all, FEW, states)[4]
 
     def track(
         self,
@@ -101,15 +103,17 @@ class Locator:
         previous: Int[np.ndarray, " n"],
         height: int,
         *,
-        apart: Float[np.ndarray, " n"] | None = None,
+        back: Float[np.ndarray, " n"] | None = None,
+        farthest: float = np.inf,
         aims: Float[np.ndarray, "n *embedding"] | None = None,
     ) -> Location:
         """The nearest to each state, or nearly, looked for about the one it was at before.
 
         First it is the nearest of those `nearby` of that one, then the nearest `beside` it. States
         that are far from this as well, or carried off, are looked for among all landmarks.
-        `apart` is how far each was from the one before: by the triangle inequality what is more
-        than a stray farther from that now has not walked there.
+        `back` is the way that it was to each from the one before, and `farthest` what can have been
+        walked since: by the triangle inequality what is a longer way from there now than both
+        together was carried off.
         `aims` are embeddings of what each state's distances to and from are wanted too.
 
         Rows computed in calls of other heights differ in their last bits. So running episodes are
@@ -118,21 +122,21 @@ class Locator:
         """
         columns = (previous,) if aims is None else (previous, aims)
         landmark, ways = self._called(_nearest_of_some, height, observations, *columns)
-        found_apart, steps, from_previous, *aimed = ways.T
+        apart, steps, found_back, from_previous, *aimed = ways.T
         carried_off = np.zeros(len(observations), bool)
-        if apart is not None:
-            carried_off = from_previous > apart + self.stray
-        found = Location(landmark, found_apart, steps, carried_off, *aimed)
-        strays = np.flatnonzero(carried_off | (found.apart > self.stray))
+        if back is not None:
+            carried_off = from_previous > back + farthest
+        found = Location(landmark, apart, steps, found_back, carried_off, *aimed)
+        strays = np.flatnonzero(carried_off | (apart > self.stray))
         if strays.size:
             again = self.search(observations[strays])
-            for name in ("landmark", "apart", "steps"):
+            for name in ("landmark", "apart", "steps", "back"):
                 getattr(found, name)[strays] = getattr(again, name)
         return found
 
     def _nearest(self, observations: Num[np.ndarray, "n *obs"]) -> list[np.ndarray]:
-        """The nearest landmark to each state, how far they are apart, and the way there."""
-        return self._called(_nearest_of_all, FEW, observations, parts=slice(3))
+        """The nearest landmark to each state, how far they are apart, the way there, and back."""
+        return self._called(_nearest_of_all, FEW, observations, parts=slice(4))
 
     def _called(
         self,
@@ -180,7 +184,7 @@ class Follower(Locator):
         apart = np.maximum(there, back)
         order = np.lexsort((landmarks, apart, queries))
         first = order[np.searchsorted(queries[order], everyone)]
-        return landmarks[first], apart[first], there[first]
+        return landmarks[first], apart[first], there[first], back[first]
 
     @cached_property
     def _cells(self) -> tuple[Int[np.ndarray, " landmarks"], Float[np.ndarray, " landmarks"]]:
@@ -195,11 +199,14 @@ class Follower(Locator):
         return np.maximum(there, back)
 
 
-def _at_rest(
-    landmark: Int[np.ndarray, " n"], apart: Float[np.ndarray, " n"], steps: Float[np.ndarray, " n"]
+def _found(
+    landmark: Int[np.ndarray, " n"],
+    apart: Float[np.ndarray, " n"],
+    steps: Float[np.ndarray, " n"],
+    back: Float[np.ndarray, " n"],
 ) -> Location:
     """Where states are of which it is not known where they come from."""
-    return Location(landmark, apart, steps, carried_off=np.zeros(len(landmark), bool))
+    return Location(landmark, apart, steps, back, carried_off=np.zeros(len(landmark), bool))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -214,7 +221,8 @@ def _nearest_of_all(
     apart = jnp.maximum(there, back)
     landmark = jnp.argmin(apart, axis=1)
     rows = jnp.arange(len(landmark))
-    return landmark, apart[rows, landmark], there[rows, landmark], there, back, states
+    nearest = (rows, landmark)
+    return landmark, apart[nearest], there[nearest], back[nearest], there, back, states
 
 
 @partial(jax.jit, static_argnums=0)
@@ -228,8 +236,8 @@ def _nearest_of_some(
 ) -> tuple[Array, ...]:
     """The nearest landmark of each row, and what is known of ways.
 
-    How far it is apart, the way there, how far the one before is apart, and with aims the ways to
-    and from them.
+    How far it is apart, the way there and back, the way from the one before, and with aims the ways
+    to and from them.
     """
     params = packed.tree
 
@@ -241,8 +249,8 @@ def _nearest_of_some(
         state, previous, *aim = row
         # About where it is, then where exactly.
         nearby = landmarks.nearby[previous]
-        nearby_apart = jnp.maximum(*ways(state, landmarks.embeddings[nearby]))
-        about = nearby[jnp.argmin(nearby_apart)]
+        to_nearby, from_nearby = ways(state, landmarks.embeddings[nearby])
+        about = nearby[jnp.argmin(jnp.maximum(to_nearby, from_nearby))]
         beside = landmarks.beside[about]
         # The aim after them, so that all distances are computed at once.
         others = jnp.concatenate([landmarks.embeddings[beside], *(one[None] for one in aim)])
@@ -250,7 +258,7 @@ def _nearest_of_some(
         apart = jnp.maximum(there, back)
         place = jnp.argmin(apart[: len(beside)])
         # The one before is the first of those nearby.
-        found = [apart[place], there[place], nearby_apart[0]]
+        found = [apart[place], there[place], back[place], from_nearby[0]]
         return beside[place], jnp.stack([*found, there[-1], back[-1]] if aim else found)
 
     states = agent.embed(params, observations)

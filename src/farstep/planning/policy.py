@@ -32,7 +32,7 @@ from farstep.planning.metric import TOGETHER
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
-    *("_here", "_apart", "_age", "_best", "_stalled", "_blames"),
+    *("_here", "_back", "_age", "_best", "_stalled", "_blames"),
     *("_looking_ahead", "_aims_ahead", "_over"),
 )
 """Arrays of a planned policy that have a row for every slot."""
@@ -104,6 +104,9 @@ class PlannedPolicy:
         self.graph = graph
         self.steering = steering or Steering(replan_every=graph.landmarks.replan_every)
         self._policy = policy
+        # Where choices are rarer than the graph was made for, farther between two of them.
+        longer = max(1.0, self.steering.replan_every / graph.landmarks.replan_every)
+        self._farthest = longer * graph.landmarks.farthest
         shape = graph.observations.shape[1:]
         self.subgoals = np.zeros((0, *shape), graph.observations.dtype)
         self.landmarks = np.zeros(0, int)
@@ -118,7 +121,7 @@ class PlannedPolicy:
         self._costs = self._attached.copy()
         self._following = np.zeros((0, len(graph)), np.int32)
         self._here = np.zeros(0, int)
-        self._apart = np.zeros(0, np.float32)
+        self._back = np.zeros(0, np.float32)
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
@@ -146,7 +149,7 @@ class PlannedPolicy:
         which = which.reshape(-1)
         assert costs.following is not None
         self._goals[slots] = goals
-        self._here[slots], self._apart[slots] = at.landmark[len(unique) :], at.apart[len(unique) :]
+        self._here[slots], self._back[slots] = at.landmark[len(unique) :], at.back[len(unique) :]
         self._attached[slots] = attached.costs[which]
         self._goal_embeddings[slots] = attached.embeddings[which]
         self._costs[slots] = costs.steps[which]
@@ -215,7 +218,8 @@ class PlannedPolicy:
             observations,
             self._here[slots],
             height,
-            apart=self._apart[slots],
+            back=self._back[slots],
+            farthest=self._farthest,
             aims=self._aims[slots],
         )
         here, last = location.landmark, self.landmarks[slots]
@@ -256,7 +260,7 @@ class PlannedPolicy:
             landmarks[ahead] = self._farther(slots[ahead], here[ahead])
         status = np.where(landmarks == GOAL, Status.DIRECT.value, Status.ON_PATH.value)
         status[lost] = Status.CUT_OFF
-        self._here[slots], self._apart[slots] = here, location.apart
+        self._here[slots], self._back[slots] = here, location.back
         self._aims_ahead[slots], self._looking_ahead[slots] = ahead, looking_ahead - ahead
         self.status[slots], self.steps_to_go[slots] = status, steps
         self._aim(slots, landmarks)
@@ -267,7 +271,7 @@ class PlannedPolicy:
         steps: Float[np.ndarray, " n"],
         fresh: Bool[np.ndarray, " n"],
     ) -> Bool[np.ndarray, " n"]:
-        """Which episodes, of which these are the steps to go, have made no progress for too long.
+        """Take down the steps to go, and tell who has made no progress for too long.
 
         What fresh ones had achieved is void.
         """

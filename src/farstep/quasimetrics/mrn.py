@@ -41,7 +41,7 @@ def safe_sqrt(squared: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 @safe_sqrt.defjvp
-def _slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _safe_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     root = safe_sqrt(*primals)
     zero = root == 0
     return root, jnp.where(zero, 0, 0.5 / jnp.where(zero, 1, root)) * tangents[0]

@@ -91,21 +91,22 @@ def mrn_both_ways(
 
 
 def _reduced(
-    pairwise: Callable[[Array, Array], Array], whole: Callable[..., Array], x: Array, axis: int
+    binary: Callable[[Array, Array], Array], whole: Callable[..., Array], x: Array, axis: int
 ) -> Array:
     """An axis reduced by an operation, given in both forms: written out where the axis is short.
 
-    Unlike a product with a vector of ones that rounds each row alike, wherever it stands.
+    That rounds each row alike, wherever it stands; a product with a vector of ones does not.
     """
     if x.shape[axis] > UNROLLED:
         return whole(x, axis=axis)
-    return functools.reduce(pairwise, jnp.unstack(x, axis=axis))
+    return functools.reduce(binary, jnp.unstack(x, axis=axis))
 
 
 def _check_lanes(x: Array, y: Array, groups: int) -> None:
     """Raise `ValueError` unless the shapes share halves and lanes and broadcast before them."""
-    alike = min(x.ndim, y.ndim) >= 3 and x.shape[-3:] == y.shape[-3:]
-    if not alike or groups < 1 or x.shape[-1] % groups:
+    half, two, lanes = x.shape[-3:] if x.ndim >= 3 else (0, 0, 0)
+    lanes_of_groups = half >= 1 and two == 2 and groups >= 1 and lanes >= 1 and lanes % groups == 0
+    if not lanes_of_groups or y.shape[-3:] != x.shape[-3:]:
         raise ValueError(
             f"x and y need the same halves and lanes, a multiple of {groups} groups, as their last "
             f"axes: {x.shape}, {y.shape}."
