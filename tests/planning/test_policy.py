@@ -219,6 +219,12 @@ def test_one_that_walks_where_landmarks_are_far_is_not_carried_off():
         line.at(59, 0)[None], np.array([10]), 1, back=np.array([12.0]), farthest=3.0
     )
     assert carried.carried_off[0]
+    # On to where another landmark is nearer, that none about the one before is beside.
+    over = locator.track(
+        line.at(26, 0)[None], np.array([19]), 1, back=np.array([6.0]), farthest=3.0
+    )
+    assert not (locator.beside[19] == over.landmark[0]).any()
+    assert (over.landmark[0], over.carried_off[0]) == (20, False)
 
 
 def test_cut_off_and_stuck_an_episode_aims_at_what_has_a_path():

@@ -61,7 +61,7 @@ class Landmarks:
 
     @property
     def farthest(self) -> float:
-        """Steps that no state goes between two choices of a subgoal: it was carried off."""
+        """Steps that no state goes between two choices of a subgoal, unless it is carried off."""
         return STRAY * self.stride if np.isfinite(self.stride) else self.reach
 
     @property

@@ -32,7 +32,7 @@ from farstep.planning.metric import TOGETHER
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
-    *("_here", "_back", "_age", "_best", "_stalled", "_blames"),
+    *("_here", "_back", "_age", "_best", "_stalled"),
     *("_looking_ahead", "_aims_ahead", "_over"),
 )
 """Arrays of a planned policy that have a row for every slot."""
@@ -104,7 +104,7 @@ class PlannedPolicy:
         self.graph = graph
         self.steering = steering or Steering(replan_every=graph.landmarks.replan_every)
         self._policy = policy
-        # Where choices are rarer than the graph was made for, farther between two of them.
+        # Episodes go farther between choices that are rarer than the graph was made for.
         longer = max(1.0, self.steering.replan_every / graph.landmarks.replan_every)
         self._farthest = longer * graph.landmarks.farthest
         shape = graph.observations.shape[1:]
@@ -125,7 +125,6 @@ class PlannedPolicy:
         self._age = np.zeros(0, int)
         self._best = np.zeros(0, np.float32)
         self._stalled = np.zeros(0, int)
-        self._blames = np.zeros(0, int)
         self._looking_ahead = np.zeros(0, int)
         self._aims_ahead = np.zeros(0, bool)
         self._over = np.zeros(0, bool)
@@ -155,7 +154,7 @@ class PlannedPolicy:
         self._costs[slots] = costs.steps[which]
         self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = attached.cut_off[which]
-        self._age[slots] = self._blames[slots] = self._looking_ahead[slots] = 0
+        self._age[slots] = self._looking_ahead[slots] = 0
         self._over[slots] = False
         for slot in slots:
             self._blamed[slot] = []
@@ -280,7 +279,7 @@ class PlannedPolicy:
         progress = steps < best - PROGRESS
         stalled = np.where(progress, 0, stalled + 1)
         self._best[slots], self._stalled[slots] = np.where(progress, steps, best), stalled
-        return ~fresh & (stalled >= self.steering.patience + self._blames[slots])
+        return ~fresh & (stalled >= self.steering.patience + self._blames(slots))
 
     def _aim(self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]) -> None:
         """Make these landmarks, or the goals themselves, what the slots aim at."""
@@ -299,11 +298,15 @@ class PlannedPolicy:
     ) -> Int[np.ndarray, " n"]:
         """What comes on each slot's path after a landmark, twice as far for each edge it blamed."""
         most = len(self.graph).bit_length()
-        edges = 2 ** np.minimum(1 + self._blames[slots], most)
+        edges = 2 ** np.minimum(1 + self._blames(slots), most)
         while (going := (edges > 0) & (landmarks != GOAL)).any():
             landmarks = np.where(going, self._following[slots, landmarks], landmarks)
             edges = edges - 1
         return landmarks
+
+    def _blames(self, slots: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """How often each has blamed an edge."""
+        return np.array([len(self._blamed[slot]) for slot in slots], int)
 
     def _rest(
         self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]
@@ -325,7 +328,6 @@ class PlannedPolicy:
     def _blame(self, slot: int, edge: Blame) -> None:
         """Trust an edge less that an episode could not make, and search its paths anew."""
         self._blamed[slot].append(edge)
-        self._blames[slot] += 1
         attached = Attached(
             self._attached[[slot]], self.goal_cut_off[[slot]], self._goal_embeddings[[slot]]
         )

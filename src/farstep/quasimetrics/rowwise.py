@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from farstep.quasimetrics.mrn import check_groups, distance_dtype, safe_sqrt
+from farstep.quasimetrics.mrn import check_broadcast, check_groups, distance_dtype, safe_sqrt
 
 UNROLLED = 16
 """Most numbers that are reduced by an operation each: of short rows that is far quicker."""
@@ -111,9 +111,4 @@ def _check_lanes(x: Array, y: Array, groups: int) -> None:
             f"x and y need the same halves and lanes, a multiple of {groups} groups, as their last "
             f"axes: {x.shape}, {y.shape}."
         )
-    try:
-        jnp.broadcast_shapes(x.shape, y.shape)
-    except ValueError:
-        raise ValueError(
-            f"The leading axes of x and y do not broadcast: {x.shape}, {y.shape}."
-        ) from None
+    check_broadcast(x.shape, y.shape)
