@@ -46,6 +46,7 @@ def test_an_own_map(tmp_path: Path) -> None:
     out = tmp_path / "made"
     make(f"stitch --maze {rooms} --episodes 2 --steps 9 --noise 0.1 --processes 1 --out {out}")
     dataset = open_dataset(out)
+    assert dataset.name == "pointmaze-rooms-stitch-v0"
     assert dataset.environment == f"pointmaze:{out / 'maze.txt'}"
     assert dataset.train.manifest.provenance["recipe"]["noise"] == 0.1
     make(f"stitch --maze {rooms} --episodes 2 --steps 9 --processes 1")

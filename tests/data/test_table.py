@@ -363,6 +363,12 @@ def test_datasets_by_name_and_by_path(tmp_path, monkeypatch):
         open_dataset(tmp_path / "nowhere")
 
 
+def test_a_dataset_keeps_its_name_when_its_directory_is_renamed(tmp_path):
+    write(tmp_path / "published" / "train", episodes_of([4]), name="pointmaze-medium-stitch-v0")
+    (tmp_path / "published").rename(tmp_path / "mine")
+    assert open_dataset(tmp_path / "mine").name == "pointmaze-medium-stitch-v0"
+
+
 def test_train_and_val_must_match(tmp_path):
     write(tmp_path / "d" / "train", episodes_of([4]))
     write(tmp_path / "d" / "val", episodes_of([4], size=5))

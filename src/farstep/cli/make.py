@@ -92,6 +92,7 @@ class DataMake:
                 path,
                 maze,
                 recipe,
+                name=name,
                 environment=spec.name if self.maze is None else None,
                 seed=self.seed,
                 processes=self.processes,

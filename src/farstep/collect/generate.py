@@ -34,6 +34,7 @@ def generate(
     maze: MazeMap,
     recipe: Recipe,
     *,
+    name: str | None = None,
     environment: str | None,
     seed: int = 0,
     processes: int | None = None,
@@ -46,6 +47,7 @@ def generate(
         path: the data set's directory.
         maze: the map; the body is the point mass.
         recipe: behaviour, episodes and steps.
+        name: the data set's, which presets are looked up by.
         environment: name of the environment that the tables are for. `None` for a map of your
             own: it is kept as `path/maze.txt`, and the environment is named after that file.
         seed: root of every random stream.
@@ -82,6 +84,7 @@ def generate(
                 action_size=2,
                 environment=environment,
                 provenance={**provenance, "split": split},
+                name=name,
                 expected_steps=size * recipe.steps,
             ) as writer:
                 for _ in range(size):

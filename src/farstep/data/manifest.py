@@ -13,7 +13,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.types import Spaces
 
 FORMAT = "farstep-table"
-VERSION = 1
+VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 
@@ -49,6 +49,7 @@ class Manifest:
     """The declaration of one table.
 
     Attributes:
+        name: the dataset's, as published or by its recipe; it stays when the directory is renamed.
         environment: name of the environment that the episodes come from, if known.
         provenance: where the data come from, as the writer told; JSON values.
         num_steps: N.
@@ -61,6 +62,7 @@ class Manifest:
         statistics: of `observations` and `actions`.
     """
 
+    name: str | None
     environment: str | None
     provenance: Mapping[str, Any]
     num_steps: int

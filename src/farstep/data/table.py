@@ -181,7 +181,7 @@ class Dataset:
     """The tables of one dataset.
 
     Attributes:
-        name: canonical name, or the directory's name.
+        name: the one its tables were written under, or else the directory's.
         path: the dataset's directory.
         train: the training table.
         val: the validation table, if there is one.
@@ -254,7 +254,8 @@ def open_dataset(name_or_path: str | os.PathLike[str], *, verify: bool = False) 
         raise FarstepError(
             f"{path}: train holds {train.spaces}, and val {val.spaces}. Import both again."
         )
-    return Dataset(path.resolve().name, path, train, val, train.manifest.environment)
+    name = train.manifest.name or path.resolve().name
+    return Dataset(name, path, train, val, train.manifest.environment)
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:

@@ -40,6 +40,7 @@ class TableWriter:
         discrete: whether actions are integers in [0, action_size).
         environment: name of the environment that the episodes come from.
         provenance: where the data come from; JSON values, stored as they are.
+        name: the dataset's name, as published or by its recipe; presets are looked up by it.
         overwrite: replace a table at `path`.
         expected_steps: refuse to begin where so many steps will not fit on the disk.
     """
@@ -54,6 +55,7 @@ class TableWriter:
         environment: str | None = None,
         provenance: Mapping[str, Any] | None = None,
         *,
+        name: str | None = None,
         overwrite: bool = False,
         expected_steps: int | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class TableWriter:
                 f" got observation shape {observation_shape} and action size {action_size}."
             )
         self._path = Path(path)
+        self._name = name
         self._observation_shape = tuple(observation_shape)
         self._observation_dtype = np.dtype(observation_dtype)
         self._action_size = action_size
@@ -299,6 +302,7 @@ class TableWriter:
         ends.write(np.array(self._ends, dtype="<i8"))
         arrays = {name: column.finish() for name, column in self._columns.items()}
         manifest = Manifest(
+            name=self._name,
             environment=self._environment,
             provenance=self._provenance,
             num_steps=self._num_steps,

@@ -173,6 +173,7 @@ def import_npz(
                 layout.discrete,
                 environment,
                 record,
+                name=name,
                 expected_steps=sum(shard.num_steps for shard in members),
             ) as writer:
                 for shard in members:
