@@ -128,3 +128,29 @@ def test_get_refuses_what_it_cannot_get(tmp_path, capsys):
 def test_info_names_what_is_there(shelf, capsys):
     main(["data", "import", str(shelf / f"{NAME}.npz")])
     assert f"Did you mean '{NAME}'" in refused(capsys, "info", "pointmaze-medium-stich")
+
+
+def test_overwriting_through_a_link_replaces_the_data_and_leaves_no_stray(shelf, tmp_path, capsys):
+    source = str(shelf / f"{NAME}.npz")
+    main(["data", "import", source, "--name", "mine"])
+    disk = tmp_path / "disk"
+    (tmp_path / "data" / "mine").rename(disk)
+    (tmp_path / "data" / "mine").symlink_to(disk)
+    np.savez(source, observations=np.zeros((4, 3)), actions=np.zeros((4, 2)), terminals=[0, 1] * 2)
+    (shelf / f"{NAME}-val.npz").unlink()
+    main(["data", "import", source, "--name", "mine", "--overwrite"])
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine"]
+    assert (tmp_path / "data" / "mine").is_symlink()
+    assert open_dataset(disk).train.num_steps == 4
+    assert open_dataset(disk).val is None
+
+
+def test_overwriting_keeps_what_the_dataset_does_not_own(shelf, tmp_path, capsys):
+    source = str(shelf / f"{NAME}.npz")
+    main(["data", "import", source, "--name", "mine"])
+    thesis = tmp_path / "data" / "mine" / "thesis.tex"
+    thesis.write_text("years of work")
+    error = refused(capsys, "import", source, "--name", "mine", "--overwrite")
+    assert "'thesis.tex'" in error
+    assert thesis.read_text() == "years of work"
+    assert open_dataset("mine", verify=True).train.num_steps == 60

@@ -7,7 +7,6 @@ averaged over small squares.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import whole_file
 from farstep.envs.mazes import OFFSET, UNIT, MazeMap
 
 DistanceFunction = Callable[[Float[np.ndarray, "n obs"], Float[np.ndarray, "obs"]], np.ndarray]
@@ -186,13 +186,8 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
             f"cannot write a picture as '{path.name}': the name must end in one of "
             + ", ".join(f".{name}" for name in sorted(supported))
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        figure.savefig(temporary, format=kind, dpi=dpi)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, format=kind, dpi=dpi)
 
 
 def _full(observations: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from farstep.analysis.comparison_tables import (
 from farstep.analysis.scores import LAST_EVALUATIONS, Score, read_scores
 from farstep.analysis.tables import rich_table
 from farstep.core.errors import FarstepError
-from farstep.training.run import write_text
+from farstep.core.files import write_text
 
 WIDEST = 240
 """Columns of the widest table that is to be expected."""

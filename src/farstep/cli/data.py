@@ -22,9 +22,9 @@ from rich.progress import (
 from rich.table import Table as Grid
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import format_bytes
 from farstep.data.download import Patience, get, mirror_list
 from farstep.data.sources.ogbench import Imported, ImportOptions, import_npz
-from farstep.data.staging import format_bytes
 from farstep.data.table import Dataset, Table, canonical_name, open_dataset
 from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environment_of
 

@@ -42,6 +42,7 @@ from farstep.analysis.tables import Cells, csv_table, latex_table, rich_table
 from farstep.cli.compare import WIDEST
 from farstep.cli.train import Train
 from farstep.core.errors import FarstepError
+from farstep.core.files import write_text
 from farstep.data.table import Dataset, open_dataset
 from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.catalog import environment as find_environment
@@ -50,7 +51,7 @@ from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import evaluate
 from farstep.serving.policy import load_policy
 from farstep.training.config import RunConfig
-from farstep.training.run import CONFIG, Run, write_text
+from farstep.training.run import CONFIG, Run
 
 OWN = ("agent", "out", "seed", "seeds", "resume", "overwrite", "max-minutes")
 """Options of `farstep train` that a study sets itself."""

@@ -20,8 +20,8 @@ from farstep.cli.evaluator import environment_evaluator
 from farstep.cli.reporting import TrainingReporter, print_profile
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
+from farstep.core.files import format_bytes
 from farstep.data.normalize import Normalization
-from farstep.data.staging import format_bytes
 from farstep.data.table import Dataset, open_dataset
 from farstep.presets import PRESETS, find_preset
 from farstep.sampling.augment import check_crops

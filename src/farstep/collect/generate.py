@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from farstep.collect.pointmaze import ARRAYS, Recipe
-from farstep.data.staging import staged_directory
-from farstep.data.table import DATASET_MARKS, TableWriter
+from farstep.core.files import staged_directory
+from farstep.data.table import TableWriter, dataset_files
 from farstep.envs.mazes import MazeMap
 from farstep.envs.processes import in_order
 
@@ -69,7 +69,7 @@ def generate(
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
     with (
-        staged_directory(path, overwrite=overwrite, marks=DATASET_MARKS) as staging,
+        staged_directory(path, overwrite=overwrite, owned=dataset_files(path)) as staging,
         closing(_episodes(maze, recipe, seed, requests, count)) as episodes,
     ):
         if environment is None:

@@ -1,13 +1,13 @@
-"""Directories that appear whole or not at all."""
+"""Files and directories that appear whole or not at all, and replace only what farstep wrote."""
 
 from __future__ import annotations
 
 import errno
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from farstep.core.errors import FarstepError
 
@@ -16,23 +16,51 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
-def staged_directory(
-    target: Path, *, overwrite: bool = False, marks: tuple[str, ...] = ()
-) -> Iterator[Path]:
-    """An empty directory beside `target` that takes its place when the block ends cleanly.
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write that replaces the file `path` when the block ends cleanly.
 
-    On any exception the staging directory is removed and `target` is as it was.
+    It has the suffix of `path`, lies beside it, and is removed on an exception. Missing parent
+    directories are created; a symbolic link stays, and the file that it names is replaced.
+    """
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}")
+    try:
+        yield unfinished
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, in UTF-8."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def staged_directory(
+    target: Path, *, overwrite: bool = False, owned: Iterable[str] = ()
+) -> Iterator[Path]:
+    """An empty directory that takes the place of `target` when the block ends cleanly.
+
+    On any exception it is removed and `target` is as it was. Missing parents are created; a
+    symbolic link stays, and the directory that it names is replaced.
 
     Args:
-        target: the directory to create; missing parents are created too.
-        overwrite: replace an existing `target`. It must be an empty directory or hold one of
-            `marks`, so that a mistyped path costs nobody their files.
-        marks: files, relative to `target`, that show it to be of the kind being written.
+        overwrite: replace an existing `target`, if it holds nothing but `owned`.
+        owned: as for `check_replaceable`.
 
     Raises:
         FarstepError: `target` exists and may not be replaced, or its parent is not writable.
     """
-    _check_replaceable(target, overwrite, marks)
+    target = target.resolve()
+    if target.exists():
+        if not overwrite:
+            raise FarstepError(
+                f"{target} already exists. Choose another name, or ask to overwrite it."
+            )
+        check_replaceable(target, owned)
     suffix = secrets.token_hex(4)
     staging = target.parent / f".{target.name}.{suffix}.partial"
     try:
@@ -47,15 +75,38 @@ def staged_directory(
         raise
 
 
-def _check_replaceable(target: Path, overwrite: bool, marks: tuple[str, ...]) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FarstepError(f"{target} already exists. Choose another name, or ask to overwrite it.")
-    if not target.is_dir() or (
-        any(target.iterdir()) and not any((target / mark).is_file() for mark in marks)
-    ):
-        raise FarstepError(f"{target} holds something else: refusing to overwrite it.")
+def check_replaceable(target: Path, owned: Iterable[str]) -> None:
+    """Refuse to remove the directory `target` if it holds what farstep did not write there.
+
+    Args:
+        owned: files and directories that belong to `target`, by their path below it, such as
+            `train/manifest.json`. A directory that is named here belongs with all that it holds.
+
+    Raises:
+        FarstepError: it is no directory, or holds something else; says what.
+    """
+    if not target.is_dir():
+        raise FarstepError(f"{target} is not a directory: refusing to overwrite it.")
+    stranger = _stranger(target, [PurePath(name) for name in owned])
+    if stranger is not None:
+        raise FarstepError(
+            f"{target} holds '{stranger.relative_to(target)}', which does not belong to what is"
+            " to be replaced: refusing to overwrite it. Move that away, or choose another name."
+        )
+
+
+def _stranger(directory: Path, owned: list[PurePath]) -> Path | None:
+    """The first entry below `directory`, by name, that is not `owned`."""
+    for entry in sorted(directory.iterdir()):
+        within = [path for path in owned if path.parts[0] == entry.name]
+        if any(len(path.parts) == 1 for path in within):
+            continue
+        if not within or entry.is_symlink() or not entry.is_dir():
+            return entry
+        deeper = [path.relative_to(entry.name) for path in within]
+        if (stranger := _stranger(entry, deeper)) is not None:
+            return stranger
+    return None
 
 
 def _swap_in(staging: Path, target: Path, aside: Path) -> None:
@@ -74,7 +125,7 @@ def _swap_in(staging: Path, target: Path, aside: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def format_bytes(count: float) -> str:
+def format_bytes(count: int | float) -> str:
     """`count` bytes in decimal units, for messages: `1.2 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
@@ -89,7 +140,7 @@ def check_free_space(directory: Path, needed: int) -> None:
     Raises:
         FarstepError: fewer than `needed` bytes are free where `directory` is or will be.
     """
-    existing = directory
+    existing = directory.resolve()
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free

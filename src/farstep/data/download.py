@@ -24,10 +24,10 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import NO_SPACE, check_free_space, format_bytes
 from farstep.data.sources.npz import DamagedFileError
 from farstep.data.sources.ogbench import Imported, Progress, file_sha256, import_npz
-from farstep.data.staging import NO_SPACE, check_free_space, format_bytes
-from farstep.data.table import DATASET_MARKS, canonical_name, check_name, data_root
+from farstep.data.table import canonical_name, check_name, data_root, is_dataset
 
 PUBLISHED_MIRROR = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 """Where OGBench publishes its datasets (its own loader has this address)."""
@@ -120,7 +120,7 @@ def get(
     """
     name = canonical_name(check_name(name))
     target = data_root() / name
-    if not overwrite and any((target / mark).is_file() for mark in DATASET_MARKS):
+    if not overwrite and is_dataset(target):
         return Imported(target, (f"{name} is already there; nothing was requested.",))
     mirrors = mirror_list() if mirrors is None else [_as_url(mirror) for mirror in mirrors]
     downloads = data_root() / "downloads"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from farstep.core.errors import FarstepError
@@ -15,6 +16,9 @@ from farstep.core.types import Spaces
 FORMAT = "farstep-table"
 VERSION = 2
 MANIFEST_NAME = "manifest.json"
+
+RESERVED = ("observations", "actions", "episode_ends")
+"""Names of the arrays that every table has."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,21 @@ class Manifest:
             raise FarstepError(
                 f"{where} is damaged ({type(error).__name__}: {error}). Import the data again."
             ) from error
-        for name in ("observations", "actions", "episode_ends"):
+        for name in RESERVED:
             if name not in manifest.arrays:
                 raise FarstepError(f"{where} lists no '{name}'. Import the data again.")
         return manifest
+
+
+def table_files(directory: Path) -> list[str]:
+    """Names of the files of the table in `directory`; none where it holds no table.
+
+    A manifest that cannot be read, or is of another version, still shows what it lists.
+    """
+    try:
+        names = json.loads((directory / MANIFEST_NAME).read_text(encoding="utf-8"))["arrays"]
+    except OSError:
+        return []
+    except (ValueError, KeyError, TypeError):
+        names = ()
+    return [MANIFEST_NAME, *(f"{name}.npy" for name in {*RESERVED, *names})]

@@ -24,13 +24,10 @@ from jaxtyping import Int
 
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.types import Spaces
-from farstep.data.manifest import MANIFEST_NAME, ArrayEntry, Manifest
+from farstep.data.manifest import MANIFEST_NAME, ArrayEntry, Manifest, table_files
 from farstep.data.writer import TableWriter
 
 __all__ = ["Dataset", "Table", "TableWriter", "data_root", "open_dataset"]
-
-DATASET_MARKS = (f"train/{MANIFEST_NAME}", MANIFEST_NAME)
-"""Files that show a directory to be a dataset."""
 
 _HASH_BLOCK = 1 << 24
 
@@ -219,15 +216,27 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_dataset(path: Path) -> bool:
+    """Whether the directory `path` holds a dataset, or a single table."""
+    return any((path / mark).is_file() for mark in (f"train/{MANIFEST_NAME}", MANIFEST_NAME))
+
+
+def dataset_files(path: Path) -> list[str]:
+    """What belongs to the dataset in directory `path`, by path below it; nothing if there is none.
+
+    Besides the tables that is `maze.txt`, the map of data that were made in a maze of one's own.
+    """
+    tables = [f"{split}/{name}" for split in ("train", "val") for name in table_files(path / split)]
+    return [*tables, *table_files(path), "maze.txt"] if is_dataset(path) else []
+
+
 def dataset_names() -> list[str]:
     """Names of the datasets under the data root, sorted."""
     root = data_root()
     if not root.is_dir():
         return []
     return sorted(
-        path.name
-        for path in root.iterdir()
-        if not path.name.startswith(".") and any((path / mark).is_file() for mark in DATASET_MARKS)
+        path.name for path in root.iterdir() if not path.name.startswith(".") and is_dataset(path)
     )
 
 
@@ -265,7 +274,7 @@ def _locate(name_or_path: str | os.PathLike[str]) -> Path:
     if name is not None:
         candidates = [data_root() / name, data_root() / canonical_name(name), path]
     for candidate in candidates:
-        if any((candidate / mark).is_file() for mark in DATASET_MARKS):
+        if is_dataset(candidate):
             return candidate
     if name is None:
         raise FarstepError(

@@ -13,12 +13,9 @@ from typing import Any, Self
 import numpy as np
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.files import NO_SPACE, check_free_space, format_bytes, staged_directory
 from farstep.data.columns import Column
-from farstep.data.manifest import MANIFEST_NAME, Manifest
-from farstep.data.staging import NO_SPACE, check_free_space, format_bytes, staged_directory
-
-RESERVED = ("observations", "actions", "episode_ends")
-"""Names of the arrays that every table has."""
+from farstep.data.manifest import MANIFEST_NAME, RESERVED, Manifest, table_files
 
 
 class TableWriter:
@@ -101,7 +98,7 @@ class TableWriter:
             row += 4 if self._discrete else 4 * self._action_size
             check_free_space(self._path, self._expected_steps * row)
         self._staging = self._stack.enter_context(
-            staged_directory(self._path, overwrite=self._overwrite, marks=(MANIFEST_NAME,))
+            staged_directory(self._path, overwrite=self._overwrite, owned=table_files(self._path))
         )
         return self
 

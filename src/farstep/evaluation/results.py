@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import write_text
 from farstep.evaluation.intervals import Interval, stratified_wilson, wilson
 
 
@@ -145,13 +145,7 @@ class Evaluation:
 
     def save(self, path: Path) -> None:
         """Writes `to_json` to `path`, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:

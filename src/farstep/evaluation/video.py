@@ -6,9 +6,9 @@ Frames go to the encoder as they are drawn, so that memory does not grow with th
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import whole_file
 
 Format = Literal["mp4", "gif"]
 
@@ -53,6 +54,7 @@ class Videos:
         self._per_task = per_task
         self._every = every
         self._kind: Format = kind
+        self._files = ExitStack()
         self._writers: dict[tuple[int, int], Any] = {}
         self._steps: dict[tuple[int, int], int] = {}
 
@@ -81,7 +83,7 @@ class Videos:
             return
         frame = render()
         if episode not in self._writers:
-            self._writers[episode] = self._open(self._unfinished(*episode))
+            self._writers[episode] = self._open(self._path(*episode))
         with warnings.catch_warnings():
             # The first frame starts ffmpeg. JAX warns of every fork; this one only executes it.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
@@ -96,26 +98,17 @@ class Videos:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for episode, writer in self._writers.items():
+        for writer in self._writers.values():
             writer.close()
-            unfinished = self._unfinished(*episode)
-            if kind is None:
-                unfinished.replace(self._path(*episode))
-            else:
-                unfinished.unlink(missing_ok=True)
+        self._files.__exit__(kind, error, trace)
 
     def _path(self, task: int, index: int) -> Path:
         return self._directory / f"task{task}-episode{index}.{self._kind}"
 
-    def _unfinished(self, task: int, index: int) -> Path:
-        # The suffix stays last: encoders choose the format by it.
-        path = self._path(task, index)
-        return path.with_name(f".{path.stem}.{os.getpid()}.{self._kind}")
-
     def _open(self, path: Path) -> Any:
         import imageio.v2 as imageio
 
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._files.enter_context(whole_file(path))
         if self._kind == "gif":
             # GIF counts a frame's time in hundredths of a second; `duration` is in milliseconds.
             return imageio.get_writer(path, mode="I", duration=1000 // FRAMES_PER_SECOND, loop=0)

@@ -10,8 +10,8 @@ from typing import Literal
 import jax
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import format_bytes
 from farstep.data.normalize import Normalization
-from farstep.data.staging import format_bytes
 from farstep.data.table import Table
 from farstep.sampling.batches import DeviceTable
 from farstep.sampling.stream import HostTable

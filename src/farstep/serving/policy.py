@@ -26,11 +26,11 @@ from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
+from farstep.core.files import staged_directory
 from farstep.core.rng import root_key, stream_key
 from farstep.core.trees import Packed, from_named, named_leaves
 from farstep.core.types import Params, Spaces
 from farstep.data.normalize import Normalization
-from farstep.data.staging import staged_directory
 from farstep.data.table import open_dataset
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Landmarks
@@ -210,7 +210,7 @@ class Policy:
             tensors["landmarks"] = self.landmarks.observations
             if self.landmarks.moves is not None:
                 tensors["moves"] = self.landmarks.moves
-        with staged_directory(path, overwrite=overwrite, marks=(DESCRIPTION,)) as staging:
+        with staged_directory(path, overwrite=overwrite, owned=(DESCRIPTION, WEIGHTS)) as staging:
             (staging / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
             safetensors.numpy.save_file(
                 {name: np.asarray(leaf) for name, leaf in tensors.items()}, staging / WEIGHTS

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import jax
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import write_text
 from farstep.training.config import RunConfig
 
 Journal = Literal["metrics", "eval"]
@@ -113,13 +114,6 @@ class Run:
             if (self.path / f"{journal}.jsonl").exists():
                 text = "".join(json.dumps(record) + "\n" for record in kept)
                 write_text(self.path / f"{journal}.jsonl", text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.partial")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def _environment() -> dict[str, Any]:

@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Int
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.files import check_free_space, staged_directory
 from farstep.data.sources.npz import ArrayHeader, NpzFile
-from farstep.data.staging import check_free_space, staged_directory
-from farstep.data.table import DATASET_MARKS, TableWriter, check_name, data_root
+from farstep.data.table import TableWriter, check_name, data_root, dataset_files
 
 REQUIRED = ("observations", "actions", "terminals")
 SIMULATOR_STATE = ("qpos", "qvel", "button_states")
@@ -151,7 +151,7 @@ def import_npz(
     check_free_space(target, total * layout.row_bytes)
     notes = _unused_notes(everything)
     tally = _Tally(total, progress)
-    with staged_directory(target, overwrite=overwrite, marks=DATASET_MARKS) as staging:
+    with staged_directory(target, overwrite=overwrite, owned=dataset_files(target)) as staging:
         for split, members in shards.items():
             record = dict(provenance or {}) | {
                 "importer": "ogbench-npz",

@@ -1,0 +1,95 @@
+"""Episodes on their way into a dataset: what every source and every collector yields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farstep.core.files import staged_directory, write_text
+from farstep.core.types import Spaces
+from farstep.data.table import TableWriter, dataset_files
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """The steps of one episode, or the next steps of one that is too long to hold.
+
+    Attributes:
+        observations: (L, *observation shape).
+        actions: (L, A), or (L,) integers; the action of an episode's last step leads nowhere.
+        extras: further arrays of L rows by name, the same names in every episode.
+        ends: whether the last row ends the episode. An episode in pieces ends with its last one.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ends: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The episodes of one table.
+
+    Attributes:
+        episodes: consumed once, in order.
+        steps: how many rows they have in all, if known: an import that cannot fit on the disk is
+            then not begun.
+        provenance: where they come from; JSON values.
+    """
+
+    episodes: Iterable[Episode]
+    steps: int | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def import_episodes(
+    path: Path,
+    splits: Mapping[str, Split],
+    spaces: Spaces,
+    *,
+    environment: str | None = None,
+    files: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> tuple[str, ...]:
+    """Write a dataset, a table for each of `splits`; it appears whole or not at all.
+
+    Args:
+        path: the dataset's directory.
+        splits: episodes of `train` and, if there are any, of `val`.
+        spaces: shapes and types of observations and actions.
+        environment: name of the environment that the episodes come from.
+        files: texts to keep beside the tables, by name.
+        overwrite: replace a dataset at `path`.
+
+    Returns:
+        what the reader should know about the data.
+
+    Raises:
+        FarstepError: an episode that a table cannot hold, no space, or `path` exists.
+    """
+    notes: list[str] = []
+    owned = dataset_files(path)
+    with staged_directory(path, overwrite=overwrite, owned=owned) as staging:
+        for name, text in (files or {}).items():
+            write_text(staging / name, text)
+        for name, split in splits.items():
+            with TableWriter(
+                staging / name,
+                spaces.observation_shape,
+                spaces.observation_dtype,
+                spaces.action_size,
+                spaces.discrete,
+                environment,
+                split.provenance,
+                expected_steps=split.steps,
+            ) as writer:
+                for episode in split.episodes:
+                    writer.extend(episode.observations, episode.actions, **episode.extras)
+                    if episode.ends:
+                        writer.end_episode()
+    return tuple(notes)
