@@ -28,7 +28,7 @@ jaxtyping.install_import_hook(
         "farstep.planning.metric",
         "farstep.planning.moves",
         "farstep.planning.triangle",
-        "farstep.tabular",
+        "theory",
     ],
     "beartype.beartype",
 )

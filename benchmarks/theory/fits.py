@@ -29,9 +29,9 @@ from farstep.losses.linex import multistep_backup
 from farstep.losses.values import implicit_value
 from farstep.networks.critics import Embedding
 from farstep.quasimetrics import mrn
-from farstep.tabular.backup import BackupLaw, batch_law
-from farstep.tabular.exact import ActionGoal, StateGoal, future_goals, stationary_states
-from farstep.tabular.mdp import Policy, TabularMDP
+from theory.backup import BackupLaw, batch_law
+from theory.exact import ActionGoal, StateGoal, future_goals, stationary_states
+from theory.mdp import Policy, TabularMDP
 
 Loss = Callable[..., Float[Array, ""]]
 """Of parameters, and of data that stays."""

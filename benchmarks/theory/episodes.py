@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from farstep.core.types import Spaces
 from farstep.sampling.batches import DeviceTable, Episodes
-from farstep.tabular.mdp import TabularMDP
+from theory.mdp import TabularMDP
 
 
 @dataclass(frozen=True, eq=False)

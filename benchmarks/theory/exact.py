@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse.csgraph import shortest_path
 
-from farstep.tabular.mdp import Policy, TabularMDP
+from theory.mdp import Policy, TabularMDP
 
 StateGoal = Float[np.ndarray, "states goals"]
 ActionGoal = Float[np.ndarray, "states actions goals"]

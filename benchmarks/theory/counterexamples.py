@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from farstep.tabular.backup import BackupLaw, backup_fixed_point
-from farstep.tabular.exact import (
+from theory.backup import BackupLaw, backup_fixed_point
+from theory.exact import (
     after_action,
     first_hit,
     greedy_policy,
@@ -21,8 +21,8 @@ from farstep.tabular.exact import (
     optimal_first_hit,
     shortest_steps,
 )
-from farstep.tabular.mdp import Policy, TabularMDP, explicit_mdp
-from farstep.tabular.relaxation import (
+from theory.mdp import Policy, TabularMDP, explicit_mdp
+from theory.relaxation import (
     assemble,
     behaviour_distances,
     extract,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
-from farstep.tabular.exact import shortest_steps
-from farstep.tabular.gridworlds import gridworld
+from theory.exact import shortest_steps
+from theory.gridworlds import gridworld
 
 RIGHT, DOWN, LEFT, UP = range(4)
 

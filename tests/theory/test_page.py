@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from farstep.tabular.report import counterexamples_table, stitching_table
+from theory.report import counterexamples_table, stitching_table
 
 PAGE = (Path(__file__).parents[2] / "docs" / "theory.md").read_text(encoding="utf-8")
 

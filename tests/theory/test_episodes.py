@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
-from farstep.tabular.backup import BackupLaw, batch_law
-from farstep.tabular.episodes import one_hot_spaces, one_hot_table, roll_out
-from farstep.tabular.exact import future_goals
-from farstep.tabular.mdp import random_mdp, random_policy
+from theory.backup import BackupLaw, batch_law
+from theory.episodes import one_hot_spaces, one_hot_table, roll_out
+from theory.exact import future_goals
+from theory.mdp import random_mdp, random_policy
 
 
 def test_goals_and_waypoints_drawn_from_episodes_follow_the_closed_forms():

@@ -17,13 +17,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from farstep.tabular.exact import (
+from theory.exact import (
     ActionGoal,
     StateGoal,
     future_goals,
     stationary_states,
 )
-from farstep.tabular.mdp import Policy, TabularMDP
+from theory.mdp import Policy, TabularMDP
 
 Link = Literal["behaviour", "best"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
-from farstep.tabular.episodes import roll_out
-from farstep.tabular.exact import (
+from theory.episodes import roll_out
+from theory.exact import (
     after_action,
     first_hit,
     future_goals,
@@ -18,7 +18,7 @@ from farstep.tabular.exact import (
     shortest_steps,
     stationary_states,
 )
-from farstep.tabular.mdp import TabularMDP, explicit_mdp, random_mdp, random_policy, uniform_policy
+from theory.mdp import TabularMDP, explicit_mdp, random_mdp, random_policy, uniform_policy
 
 DISCOUNT = 0.9
 CHAIN = explicit_mdp([[1, 0], [2, 0], [2, 2]])

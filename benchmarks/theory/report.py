@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from farstep.tabular.backup import BackupLaw, backup_fixed_point
-from farstep.tabular.counterexamples import (
+from theory.backup import BackupLaw, backup_fixed_point
+from theory.counterexamples import (
     DISCOUNT,
     STEP,
     Counterexample,
@@ -16,7 +16,7 @@ from farstep.tabular.counterexamples import (
     stitching_by_chance,
     stitching_without_chance,
 )
-from farstep.tabular.exact import (
+from theory.exact import (
     after_action,
     expectile_first_hit,
     first_hit,
@@ -28,7 +28,7 @@ from farstep.tabular.exact import (
     shortest_steps,
     stationary_states,
 )
-from farstep.tabular.fits import (
+from theory.fits import (
     Descent,
     fit_backup,
     fit_cmd,
@@ -40,8 +40,8 @@ from farstep.tabular.fits import (
     fit_qrl,
     fit_tmd,
 )
-from farstep.tabular.gridworlds import gridworld
-from farstep.tabular.mdp import TabularMDP, uniform_policy
+from theory.gridworlds import gridworld
+from theory.mdp import TabularMDP, uniform_policy
 
 DRAWING = (".>a", "a..")
 """Five states, a one-way door and a teleport; every state can reach every other."""

@@ -1,10 +1,10 @@
 """Print the tables of `docs/theory.md`; a few minutes on two CPU cores.
 
-python -m farstep.tabular
+python benchmarks/check_theory.py
 """
 
-from farstep.tabular.fits import Descent
-from farstep.tabular.report import (
+from theory.fits import Descent
+from theory.report import (
     counterexamples_table,
     critics_table,
     measure,

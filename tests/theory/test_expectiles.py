@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from farstep.tabular.exact import (
+from theory.exact import (
     after_action,
     expectile_first_hit,
     first_hit,
@@ -17,7 +17,7 @@ from farstep.tabular.exact import (
     optimal_first_hit,
     shortest_steps,
 )
-from farstep.tabular.mdp import random_mdp, random_policy
+from theory.mdp import random_mdp, random_policy
 
 DISCOUNT = 0.9
 

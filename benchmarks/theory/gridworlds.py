@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from farstep.core.errors import FarstepError
-from farstep.tabular.mdp import TabularMDP
+from theory.mdp import TabularMDP
 
 MOVES = {">": (0, 1), "v": (1, 0), "<": (0, -1), "^": (-1, 0)}
 """Row and column of a step by action, in the order of the actions."""

@@ -9,8 +9,8 @@ import pytest
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
 from farstep.quasimetrics import mrn
-from farstep.tabular.backup import BackupLaw, backup_fixed_point, batch_law
-from farstep.tabular.exact import (
+from theory.backup import BackupLaw, backup_fixed_point, batch_law
+from theory.exact import (
     after_action,
     expectile_first_hit,
     first_hit,
@@ -22,7 +22,7 @@ from farstep.tabular.exact import (
     shortest_steps,
     stationary_states,
 )
-from farstep.tabular.fits import (
+from theory.fits import (
     Descent,
     fit_backup,
     fit_crl,
@@ -32,8 +32,8 @@ from farstep.tabular.fits import (
     fit_qrl,
     fit_tmd,
 )
-from farstep.tabular.mdp import explicit_mdp, uniform_policy
-from farstep.tabular.report import (
+from theory.mdp import explicit_mdp, uniform_policy
+from theory.report import (
     DISCOUNT,
     centred,
     counterexamples_table,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farstep.tabular.backup import BackupLaw, backup_fixed_point
-from farstep.tabular.counterexamples import (
+from theory.backup import BackupLaw, backup_fixed_point
+from theory.counterexamples import (
     DISCOUNT,
     all_counterexamples,
     negative_distance,
@@ -16,7 +16,7 @@ from farstep.tabular.counterexamples import (
     stitching_without_chance,
     waypoints_beyond_the_goal,
 )
-from farstep.tabular.exact import (
+from theory.exact import (
     after_action,
     first_hit,
     greedy_policy,
@@ -25,9 +25,9 @@ from farstep.tabular.exact import (
     optimal_first_hit,
     shortest_steps,
 )
-from farstep.tabular.gridworlds import gridworld
-from farstep.tabular.mdp import random_mdp, random_policy, uniform_policy
-from farstep.tabular.relaxation import (
+from theory.gridworlds import gridworld
+from theory.mdp import random_mdp, random_policy, uniform_policy
+from theory.relaxation import (
     action_distances,
     assemble,
     behaviour_distances,

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from farstep.tabular.exact import (
+from theory.exact import (
     ActionGoal,
     StateGoal,
     after_action,
@@ -19,7 +19,7 @@ from farstep.tabular.exact import (
     greedy_policy,
     nats,
 )
-from farstep.tabular.mdp import Policy, TabularMDP
+from theory.mdp import Policy, TabularMDP
 
 Distances = Float[np.ndarray, "points points"]
 
