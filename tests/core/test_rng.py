@@ -1,5 +1,8 @@
 import jax
+import numpy as np
+import pytest
 
+from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_generator, stream_key
 
 
@@ -20,3 +23,17 @@ def test_host_generators_are_told_apart_by_indices():
     assert first == stream_generator(0, "episode", 1, 2).random()
     assert first != stream_generator(0, "episode", 2, 1).random()
     assert first != stream_generator(1, "episode", 1, 2).random()
+
+
+@pytest.mark.parametrize("seed", [2**31 - 1, 2**31, 2**32 - 1])
+def test_every_seed_of_32_bits_gives_a_stream_of_its_own(seed):
+    keys = [np.asarray(jax.random.key_data(root_key(s))).tolist() for s in (0, seed - 1, seed)]
+    assert len({str(key) for key in keys}) == 3
+    assert keys[2] == np.asarray(jax.random.key_data(jax.jit(root_key)(np.uint32(seed)))).tolist()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+@pytest.mark.parametrize("use", [root_key, lambda seed: stream_generator(seed, "episode")])
+def test_a_seed_that_would_repeat_another_is_refused(seed, use):
+    with pytest.raises(FarstepError, match=r"seed must be at least 0 and below 2³²"):
+        use(seed)

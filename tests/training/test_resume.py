@@ -129,3 +129,14 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(toy, whole, tmp_path
     for name in mine:
         np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-3, atol=2e-5, err_msg=name)
     assert load_policy(tmp_path / "both" / "s0").step == 40
+
+
+def test_the_largest_seed_trains_continues_and_acts(toy, tmp_path):
+    seed = 2**32 - 1
+    main(words(toy, tmp_path / "run", 20, "--seed", str(seed)))
+    main(words(toy, tmp_path / "run", 40, "--seed", str(seed), "--resume"))
+    policy = load_policy(tmp_path / "run")
+    assert policy.step == 40
+    states = np.zeros((1, 2), np.float32)
+    first, again = (policy.act(states, states, temperature=1.0, seed=s) for s in (seed, seed - 1))
+    assert np.any(first != again)

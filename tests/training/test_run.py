@@ -162,6 +162,8 @@ def test_training_stops_where_a_metric_is_lost_and_names_it(tmp_path, capsys):
         (["TOY", "--agent", "mqee"], "Did you mean 'mqe'"),
         (["TOY", "--preset", "smal"], "Did you mean 'small'"),
         (["TOY", "--steps", "0"], "steps must be at least 1"),
+        (["TOY", "--seed", "4294967296"], "seed must be at least 0 and below 2³²"),
+        (["TOY", "--seed", "4294967295", "--seeds", "2"], "not 4294967296"),
         (["TOY", "--seeds", "0"], "--seeds must be at least 1"),
         (["TOY", "--out", "EXISTING"], "exists already"),
         (["TOY", "--out", "MISSING", "--resume"], "not a run directory"),

@@ -22,6 +22,7 @@ from rich.progress import (
 from farstep.collect.generate import generate
 from farstep.collect.pointmaze import BEHAVIOURS, Behaviour, Recipe, published_recipe
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.seeds import check_seed
 from farstep.data.table import data_root
 from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment_of, own_maze
 from farstep.envs.mazes import MazeMap
@@ -69,9 +70,9 @@ class DataMake:
             FarstepError: no recipe of that name, a number that makes no sense, a map that cannot
                 be read, or a data set that is already there.
         """
-        for option, value, least in (("--seed", self.seed, 0), ("--processes", self.processes, 1)):
-            if value is not None and value < least:
-                raise FarstepError(f"{option} must be at least {least}, not {value}")
+        check_seed(self.seed, "--seed")
+        if self.processes is not None and self.processes < 1:
+            raise FarstepError(f"--processes must be at least 1, not {self.processes}")
         name, behaviour, spec, maze = self._asked()
         recipe = self._overridden(published_recipe(maze.name, behaviour))
         path = self.out or data_root() / name

@@ -10,12 +10,18 @@ import zlib
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Integer, Key
+
+from farstep.core.seeds import check_seed
 
 
-def root_key(seed: int | Int[Array, ""]) -> Key[Array, ""]:
-    """The root of every random stream of one run."""
-    return jax.random.key(seed)
+def root_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
+    """The root of every random stream of one run.
+
+    Raises:
+        FarstepError: the seed is not in [0, 2³²). A traced one has been checked by its caller.
+    """
+    return jax.random.key(np.uint32(check_seed(seed)) if isinstance(seed, int) else seed)
 
 
 def stream_key(root: Key[Array, ""], stream: str, step: int | Int[Array, ""]) -> Key[Array, ""]:
@@ -25,4 +31,4 @@ def stream_key(root: Key[Array, ""], stream: str, step: int | Int[Array, ""]) ->
 
 def stream_generator(seed: int, stream: str, *indices: int) -> np.random.Generator:
     """A NumPy generator for a host-side `stream`, told apart by `indices` (task, episode …)."""
-    return np.random.default_rng([seed, zlib.crc32(stream.encode()), *indices])
+    return np.random.default_rng([check_seed(seed), zlib.crc32(stream.encode()), *indices])

@@ -28,6 +28,7 @@ from jaxtyping import Bool, Int
 
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
+from farstep.core.seeds import check_seed
 from farstep.core.types import BatchPolicy, Spaces
 from farstep.envs.catalog import EnvironmentSpec, own_maze
 from farstep.envs.catalog import environment as find_environment
@@ -122,7 +123,8 @@ def evaluate(
         max_steps=max_steps,
         start_every=start_every,
     )
-    _check_at_least(0, seed=seed, workers=workers)
+    _check_at_least(0, workers=workers)
+    check_seed(seed)
     limit = spec.max_episode_steps if max_steps is None else max_steps
     # Tasks alternate, so that the last episodes to run, with few beside them, are not all of the
     # hardest task.

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int, Key
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_generator
+from farstep.core.seeds import check_seed
 from farstep.core.types import Params
 from farstep.data.table import Table
 from farstep.networks.actors import Categorical
@@ -58,6 +59,7 @@ class Distillation:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name in ("updates", "batch_size", "learning_rate", "states"):
             if not getattr(self, name) > 0:
                 raise FarstepError(f"{name} must be positive, not {getattr(self, name)}")

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
@@ -28,6 +28,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import staged_directory
 from farstep.core.rng import root_key, stream_key
+from farstep.core.seeds import check_seed
 from farstep.core.trees import Packed, from_named, named_leaves
 from farstep.core.types import Params, Spaces
 from farstep.data.normalize import Normalization
@@ -91,12 +92,21 @@ class Policy:
             step: tells one call's noise from another's.
 
         Raises:
+            FarstepError: the seed is not in [0, 2³²).
             ValueError: an array has another shape than the policy was trained on.
         """
         observations, single = self._batched(observations, "observations")
         goals, _ = self._batched(goals, "goals")
         actions = np.asarray(
-            _act(self.agent, self._packed, observations, goals, seed, step, temperature)
+            _act(
+                self.agent,
+                self._packed,
+                observations,
+                goals,
+                np.uint32(check_seed(seed)),
+                step,
+                temperature,
+            )
         )
         return actions[0] if single else actions
 
@@ -328,7 +338,7 @@ def _act(
     params: Packed,
     observations: Array,
     goals: Array,
-    seed: int,
+    seed: UInt[Array, ""],
     step: int,
     temperature: float,
 ) -> Array:

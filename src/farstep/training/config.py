@@ -11,6 +11,7 @@ from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
+from farstep.core.seeds import check_seed
 from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 
@@ -23,7 +24,7 @@ class TrainConfig:
 
     Attributes:
         steps: gradient updates in all.
-        seed: root of every random draw of the run.
+        seed: root of every random draw of the run, in [0, 2³²).
         log_every: updates between lines of `metrics.jsonl`, each a mean over them.
         checkpoint_every: updates between checkpoints.
         keep_checkpoints: how many of the latest to keep, besides the best.
@@ -44,9 +45,9 @@ class TrainConfig:
     normalize: bool = False
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         for name, least in (
             ("steps", 1),
-            ("seed", 0),
             ("log_every", 1),
             ("checkpoint_every", 1),
             ("keep_checkpoints", 1),

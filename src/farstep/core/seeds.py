@@ -1,0 +1,26 @@
+"""Which numbers may be seeds: one rule for training, data, evaluation and planning. No JAX here."""
+
+from __future__ import annotations
+
+import operator
+from typing import SupportsIndex
+
+from farstep.core.errors import FarstepError
+
+SEEDS = 2**32
+"""Seeds are below this: a JAX key holds 32 bits of a seed, and larger ones would repeat others."""
+
+
+def check_seed(seed: SupportsIndex, name: str = "seed") -> int:
+    """`seed` as a Python integer.
+
+    Args:
+        name: what to call it in the message.
+
+    Raises:
+        FarstepError: it is not in [0, 2³²).
+    """
+    number = operator.index(seed)
+    if not 0 <= number < SEEDS:
+        raise FarstepError(f"{name} must be at least 0 and below 2³² = {SEEDS}, not {number}.")
+    return number
