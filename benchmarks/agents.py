@@ -15,7 +15,7 @@ import tyro
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import AGENTS
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.networks.precision import Precision
 from measuring import (
     Training,
@@ -55,7 +55,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    spaces = Spaces((options.observation,), "float32", options.action)
+    spaces = Spaces.of(Space((options.observation,)), Actions(options.action))
     table = synthetic_table(spaces)
     trainings = {
         name: Training(sized(AGENTS[name], options), spaces, table) for name in options.agents

@@ -106,8 +106,8 @@ def synthetic_table(spaces: Spaces) -> DeviceTable:
     """Random steps in 1,000 episodes of 200."""
     rng = np.random.default_rng(0)
     rows = EPISODES * LENGTH
-    observations = rng.normal(size=(rows, *spaces.observation_shape)).astype(np.float32)
-    actions = rng.uniform(-1, 1, (rows, spaces.action_size)).astype(np.float32)
+    observations = rng.normal(size=(rows, *spaces.observation.shape)).astype(np.float32)
+    actions = rng.uniform(-1, 1, (rows, spaces.action.size)).astype(np.float32)
     return DeviceTable(
         jnp.asarray(observations),
         jnp.asarray(actions),

@@ -32,7 +32,7 @@ from jaxtyping import Array, Int
 
 from farstep.agents.mqe import MQE
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import Batch, BatchSpec, Spaces
+from farstep.core.types import Actions, Batch, BatchSpec, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.sampling.augment import PADDING
 from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
@@ -87,7 +87,11 @@ def measure(options: Options, path: Path) -> None:
         raise SystemExit("--cold is about a file: add --table file")
     agent = MQE(batch_size=options.batch_size)
     pixels = options.table != "vectors"
-    spaces = Spaces((64, 64, 3), "uint8", ACTION) if pixels else Spaces((29,), "float32", ACTION)
+    spaces = (
+        Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(ACTION))
+        if pixels
+        else Spaces.of(Space((29,)), Actions(ACTION))
+    )
     spec = replace(agent.spec(), crops=float(pixels))
     rows = options.episodes * LENGTH
     mappings: list[np.ndarray] = []
@@ -215,8 +219,8 @@ def empty(spec: BatchSpec, spaces: Spaces) -> Batch:
 
 
 def random_observations(rows: int, spaces: Spaces) -> np.ndarray:
-    rng, shape = np.random.default_rng(0), (rows, *spaces.observation_shape)
-    if spaces.observation_dtype == "uint8":
+    rng, shape = np.random.default_rng(0), (rows, *spaces.observation.shape)
+    if spaces.observation.dtype == "uint8":
         return rng.integers(256, size=shape, dtype=np.uint8)
     return rng.normal(size=shape).astype(np.float32)
 

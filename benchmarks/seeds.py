@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import tyro
 
 from farstep.agents.mqe import MQE
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from measuring import Training, alternate, synthetic_table
 
 
@@ -39,7 +39,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    spaces = Spaces((29,), "float32", 8)
+    spaces = Spaces.of(Space((29,)), Actions(8))
     table = synthetic_table(spaces)
     agent = MQE(hidden=(options.width,) * 3, latent=options.latent, batch_size=options.batch_size)
     trainings = {seeds: Training(agent, spaces, table, seeds) for seeds in (1, *options.seeds)}

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from farstep.agents.mqe import MQE
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.networks.precision import Precision
 from measuring import (
     LENGTH,
@@ -111,7 +111,7 @@ class Comparison:
 
 def compare(agent: MQE, options: Options) -> Comparison:
     """Alternate farstep's update, the plain one, and the machine's matrix products."""
-    spaces = Spaces((options.observation,), "float32", options.action)
+    spaces = Spaces.of(Space((options.observation,)), Actions(options.action))
     table = synthetic_table(spaces)
     training = Training(agent, spaces, table)
     updates = training.updates_in(options.seconds)

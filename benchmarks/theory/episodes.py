@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.sampling.batches import DeviceTable, Episodes
 from theory.mdp import TabularMDP
 
@@ -54,7 +54,7 @@ def one_hot_table(rollouts: Rollouts, mdp: TabularMDP) -> DeviceTable:
 
 def one_hot_spaces(mdp: TabularMDP) -> Spaces:
     """The spaces of `one_hot_table`."""
-    return Spaces((mdp.states,), "float32", mdp.actions)
+    return Spaces.of(Space((mdp.states,)), Actions(mdp.actions))
 
 
 def _draw(

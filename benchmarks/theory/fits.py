@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from farstep.agents.gciql import GCIQL
 from farstep.agents.nsacbc import NSACBC
 from farstep.agents.qrl import QRL
-from farstep.core.types import Batch, Sampled, Spaces
+from farstep.core.types import Actions, Batch, Sampled, Space, Spaces
 from farstep.losses.contrastive import binary_nce, info_nce
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
@@ -401,7 +401,7 @@ def _transitions(mdp: TabularMDP, behaviour: Policy) -> _Transitions:
 
 
 def _one_hot_spaces(mdp: TabularMDP) -> Spaces:
-    return Spaces((mdp.states,), "float32", mdp.actions)
+    return Spaces.of(Space((mdp.states,)), Actions(mdp.actions))
 
 
 def fit_nsacbc(
@@ -509,8 +509,8 @@ def fit_qrl(mdp: TabularMDP, how: Descent, *, margin: float = 0.05) -> StateGoal
     key = jax.random.key(how.seed)
     networks = eqx.tree_at(
         lambda n: n.critic.embedding,
-        agent.networks(Spaces((mdp.states,), "float32", mdp.actions, discrete=True), key),
-        Embedding((mdp.states,), (), latent, key=key),
+        agent.networks(Spaces.of(Space((mdp.states,)), Actions(mdp.actions, discrete=True)), key),
+        Embedding(Space((mdp.states,)), (), latent, key=key),
     )
     params = how.descend(lambda p: agent.critic_loss(p, batch)[0], networks)
     starts = agent.embed(params, one_hot)

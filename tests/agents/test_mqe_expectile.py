@@ -9,11 +9,11 @@ import pytest
 
 from farstep.agents.mqe import MQE, expectile_value
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.sampling.batches import batch_shape
 
 KEY = root_key(0)
-SPACES = Spaces((3,), "float32", 2)
+SPACES = Spaces.of(Space((3,)), Actions(2))
 
 
 def test_the_loss_by_hand():

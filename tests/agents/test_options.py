@@ -14,11 +14,11 @@ from farstep.agents.mqe import MQE
 from farstep.agents.qrl import QRL
 from farstep.agents.registry import AGENTS
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
 
 KEY = root_key(0)
-SPACES = Spaces((3,), "float32", 2)
+SPACES = Spaces.of(Space((3,)), Actions(2))
 SIZES = {"hidden": (8,), "latent": 16, "groups": 2, "batch_size": 8}
 
 

@@ -15,13 +15,13 @@ from matplotlib.image import imread
 from farstep.agents.gcbc import GCBC
 from farstep.agents.mqe import MQE
 from farstep.cli.main import main
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.evaluation.results import Episode, Evaluation
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.run import Run
 
-SPACES = Spaces((2,), "float32", 2)
+SPACES = Spaces.of(Space((2,)), Actions(2))
 GIANT, MEDIUM = "pointmaze-giant-stitch-v0", "pointmaze-medium-stitch-v0"
 
 

@@ -11,7 +11,7 @@ import pytest
 from farstep.agents.mqe import MQE
 from farstep.cli.main import main
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import evaluate
@@ -24,7 +24,7 @@ QUICK = ["--episodes", "1", "--max-steps", "20", "--workers", "0", "--slots", "5
 
 
 def untrained(environment: str | None = NAME, size: int = 2) -> Policy:
-    spaces = Spaces((size,), "float32", 2)
+    spaces = Spaces.of(Space((size,)), Actions(2))
     agent = MQE(latent=8, groups=2, hidden=(8,))
     return Policy(
         agent=agent,

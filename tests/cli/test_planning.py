@@ -15,7 +15,7 @@ from farstep.agents.mqe import MQE
 from farstep.analysis.plan import PlanPicture, draw_plan
 from farstep.cli.main import main
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.writer import TableWriter
 from farstep.envs.mazes import PUBLISHED
@@ -24,7 +24,7 @@ from farstep.serving.policy import Policy, load_policy
 
 NAME = "pointmaze-medium-v0"
 MAZE = PUBLISHED["medium"]
-SPACES = Spaces((2,), "float32", 2)
+SPACES = Spaces.of(Space((2,)), Actions(2))
 QUICK = ["--episodes", "1", "--max-steps", "20", "--workers", "0", "--slots", "5"]
 
 

@@ -20,14 +20,14 @@ from farstep.agents.registry import AGENTS, agent_class, agent_from_dict, agent_
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_key
 from farstep.core.trees import from_named, named_leaves
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
 from farstep.training.program import Progress, advance, advance_seeds, member, stack, start
 
 LENGTH = 6
-SPACES = Spaces((LENGTH,), "float32", 2)
-PIXELS = Spaces((16, 16, 3), "uint8", 2)
-DISCRETE = Spaces((LENGTH,), "float32", 3, discrete=True)
+SPACES = Spaces.of(Space((LENGTH,)), Actions(2))
+PIXELS = Spaces.of(Space((16, 16, 3), "uint8", "image"), Actions(2))
+DISCRETE = Spaces.of(Space((LENGTH,)), Actions(3, discrete=True))
 KEY = root_key(0)
 UPDATES = 2000
 

@@ -81,8 +81,8 @@ def test_pixels_discrete_actions_and_extras(tmp_path):
     np.testing.assert_array_equal(table.observations, frames.reshape(10, 4, 4, 3))
     assert table.extras["qpos"].dtype == np.float64
     assert table.extras["pressed"].dtype == np.bool_
-    assert table.spaces.discrete
-    assert table.spaces.action_size == 7
+    assert table.spaces.action.discrete
+    assert table.spaces.action.size == 7
     statistics = table.manifest.statistics["observations"]
     pixels = frames.reshape(-1, 3)
     np.testing.assert_allclose(statistics.mean, pixels.mean(axis=0))

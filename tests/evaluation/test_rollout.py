@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.envs.catalog import environment, make
 from farstep.envs.mazes import MazeMap
 from farstep.evaluation.rollout import episode_seed, evaluate, observes_position
@@ -295,8 +295,8 @@ def test_a_policy_for_other_spaces_is_refused_before_it_acts():
             raise AssertionError("must not be asked")
 
     with pytest.raises(FarstepError, match=r"observations \(2,\) .* trained on observations \(29,"):
-        in_hall(Untouched(), spaces=Spaces((29,), "float32", 8))
-    fitting = in_hall(Straight(), spaces=Spaces((2,), "float32", 2))
+        in_hall(Untouched(), spaces=Spaces.of(Space((29,)), Actions(8)))
+    fitting = in_hall(Straight(), spaces=Spaces.of(Space((2,)), Actions(2)))
     assert fitting.episodes == in_hall(Straight()).episodes
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from farstep.core.errors import FarstepError
 from farstep.core.trees import named_leaves
+from farstep.core.types import Actions, Space, Spaces
 from farstep.networks.encoders import (
     PIXEL_FEATURES,
     ActionVector,
@@ -12,7 +13,7 @@ from farstep.networks.encoders import (
     ResidualStack,
     encode,
     join,
-    joined_shape,
+    joined,
     make_encoder,
 )
 
@@ -20,17 +21,18 @@ KEY = jax.random.key(0)
 
 
 def test_vectors_are_joined_by_features_and_pixels_by_channels():
-    assert joined_shape((7,)) == (14,)
-    assert joined_shape((16, 16, 3)) == (16, 16, 6)
-    pixels = jnp.zeros((2, 16, 16, 3), jnp.uint8)
-    joined = join(pixels, pixels + 1)
-    assert joined.shape == (2, 16, 16, 6)
-    assert joined.dtype == jnp.uint8
-    assert int(joined[0, 0, 0, 3]) == 1
+    for space in (Space((7,)), Space((16, 16, 3), "uint8", "image")):
+        pair = joined(Spaces.of(space, Actions(2)))
+        assert (pair.kind, pair.shape) == (space.kind, (*space.shape[:-1], 2 * space.shape[-1]))
+        values = jnp.zeros((2, *space.shape), space.dtype)
+        both = join(values, values + 1)
+        assert both.shape == (2, *pair.shape)
+        assert both.dtype == pair.dtype
+        np.testing.assert_array_equal(jnp.split(both, 2, axis=-1), [values, values + 1])
 
 
 def test_vectors_pass_with_what_comes_beside_them():
-    encoder = make_encoder((3,), KEY)
+    encoder = make_encoder(Space((3,)), KEY)
     assert encoder == Identity(3)
     assert not named_leaves(encoder)
     np.testing.assert_array_equal(
@@ -40,7 +42,7 @@ def test_vectors_pass_with_what_comes_beside_them():
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (9, 12, 6)])
 def test_pixels_become_features_of_one_size(shape):
-    encoder = jax.eval_shape(lambda: make_encoder(shape, KEY))
+    encoder = jax.eval_shape(lambda: make_encoder(Space(shape, "uint8", "image"), KEY))
     kernels = {name: leaf.shape for name, leaf in named_leaves(encoder).items() if "kernel" in name}
     assert [kernels[f"stacks.{i}.widen.kernel"] for i in range(3)] == [
         (3, 3, shape[2], 16),
@@ -65,9 +67,11 @@ def test_a_stack_is_a_pooled_convolution_with_a_residual_block():
 
 
 def test_every_pixel_and_byte_counts():
+    space = Space((8, 8, 1), "uint8", "image")
+
     @jax.jit
     def differentiated(pixels):
-        return jax.value_and_grad(lambda p: make_encoder((8, 8, 1), KEY)(p).sum())(pixels)
+        return jax.value_and_grad(lambda p: make_encoder(space, KEY)(p).sum())(pixels)
 
     pixels = jax.random.uniform(KEY, (1, 8, 8, 1), minval=0, maxval=255)
     total, gradient = differentiated(pixels)
@@ -76,9 +80,17 @@ def test_every_pixel_and_byte_counts():
     assert not np.allclose(total, differentiated(pixels * 0.5)[0])
 
 
-def test_other_shapes_are_refused():
-    with pytest.raises(FarstepError, match="neither vectors"):
-        make_encoder((4, 4), KEY)
+def test_a_row_of_bytes_is_a_vector_if_it_is_declared_one():
+    assert make_encoder(Space((5,), "uint8"), KEY) == Identity(5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "kind"),
+    [((4, 4), "uint8", "image"), ((4, 4), "float32", "vector"), ((4, 4, 3), "float32", "image")],
+)
+def test_other_shapes_are_refused(shape, dtype, kind):
+    with pytest.raises(FarstepError, match=r"neither vectors|Images are of uint8"):
+        Space(shape, dtype, kind)
 
 
 def test_discrete_actions_are_indicators():

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.networks.actors import Actor, Categorical, Gaussian, TanhGaussian, TanhGaussianActor
 from farstep.networks.critics import GoalValue, StateActionEmbedding
 from farstep.networks.mlp import MLP, LayerNorm, Linear
 from farstep.networks.targets import copy_of, polyak
 
 KEY = jax.random.key(0)
-SPACES = Spaces((3,), "float32", 2)
+SPACES = Spaces.of(Space((3,)), Actions(2))
 
 
 def test_kernels_follow_variance_scaling_over_the_mean_of_fans():
@@ -74,7 +74,7 @@ def test_the_actor_starts_near_zero_and_knows_its_density():
 
 
 def test_discrete_policies_are_categoricals():
-    policy = Actor.of(Spaces((3,), "float32", 4, discrete=True), (16,), KEY)(
+    policy = Actor.of(Spaces.of(Space((3,)), Actions(4, discrete=True)), (16,), KEY)(
         jnp.ones((5, 3)), jnp.zeros((5, 3))
     )
     assert isinstance(policy, Categorical)

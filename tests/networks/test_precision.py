@@ -10,7 +10,7 @@ import pytest
 from farstep.agents.gcbc import GCBC
 from farstep.core.rng import root_key
 from farstep.core.trees import named_leaves
-from farstep.core.types import Batch, Sampled, Spaces
+from farstep.core.types import Actions, Batch, Sampled, Space, Spaces
 from farstep.networks.mlp import Linear
 from farstep.networks.precision import kernels_in
 
@@ -27,7 +27,7 @@ def batch():
 
 
 def test_only_kernels_are_rounded():
-    params = FULL.networks(Spaces((3,), "float32", 2), KEY)
+    params = FULL.networks(Spaces.of(Space((3,)), Actions(2)), KEY)
     for name, leaf in named_leaves(kernels_in(params, "bfloat16")).items():
         assert leaf.dtype == ("bfloat16" if name.endswith("kernel") else "float32"), name
 
@@ -45,7 +45,7 @@ def test_a_layer_rounds_both_operands_and_adds_its_bias_in_full():
 def test_an_update_keeps_weights_in_full_and_moves_them_by_less_than_a_rounding(batch):
     """Steps of 1e-6 would vanish in weights stored as bfloat16."""
     agent = replace(NARROW, learning_rate=1e-6)
-    state = agent.init(Spaces((3,), "float32", 2), KEY)
+    state = agent.init(Spaces.of(Space((3,)), Actions(2)), KEY)
     later, _ = jax.jit(agent.update)(state, batch, KEY)
     before, after = named_leaves(state.params), named_leaves(later.params)
     for name in before:
@@ -55,7 +55,7 @@ def test_an_update_keeps_weights_in_full_and_moves_them_by_less_than_a_rounding(
 
 
 def test_gradients_agree_to_the_rounding(batch):
-    params = FULL.networks(Spaces((3,), "float32", 2), KEY)
+    params = FULL.networks(Spaces.of(Space((3,)), Actions(2)), KEY)
 
     def gradient(agent):
         loss = jax.grad(lambda p: agent.loss(kernels_in(p, agent.precision), batch, KEY)[0])

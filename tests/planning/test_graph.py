@@ -16,7 +16,7 @@ from farstep.agents.gcbc import GCBC
 from farstep.agents.gciql import GCIQL
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.graph import BESIDE, BLAME, DOUBT, GOAL, NEARBY, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
@@ -181,8 +181,10 @@ def test_last_edges_may_be_as_long_as_the_reach():
 def test_what_a_goal_costs_does_not_depend_on_those_beside_it():
     """Also where a distance is a network's output for every pair."""
     agent = GCIQL(hidden=(64, 64))
-    params = jax.jit(lambda: agent.networks(Spaces((2,), "float32", 2), root_key(0)))()
-    metric = LearnedMetric(agent, params, Normalization.identity(Spaces((2,), "float32", 2)))
+    params = jax.jit(lambda: agent.networks(Spaces.of(Space((2,)), Actions(2)), root_key(0)))()
+    metric = LearnedMetric(
+        agent, params, Normalization.identity(Spaces.of(Space((2,)), Actions(2)))
+    )
     states = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     graph = LandmarkGraph.build(metric, Landmarks(states, 1e6))
     together = graph.to_goals(states).costs

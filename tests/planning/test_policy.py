@@ -12,7 +12,7 @@ from worlds import Walker, World, walk
 from farstep.agents.mqe import MQE
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.landmarks import Landmarks
@@ -371,7 +371,7 @@ def test_plans_do_not_round_by_their_neighbours(count, monkeypatch):
 
     monkeypatch.setattr(Locator, "track", tracked)
     agent = MQE(hidden=(64, 64), latent=64)
-    spaces = Spaces((2,), "float32", 2)
+    spaces = Spaces.of(Space((2,)), Actions(2))
     params = jax.jit(lambda: agent.networks(spaces, root_key(0)))()
     metric = LearnedMetric(agent, params, Normalization.identity(spaces))
     rng = np.random.default_rng(2)

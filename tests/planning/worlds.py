@@ -16,11 +16,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from farstep.agents.base import Agent, Distance
-from farstep.core.types import BatchSpec, Spaces
+from farstep.core.types import Actions, BatchSpec, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.metric import LearnedMetric
 
-SPACES = Spaces((2,), "float32", 2)
+SPACES = Spaces.of(Space((2,)), Actions(2))
 FAR = 1e4
 """Distance where there is no way."""
 

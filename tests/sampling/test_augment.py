@@ -9,7 +9,7 @@ import pytest
 
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import BatchSpec, GoalSpec, Spaces
+from farstep.core.types import Actions, BatchSpec, GoalSpec, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.sampling.augment import PADDING, check_crops, crop, random_crops
 from farstep.sampling.batches import DeviceTable, Episodes
@@ -83,11 +83,11 @@ def test_crops_leave_the_choice_of_rows_alone_and_are_streamed_alike():
 
 
 def test_crops_are_refused_where_they_mean_nothing():
-    check_crops(0.5, Spaces((64, 64, 3), "uint8", 5))
-    check_crops(0.0, Spaces((29,), "float32", 8))
+    check_crops(0.5, Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(5)))
+    check_crops(0.0, Spaces.of(Space((29,)), Actions(8)))
     with pytest.raises(FarstepError, match=r"float32 \(29,\): leave --crops at 0"):
-        check_crops(0.5, Spaces((29,), "float32", 8))
+        check_crops(0.5, Spaces.of(Space((29,)), Actions(8)))
     with pytest.raises(FarstepError, match="probability"):
-        check_crops(1.5, Spaces((64, 64, 3), "uint8", 5))
+        check_crops(1.5, Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(5)))
     with pytest.raises(ValueError, match="probability"):
         replace(SPEC, crops=1.5)

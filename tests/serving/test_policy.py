@@ -12,12 +12,12 @@ from farstep.agents.gciql import GCIQL
 from farstep.agents.mqe import MQE
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.landmarks import Landmarks
 from farstep.serving.policy import Policy
 
-SPACES = Spaces((3,), "float32", 2)
+SPACES = Spaces.of(Space((3,)), Actions(2))
 MEAN, STD = np.array([1, 2, 3], np.float32), np.array([2, 4, 8], np.float32)
 
 
@@ -57,7 +57,7 @@ def test_one_observation_and_a_batch_agree(policy):
 
 def test_discrete_actions_are_integers_in_and_out():
     agent = GCIQL(hidden=(16,), policy_loss="awr")
-    policy = make(agent, Spaces((3,), "float32", 4, discrete=True))
+    policy = make(agent, Spaces.of(Space((3,)), Actions(4, discrete=True)))
     actions = policy.act(STATES, GOALS)
     assert actions.shape == (5,)
     assert actions.dtype == np.int32

@@ -19,7 +19,7 @@ def test_goals_and_waypoints_drawn_from_episodes_follow_the_closed_forms():
     discount, lambda_, one_step = 0.7, 0.8, 0.3
     # Episodes so long against 1/(1 − γ) that their ends do not show.
     table = one_hot_table(roll_out(mdp, behaviour, rng, episodes=100, steps=1000), mdp)
-    assert one_hot_spaces(mdp).observation_shape == table.observations.shape[1:]
+    assert one_hot_spaces(mdp).observation.shape == table.observations.shape[1:]
     spec = BatchSpec(
         200_000,
         goals={"value": GoalSpec(law="geometric", discount=discount)},

@@ -8,7 +8,7 @@ import pytest
 from farstep.agents.mqe import MQE
 from farstep.cli.main import main
 from farstep.core.errors import FarstepError
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.table import TableWriter
 from farstep.serving.policy import load_policy
@@ -16,7 +16,7 @@ from farstep.training.checkpoint import Checkpoints
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.run import Run
 
-SPACES = Spaces((2,), "float32", 2)
+SPACES = Spaces.of(Space((2,)), Actions(2))
 TINY = [
     *("--hidden", "16", "16", "--latent", "32", "--batch-size", "16"),
     *("--log-every", "5", "--steps", "20"),
@@ -50,7 +50,7 @@ def test_a_configuration_survives_its_file(config, tmp_path):
     [
         ("{", "not a run's configuration"),
         ('{"format": 9}', "format 9"),
-        ('{"format": 1}', "not a run's configuration"),
+        ('{"format": 2}', "not a run's configuration"),
     ],
 )
 def test_a_damaged_configuration_is_named(text, message, config, tmp_path):

@@ -168,7 +168,7 @@ class Agent(abc.ABC):
 
     def require_continuous(self, spaces: Spaces, remedy: str) -> None:
         """Raises FarstepError if actions are discrete; `remedy` says what to do instead."""
-        if spaces.discrete:
+        if spaces.action.discrete:
             raise FarstepError(
                 f"{type(self).__name__} improves its policy by the gradient of a critic in the "
                 f"action, and these actions are discrete: {remedy}"

@@ -73,10 +73,10 @@ class CMD(Agent):
         critic_key, actor_key = jax.random.split(key)
         return CMDNetworks(
             critic=Embedding(
-                spaces.observation_shape,
+                spaces.observation,
                 self.hidden,
                 self.latent,
-                beside=spaces.action_size,
+                beside=spaces.action.size,
                 members=self.members,
                 key=critic_key,
             ),

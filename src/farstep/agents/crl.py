@@ -84,10 +84,10 @@ class CRL(Agent):
         if self.policy_loss == "ddpg-bc":
             self.require_continuous(spaces, "use --policy-loss awr.")
         else:
-            shape = spaces.observation_shape
+            space = spaces.observation
             value = CRLValue(
-                state=Embedding(shape, self.hidden, self.latent, key=state_key),
-                goal=Embedding(shape, self.hidden, self.latent, key=goal_key),
+                state=Embedding(space, self.hidden, self.latent, key=state_key),
+                goal=Embedding(space, self.hidden, self.latent, key=goal_key),
             )
         return CRLNetworks(
             critic=StateActionEmbedding(

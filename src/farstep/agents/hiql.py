@@ -17,7 +17,7 @@ from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value, value_to_nats
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
-from farstep.networks.encoders import join, joined_shape
+from farstep.networks.encoders import join, joined
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -89,19 +89,19 @@ class HIQL(Agent):
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> HIQLNetworks:
         keys = jax.random.split(key, 4)
-        shape, pair = spaces.observation_shape, joined_shape(spaces.observation_shape)
+        space, pair = spaces.observation, joined(spaces)
         width, hidden = self.representation, self.hidden
-        value = Embedding(shape, hidden, 1, beside=width, members=self.members, key=keys[0])
+        value = Embedding(space, hidden, 1, beside=width, members=self.members, key=keys[0])
         return HIQLNetworks(
             representation=Embedding(pair, hidden, width, key=keys[1]),
             value=value,
             target_value=copy_of(value),
             high_actor=Actor(pair, width, hidden, key=keys[2]),
             low_actor=Actor(
-                shape,
-                spaces.action_size,
+                space,
+                spaces.action.size,
                 hidden,
-                discrete=spaces.discrete,
+                discrete=spaces.action.discrete,
                 beside=width,
                 key=keys[3],
             ),

@@ -107,14 +107,14 @@ class QRL(Agent):
         dynamics = None
         if self.policy_loss == "ddpg-bc":
             self.require_continuous(spaces, "use --policy-loss awr.")
-            inputs, widths = self.latent + spaces.action_size, (*self.hidden, self.latent)
+            inputs, widths = self.latent + spaces.action.size, (*self.hidden, self.latent)
             dynamics = make_ensemble(
                 lambda k: MLP(inputs, widths, layer_norm=True, key=k), self.members, dynamics_key
             )
         return QRLNetworks(
             critic=QRLCritic(
                 embedding=Embedding(
-                    spaces.observation_shape,
+                    spaces.observation,
                     self.hidden,
                     self.latent,
                     members=self.members,

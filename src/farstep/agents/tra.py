@@ -63,15 +63,15 @@ class TRA(Agent):
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TRANetworks:
         state_key, goal_key, actor_key = jax.random.split(key, 3)
-        shape, members = spaces.observation_shape, self.members
+        space, members = spaces.observation, self.members
         return TRANetworks(
-            state=Embedding(shape, self.hidden, self.latent, members=members, key=state_key),
-            goal=Embedding(shape, self.hidden, self.latent, members=members, key=goal_key),
+            state=Embedding(space, self.hidden, self.latent, members=members, key=state_key),
+            goal=Embedding(space, self.hidden, self.latent, members=members, key=goal_key),
             actor=Actor(
-                shape,
-                spaces.action_size,
+                space,
+                spaces.action.size,
                 self.hidden,
-                discrete=spaces.discrete,
+                discrete=spaces.action.discrete,
                 beside=self.latent,
                 key=actor_key,
             ),

@@ -202,7 +202,9 @@ def _facts(table: Table) -> dict[str, str]:
     manifest, spaces = table.manifest, table.spaces
     lengths = table.episode_lengths
     size = sum(path.stat().st_size for path in table.path.iterdir() if path.is_file())
-    actions = f"{spaces.action_size} discrete" if spaces.discrete else f"({spaces.action_size},)"
+    actions = (
+        f"{spaces.action.size} discrete" if spaces.action.discrete else f"({spaces.action.size},)"
+    )
     outside = manifest.actions_out_of_range
     facts = {
         "episodes": f"{table.num_episodes:,}",
@@ -211,12 +213,12 @@ def _facts(table: Table) -> dict[str, str]:
         "episode length": (
             f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}"
         ),
-        "observation": f"{spaces.observation_shape} {spaces.observation_dtype}",
+        "observation": f"{spaces.observation.shape} {spaces.observation.dtype}",
         "observation range": _range(table, "observations"),
         "action": actions,
         "action range": _range(table, "actions"),
         "actions outside [-1, 1]": (
-            "–" if spaces.discrete else f"{outside:,} ({outside / table.num_steps:.2%})"
+            "–" if spaces.action.discrete else f"{outside:,} ({outside / table.num_steps:.2%})"
         ),
         "extras": ", ".join(
             f"{name} {array.shape[1:]} {array.dtype}" for name, array in table.extras.items()

@@ -115,7 +115,7 @@ class PlotDistance:
         self, policy: Policy, maze: MazeMap
     ) -> tuple[Float[np.ndarray, "n obs"], Float[np.ndarray, "n 2"], int]:
         """Observations, their positions, and the squares along a cell's side that they fill."""
-        if policy.spaces.observation_shape == (2,):
+        if policy.spaces.observation.shape == (2,):
             from farstep.analysis.heatmap import even_positions
 
             positions = even_positions(maze, EVEN_SQUARES)

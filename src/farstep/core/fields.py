@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from farstep.core.errors import FarstepError, nearest
 
@@ -12,7 +12,7 @@ Built = TypeVar("Built")
 
 
 def dataclass_from_dict(kind: type[Built], values: Mapping[str, Any], *, where: str) -> Built:
-    """A `kind` with these field values, lists becoming tuples.
+    """A `kind` with these field values: lists become tuples, mappings the dataclasses they fill.
 
     Args:
         where: the file or option that the values came from, for messages.
@@ -24,4 +24,11 @@ def dataclass_from_dict(kind: type[Built], values: Mapping[str, Any], *, where: 
     for key in values:
         if key not in known:
             raise FarstepError(f"{where}: {kind.__name__} has no '{key}'.{nearest(key, known)}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    hints = get_type_hints(kind)
+
+    def built(key: str, value: Any) -> Any:
+        if isinstance(value, Mapping) and is_dataclass(hints[key]):
+            return dataclass_from_dict(hints[key], value, where=where)
+        return tuple(value) if isinstance(value, list) else value
+
+    return kind(**{key: built(key, value) for key, value in values.items()})

@@ -14,6 +14,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from farstep.core.errors import FarstepError
+
 Params = Any
 """A pytree of arrays: what an agent acts with."""
 
@@ -141,21 +143,68 @@ class Batch(eqx.Module):
     successors: dict[str, Sampled] = eqx.field(default_factory=dict)
 
 
+Kind = Literal["vector", "image"]
+"""What an array is to a network: numbers side by side, or pixels."""
+
+
 @dataclass(frozen=True)
-class Spaces:
-    """The shapes and types that an agent's networks are built for.
+class Space:
+    """One observation, one goal, or one part of either.
+
+    The kind is declared, since neither shape nor type tells it: a row of bytes is a vector, and an
+    image may be of floats elsewhere.
 
     Attributes:
-        observation_shape: (D,) for vectors, (H, W, C) for pixels.
-        observation_dtype: `float32` for vectors, `uint8` for pixels.
-        action_size: dimensions of a continuous action, or number of discrete actions.
-        discrete: whether actions are integers.
+        shape: (D,) of a vector, (H, W, C) of an image.
+        dtype: `float32` or `uint8`, as the data hold it.
+        kind: `vector` or `image`.
+
+    Raises:
+        FarstepError: the shape is not one of the kind's, or an image is not of bytes.
     """
 
-    observation_shape: tuple[int, ...]
-    observation_dtype: str
-    action_size: int
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    kind: Kind = "vector"
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != {"vector": 1, "image": 3}[self.kind]:
+            raise FarstepError(
+                f"Observations of shape {self.shape}, declared {self.kind}s, are neither vectors"
+                " (D,) nor images (H, W, C)."
+            )
+        if self.kind == "image" and self.dtype != "uint8":
+            raise FarstepError(f"Images are of uint8, in [0, 255], and these are of {self.dtype}.")
+
+    def __str__(self) -> str:
+        return f"{self.kind}s, {self.dtype} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions of an environment.
+
+    Attributes:
+        size: dimensions of a continuous action, or number of discrete actions.
+        discrete: whether actions are integers in [0, size), rather than vectors in [−1, 1].
+    """
+
+    size: int
     discrete: bool = False
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """What an agent's networks are built for."""
+
+    observation: Space
+    goal: Space
+    action: Actions
+
+    @classmethod
+    def of(cls, observation: Space, action: Actions) -> Spaces:
+        """Spaces where a goal is a whole observation."""
+        return cls(observation, observation, action)
 
 
 class BatchPolicy(Protocol):

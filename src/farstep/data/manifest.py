@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farstep.core.errors import FarstepError
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 
 FORMAT = "farstep-table"
 VERSION = 2
@@ -90,13 +90,12 @@ class Manifest:
     @property
     def spaces(self) -> Spaces:
         """The shapes and types that networks are built for."""
-        observations = self.arrays["observations"]
-        return Spaces(
-            observation_shape=tuple(observations.shape[1:]),
-            observation_dtype=observations.dtype,
-            action_size=self.action_size,
-            discrete=self.discrete,
-        )
+        _, *shape = self.arrays["observations"].shape
+        dtype = self.arrays["observations"].dtype
+        # Three axes of bytes are what a table holds of images, and nothing else.
+        kind = "image" if len(shape) == 3 and dtype == "uint8" else "vector"
+        observation = Space(tuple(shape), dtype, kind)
+        return Spaces.of(observation, Actions(self.action_size, self.discrete))
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

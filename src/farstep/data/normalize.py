@@ -31,14 +31,15 @@ class Normalization:
     @classmethod
     def identity(cls, spaces: Spaces) -> Normalization:
         """Leaves vectors as they are."""
-        size = 0 if spaces.observation_dtype == "uint8" else spaces.observation_shape[-1]
+        space = spaces.observation
+        size = 0 if space.kind == "image" else space.shape[-1]
         return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
 
     @classmethod
     def of(cls, table: Table) -> Normalization:
         """By the statistics in the table's manifest; constant dimensions are only centred."""
         spaces = table.spaces
-        if spaces.observation_dtype == "uint8":
+        if spaces.observation.kind == "image":
             return cls.identity(spaces)
         statistics = table.manifest.statistics["observations"]
         std = np.asarray(statistics.std, np.float32)

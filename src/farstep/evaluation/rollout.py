@@ -332,7 +332,7 @@ def _known_tasks(spec: EnvironmentSpec, tasks: Sequence[int] | None) -> list[int
 def _check_spaces(spec: EnvironmentSpec, simulators: VectorEnv, spaces: Spaces) -> None:
     actions = simulators.num_actions or simulators.action_shape[-1]
     offered = (simulators.observation_shape, simulators.num_actions is not None, actions)
-    expected = (spaces.observation_shape, spaces.discrete, spaces.action_size)
+    expected = (spaces.observation.shape, spaces.action.discrete, spaces.action.size)
     if offered != expected:
 
         def describe(shape: tuple[int, ...], discrete: bool, size: int) -> str:

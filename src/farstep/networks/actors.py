@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from farstep.core.rng import stream_key
-from farstep.core.types import Scalar, Spaces
+from farstep.core.types import Scalar, Space, Spaces
 from farstep.networks.encoders import (
     Encoder,
     Observations,
     encode,
     join,
-    joined_shape,
+    joined,
     make_encoder,
 )
 from farstep.networks.mlp import MLP, Linear
@@ -124,7 +124,7 @@ class Actor(eqx.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
+        space: Space,
         outputs: int,
         hidden: Sequence[int],
         *,
@@ -134,12 +134,12 @@ class Actor(eqx.Module):
     ):
         """
         Args:
-            shape: of the observation, [s; g] or s.
+            space: of the observation, [s; g] or s.
             outputs: dimensions of the Gaussian, or number of discrete actions.
             beside: size of the goal's representation, if it comes beside the observation.
         """
         torso_key, head_key = jax.random.split(key)
-        self.encoder = make_encoder(shape, stream_key(key, "encoder", 0))
+        self.encoder = make_encoder(space, stream_key(key, "encoder", 0))
         self.torso = MLP(
             self.encoder.features + beside,
             hidden,
@@ -153,8 +153,8 @@ class Actor(eqx.Module):
     @classmethod
     def of(cls, spaces: Spaces, hidden: Sequence[int], key: Key[Array, ""]) -> Actor:
         """π(a | s, g) from [s; g], in the kind of actions that the spaces have."""
-        shape = joined_shape(spaces.observation_shape)
-        return cls(shape, spaces.action_size, hidden, discrete=spaces.discrete, key=key)
+        actions = spaces.action
+        return cls(joined(spaces), actions.size, hidden, discrete=actions.discrete, key=key)
 
     def __call__(self, observations: Observations, goals: Observations) -> Gaussian | Categorical:
         """The policy given observations and goals of one shape."""
@@ -178,14 +178,12 @@ class TanhGaussianActor(eqx.Module):
 
     def __init__(self, spaces: Spaces, hidden: Sequence[int], *, key: Key[Array, ""]):
         torso_key, mean_key, std_key = jax.random.split(key, 3)
-        self.encoder = make_encoder(
-            joined_shape(spaces.observation_shape), stream_key(key, "encoder", 0)
-        )
+        self.encoder = make_encoder(joined(spaces), stream_key(key, "encoder", 0))
         self.torso = MLP(
             self.encoder.features, hidden, layer_norm=True, activate_final=True, key=torso_key
         )
-        self.mean = Linear(hidden[-1], spaces.action_size, scale=HEAD_SCALE, key=mean_key)
-        self.log_std = Linear(hidden[-1], spaces.action_size, scale=HEAD_SCALE, key=std_key)
+        self.mean = Linear(hidden[-1], spaces.action.size, scale=HEAD_SCALE, key=mean_key)
+        self.log_std = Linear(hidden[-1], spaces.action.size, scale=HEAD_SCALE, key=std_key)
 
     def __call__(self, observations: Observations, goals: Observations) -> TanhGaussian:
         hidden = self.torso(encode(self.encoder, join(observations, goals)))

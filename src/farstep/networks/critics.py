@@ -10,14 +10,14 @@ from jaxtyping import Array, Float, Key
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
 from farstep.core.rng import stream_key
-from farstep.core.types import Spaces
+from farstep.core.types import Space, Spaces
 from farstep.networks.encoders import (
     ActionVector,
     Encoder,
     Observations,
     encode,
     join,
-    joined_shape,
+    joined,
     make_encoder,
 )
 from farstep.networks.mlp import MLP
@@ -34,7 +34,7 @@ class Embedding(eqx.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
+        space: Space,
         hidden: Sequence[int],
         latent: int,
         *,
@@ -45,10 +45,10 @@ class Embedding(eqx.Module):
     ):
         """
         Args:
-            shape: of the observation.
+            space: of the observation.
             beside: total size of the vectors that come with it.
         """
-        encoder = make_encoder(shape, stream_key(key, "encoder", 0))
+        encoder = make_encoder(space, stream_key(key, "encoder", 0))
         self.encoder = encoder
         self.members = make_ensemble(
             lambda k: MLP(
@@ -83,10 +83,10 @@ class StateActionEmbedding(eqx.Module):
         key: Key[Array, ""],
     ):
         phi_key, psi_key = jax.random.split(key)
-        shape, widths = spaces.observation_shape, (*hidden, latent)
-        phi_encoder = make_encoder(shape, stream_key(phi_key, "encoder", 0))
-        psi_encoder = make_encoder(shape, stream_key(psi_key, "encoder", 0))
-        phi_inputs = phi_encoder.features + spaces.action_size
+        space, widths = spaces.observation, (*hidden, latent)
+        phi_encoder = make_encoder(space, stream_key(phi_key, "encoder", 0))
+        psi_encoder = make_encoder(space, stream_key(psi_key, "encoder", 0))
+        phi_inputs = phi_encoder.features + spaces.action.size
         self.state_action = make_ensemble(
             lambda k: MLP(phi_inputs, widths, layer_norm=True, key=k), members, phi_key
         )
@@ -95,7 +95,7 @@ class StateActionEmbedding(eqx.Module):
         )
         self.state_action_encoder = phi_encoder
         self.state_encoder = psi_encoder
-        self.action_vector = ActionVector(spaces.action_size, spaces.discrete)
+        self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)
 
     def phi(
         self, observations: Observations, actions: Array
@@ -115,8 +115,7 @@ class GoalValue(eqx.Module):
     embedding: Embedding
 
     def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
-        shape = joined_shape(spaces.observation_shape)
-        self.embedding = Embedding(shape, hidden, 1, members=members, key=key)
+        self.embedding = Embedding(joined(spaces), hidden, 1, members=members, key=key)
 
     def __call__(
         self, observations: Observations, goals: Observations
@@ -132,14 +131,14 @@ class GoalActionValue(eqx.Module):
 
     def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
         self.embedding = Embedding(
-            joined_shape(spaces.observation_shape),
+            joined(spaces),
             hidden,
             1,
-            beside=spaces.action_size,
+            beside=spaces.action.size,
             members=members,
             key=key,
         )
-        self.action_vector = ActionVector(spaces.action_size, spaces.discrete)
+        self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)
 
     def __call__(
         self, observations: Observations, goals: Observations, actions: Array

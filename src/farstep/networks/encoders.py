@@ -7,14 +7,14 @@ uses an encoder has to know which of the two it deals with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Real
 
-from farstep.core.errors import FarstepError
+from farstep.core.types import Space, Spaces
 from farstep.networks.mlp import Linear
 
 STACKS = (16, 32, 32)
@@ -120,25 +120,18 @@ class Impala(eqx.Module):
 Encoder = Identity | Impala
 
 
-def make_encoder(shape: Sequence[int], key: Key[Array, ""]) -> Encoder:
-    """The encoder of observations of this shape: (D,) for vectors, (H, W, C) for pixels.
-
-    Raises:
-        FarstepError: the shape is neither.
-    """
-    match tuple(shape):
-        case (features,):
-            return Identity(features)
-        case (height, width, channels):
-            return Impala((height, width, channels), key=key)
-    raise FarstepError(
-        f"Observations of shape {tuple(shape)} are neither vectors (D,) nor pixels (H, W, C)."
-    )
+def make_encoder(space: Space, key: Key[Array, ""]) -> Encoder:
+    """The encoder of what lies in `space`, by its kind."""
+    if space.kind == "vector":
+        return Identity(*space.shape)
+    height, width, channels = space.shape
+    return Impala((height, width, channels), key=key)
 
 
-def joined_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of [s; g] for observations of `shape`."""
-    return (*shape[:-1], 2 * shape[-1])
+def joined(spaces: Spaces) -> Space:
+    """The space of [s; g]."""
+    shape = spaces.observation.shape
+    return replace(spaces.observation, shape=(*shape[:-1], shape[-1] + spaces.goal.shape[-1]))
 
 
 def join(observations: Observations, goals: Observations) -> Real[Array, "batch *joined"]:

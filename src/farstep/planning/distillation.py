@@ -84,7 +84,7 @@ def distill(
     """
     metric = graph.metric
     check_teacher(metric)
-    size = int(np.prod(table.spaces.observation_shape)) * table.observations.dtype.itemsize
+    size = int(np.prod(table.spaces.observation.shape)) * table.observations.dtype.itemsize
     count = min(options.states, table.num_steps, max(MOST_BYTES // size, 1))
     rows = stream_generator(options.seed, "distillation").choice(
         table.num_steps, count, replace=False

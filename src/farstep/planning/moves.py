@@ -103,7 +103,7 @@ def _pieces(
     begins = np.concatenate(starts)
     rows = begins[:, None] + every * np.arange(PIECE)
     in_piece = rows < ends[:, None]
-    size = int(np.prod(table.spaces.observation_shape)) * table.observations.dtype.itemsize
+    size = int(np.prod(table.spaces.observation.shape)) * table.observations.dtype.itemsize
     wanted = min(ROWS_EACH * landmarks, max(MOST_BYTES // size, PIECE))
     order = stream_generator(seed, "moves").permutation(len(rows))
     enough = np.searchsorted(np.cumsum(in_piece[order].sum(axis=1)), wanted) + 1

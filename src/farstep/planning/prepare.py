@@ -52,9 +52,9 @@ def prepare_graph(
             was trained on, or no edge is left.
     """
     expected = metric.normalization.mean.shape
-    if expected != (0,) and dataset.train.spaces.observation_shape != expected:
+    if expected != (0,) and dataset.train.spaces.observation.shape != expected:
         raise FarstepError(
-            f"{dataset.path} has observations {dataset.train.spaces.observation_shape}, and the "
+            f"{dataset.path} has observations {dataset.train.spaces.observation.shape}, and the "
             f"agent was trained on {expected}; landmarks must come from data like its own"
         )
     observations = choose_landmarks(

@@ -25,10 +25,10 @@ def check_crops(crops: float, spaces: Spaces) -> None:
     """Raises FarstepError if `crops` is not a probability, or not of pixels."""
     if not 0 <= crops <= 1:
         raise FarstepError(f"--crops is a probability, in [0, 1], not {crops}.")
-    if crops > 0 and (spaces.observation_dtype != "uint8" or len(spaces.observation_shape) != 3):
+    if crops > 0 and spaces.observation.kind != "image":
         raise FarstepError(
-            f"Random crops are for uint8 pixels (H, W, C), and these observations are"
-            f" {spaces.observation_dtype} {spaces.observation_shape}: leave --crops at 0."
+            f"Random crops are for images, and these observations are {spaces.observation}: leave"
+            " --crops at 0."
         )
 
 

@@ -155,10 +155,10 @@ def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:
 
     return jax.eval_shape(
         sample,
-        jax.ShapeDtypeStruct((1, *spaces.observation_shape), spaces.observation_dtype),
+        jax.ShapeDtypeStruct((1, *spaces.observation.shape), spaces.observation.dtype),
         jax.ShapeDtypeStruct((1,), jnp.int32)
-        if spaces.discrete
-        else jax.ShapeDtypeStruct((1, spaces.action_size), jnp.float32),
+        if spaces.action.discrete
+        else jax.ShapeDtypeStruct((1, spaces.action.size), jnp.float32),
         jax.ShapeDtypeStruct((1,), jnp.int32),
         jax.random.key(0),
     )

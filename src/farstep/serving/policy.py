@@ -40,7 +40,7 @@ from farstep.planning.plan import Plan
 from farstep.planning.policy import Steering
 from farstep.planning.prepare import GraphOptions, prepare_graph
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "policy.json"
 WEIGHTS = "policy.safetensors"
 
@@ -155,11 +155,11 @@ class Policy:
             FarstepError: the method has no distance, or there are neither landmarks nor data.
             ValueError: the goal has another shape than the policy was trained on.
         """
-        goal = np.asarray(goal, self.spaces.observation_dtype)
-        if goal.shape != self.spaces.observation_shape:
+        goal = np.asarray(goal, self.spaces.observation.dtype)
+        if goal.shape != self.spaces.observation.shape:
             raise ValueError(
                 f"the goal has shape {goal.shape}; this policy takes "
-                f"{self.spaces.observation_shape}"
+                f"{self.spaces.observation.shape}"
             )
         return Plan(self, self.graph, goal, steering)
 
@@ -268,7 +268,7 @@ class Policy:
         if planned:
             count, reach, stride, moves, replan_every = planned
             skeleton["landmarks"] = jax.ShapeDtypeStruct(
-                (count, *spaces.observation_shape), spaces.observation_dtype
+                (count, *spaces.observation.shape), spaces.observation.dtype
             )
             if moves is not None:
                 skeleton["moves"] = jax.ShapeDtypeStruct((moves, 2), np.int32)
@@ -288,18 +288,18 @@ class Policy:
 
     def _batched_actions(self, actions: np.ndarray, count: int) -> np.ndarray:
         """(B, A) floats, or (B,) integers if actions are discrete."""
-        if self.spaces.discrete:
+        if self.spaces.action.discrete:
             kind, shape = np.int32, (count,)
         else:
-            kind, shape = np.float32, (count, self.spaces.action_size)
+            kind, shape = np.float32, (count, self.spaces.action.size)
         batched = np.asarray(actions, kind)
         if batched.size != np.prod(shape):
             raise ValueError(f"actions have shape {batched.shape}; {shape} is needed")
         return batched.reshape(shape)
 
     def _batched(self, array: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-        shape = self.spaces.observation_shape
-        array = np.asarray(array, self.spaces.observation_dtype)
+        shape = self.spaces.observation.shape
+        array = np.asarray(array, self.spaces.observation.dtype)
         if array.shape == shape:
             return self.normalization.apply(array[None]), True
         if array.shape[1:] == shape:

@@ -15,7 +15,7 @@ from farstep.core.seeds import check_seed
 from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,13 +109,13 @@ def test_pixels_stay_bytes_and_integer_actions_integers(tmp_path):
     import_npz(save(tmp_path / "powderworld-easy-play-v0.npz", arrays))
     table = open_dataset("powderworld-easy-play").train
     assert table.observations.dtype == np.uint8
-    assert table.spaces.discrete
-    assert table.spaces.action_size == 8
+    assert table.spaces.action.discrete
+    assert table.spaces.action.size == 8
     np.testing.assert_array_equal(table.actions, np.arange(6))
     with pytest.raises(FarstepError, match="--num-actions"):
         import_npz(save(tmp_path / "mine.npz", arrays))
     import_npz(tmp_path / "mine.npz", options=ImportOptions(num_actions=6))
-    assert open_dataset("mine").train.spaces.action_size == 6
+    assert open_dataset("mine").train.spaces.action.size == 6
 
 
 def test_double_precision_becomes_single_and_big_endian_is_read(tmp_path):
