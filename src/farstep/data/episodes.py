@@ -80,10 +80,10 @@ def import_episodes(
         for name, split in splits.items():
             with TableWriter(
                 staging / name,
-                spaces.observation_shape,
-                spaces.observation_dtype,
-                spaces.action_size,
-                spaces.discrete,
+                spaces.observation.shape,
+                spaces.observation.dtype,
+                spaces.action.size,
+                spaces.action.discrete,
                 environment,
                 split.provenance,
                 expected_steps=split.steps,
