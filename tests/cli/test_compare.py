@@ -60,6 +60,7 @@ def run(
     made = Run.create(path, config)
     for number, rate in enumerate(success, start=1):
         record = {"step": 100 * number, "success": rate, "seconds": 1.0}
+        record |= {"temperature": 0.0, "max_steps": 1000}
         made.append("eval", record | {"task1/success": rate, "task2/success": rate})
     return path
 
@@ -206,7 +207,7 @@ def test_more_updates_are_another_protocol(tmp_path, capsys):
     assert f"updates 200 ({tmp_path / 'b'})" in printed
 
 
-def test_a_maze_of_ones_own_need_not_be_there(tmp_path, capsys):
+def test_an_environment_of_ones_own_need_not_be_there(tmp_path, capsys):
     path = run(tmp_path / "a", [0.2], dataset="mine", environment="pointmaze:gone.txt")
     assert "20.0" in compared(capsys, path)
 

@@ -231,6 +231,20 @@ def test_wild_actions_are_clipped():
     assert in_hall(Wild()).episodes == in_hall(Bounded()).episodes
 
 
+def test_a_policy_may_work_in_the_arrays_it_is_given():
+    class InPlace(Straight):
+        def begin(self, slots, observations, goals):
+            super().begin(slots, observations, goals)
+            observations[:], goals[:] = 7, 9
+
+        def act(self, observations, goals):
+            goals -= observations
+            observations[:] = 0
+            return 5 * goals
+
+    assert in_hall(InPlace()).episodes == in_hall(Straight()).episodes
+
+
 def test_protocol_says_how_to_repeat_it():
     result = in_hall(Straight(), tasks=[3, 1, 3], episodes_per_task=2, seed=9)
     protocol = dict(result.protocol)

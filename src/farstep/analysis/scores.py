@@ -17,8 +17,6 @@ import numpy as np
 
 from farstep.agents.registry import agent_from_dict, agent_name
 from farstep.core.errors import FarstepError
-from farstep.envs.catalog import OWN_MAZE_STEPS
-from farstep.envs.catalog import environment as find_environment
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS
 from farstep.training.checkpoint import SUCCESS
@@ -226,21 +224,14 @@ def _run_protocol(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> di
         "environment": environment,
         "tasks": sorted(_mean_by_task(records)),
         "episodes per task": config.training.evaluation_episodes,
-        "step limit": _step_limit(environment),
+        "step limit": records[-1]["max_steps"],
         "slots": SLOTS,
-        "temperature": 0.0,
+        "temperature": records[-1]["temperature"],
         "planning": None,
         "updates": [record["step"] for record in records],
         "normalized": config.training.normalize,
         "data": config.dataset.digest,
     } | {name: value for name, value in training.items() if name not in BOOKKEEPING}
-
-
-def _step_limit(environment: str) -> int:
-    """The environment's own; that of a user's maze without its file, which may be gone."""
-    if ":" in environment:
-        return OWN_MAZE_STEPS
-    return find_environment(environment).max_episode_steps
 
 
 def _simulator_versions(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
+from farstep.core.rng import stream_generator
 from farstep.core.types import Params
 from farstep.envs.catalog import environment as find_environment
 from farstep.serving.runs import assemble
@@ -33,14 +34,23 @@ def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | No
 
     def evaluator(run: Run, params: Params, step: int) -> Mapping[str, float]:
         policy = assemble(run, params, step)
+        # Episodes of this run and step alone. Those of `farstep eval` would be a test on which
+        # the best checkpoint had been chosen.
+        drawn = stream_generator(run.config.training.seed, "evaluation while training", step)
+        seed = int(drawn.integers(2**31))
         result = evaluate(
-            AtTemperature(policy, temperature, config.training.seed),
+            AtTemperature(policy, temperature, seed),
             environment,
             episodes_per_task=episodes,
-            seed=config.training.seed,
+            seed=seed,
             spaces=policy.spaces,
         )
         per_task = {f"task{task.task}/success": task.success_rate for task in result.tasks}
-        return {SUCCESS: result.mean_success, "seconds": result.seconds} | per_task
+        return {
+            SUCCESS: result.mean_success,
+            "seconds": result.seconds,
+            "temperature": temperature,
+            "max_steps": result.protocol["max_steps"],
+        } | per_task
 
     return evaluator

@@ -235,7 +235,7 @@ class _Rollout:
             # The first start fills every row, so that the policy never meets an undefined one.
             self._observations = np.resize(observations, (self._rows, *observations.shape[1:]))
             self._goals = np.resize(goals, (self._rows, *goals.shape[1:]))
-            self._policy.begin(np.arange(self._rows), self._observations, self._goals)
+            self._policy.begin(np.arange(self._rows), self._observations.copy(), self._goals.copy())
             self._policy.end(np.arange(len(slots), self._rows))
         self._steps[slots] = 0
         for slot, (task, index), seed in zip(slots, episodes, seeds, strict=True):
@@ -255,7 +255,8 @@ class _Rollout:
         return success, terminated | truncated
 
     def _actions(self, active: Int[np.ndarray, " n"]) -> np.ndarray:
-        actions = np.asarray(self._policy.act(self._observations, self._goals))
+        # Copies: a policy may scale what it is given in place.
+        actions = np.asarray(self._policy.act(self._observations.copy(), self._goals.copy()))
         expected = (self._rows, *self._simulators.action_shape)
         if actions.shape != expected:
             raise FarstepError(
