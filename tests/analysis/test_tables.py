@@ -70,7 +70,19 @@ def test_side_by_side():
     cells = comparison_cells({"flat": evaluation(2), "planned": evaluation(10)})
     assert cells[0] == ["task", "flat", "planned"]
     assert cells[1][1].startswith("20.0 (")
-    assert cells[-1][2].startswith("100.0 (")
+    assert cells[-2][2].startswith("100.0 (")
+
+
+def test_a_difference_is_that_of_the_same_episodes():
+    one, other = evaluation(4), evaluation(9)
+    cells = comparison_cells({"one": one, "other": other, "same": one})
+    assert cells[-1][:2] == ["difference", "–"]
+    # 1.96 √((5.5/12 + 0.5/12 − (5/12)²) / 20): five of each ten are won by the other alone.
+    assert cells[-1][2] == "+50.0 (+25.0 to +75.0)"
+    assert cells[-1][3].startswith("+0.0 (-")
+    episodes = tuple(replace(e, seed=e.seed + 1) for e in other.episodes)
+    cells = comparison_cells({"one": one, "elsewhere": replace(other, episodes=episodes)})
+    assert cells[-1][0] == "mean"
 
 
 def test_terminal_table_shows_every_cell():

@@ -92,12 +92,13 @@ def test_some_tasks_in_markdown_against_an_earlier_result(export, tmp_path, caps
     )
     lines = capsys.readouterr().out.splitlines()
     tables = [line for line in lines if line.startswith("|")]
-    assert len(tables) == 2 * (2 + 2 + 1)
+    assert len(tables) == 2 * (2 + 2 + 1) + 1
     assert tables[2].startswith("| 2 ")
     header = [cell.strip() for cell in tables[5].strip("|").split("|")]
     assert header == ["task", str(export), str(earlier)]
     # The same policy on the same episodes.
-    assert all(len({*row.split("|")[2:4]}) == 1 for row in map(_squeezed, tables[7:]))
+    assert all(len({*row.split("|")[2:4]}) == 1 for row in map(_squeezed, tables[7:-1]))
+    assert _squeezed(tables[-1]).startswith("|difference|–|+0.0(-")
 
 
 def _squeezed(line: str) -> str:

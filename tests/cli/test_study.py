@@ -58,7 +58,8 @@ def trained(monkeypatch) -> list[tuple[str, bool]]:
             for step in range(config.evaluate_every, config.steps + 1, config.evaluate_every):
                 success = 0.1 * config.seed + 0.01 * step
                 tasks = {f"task{k}/success": success + 0.01 * k for k in range(1, 6)}
-                run.append("eval", {"step": step, "success": success} | tasks)
+                measured = {"temperature": 0.0, "max_steps": 1000}
+                run.append("eval", {"step": step, "success": success} | measured | tasks)
 
     monkeypatch.setattr("farstep.cli.train.Trainer.train", train)
     return done
@@ -233,7 +234,8 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
         if stops and step == 3:
             stops.clear()
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"success": 0.5, "seconds": 0.0} | {f"task{k}/success": 0.5 for k in range(1, 6)}
+        measured = {"success": 0.5, "temperature": 0.0, "max_steps": 1000}
+        return measured | {f"task{k}/success": 0.5 for k in range(1, 6)}
 
     monkeypatch.setattr("farstep.cli.train.environment_evaluator", lambda *_: evaluator)
     out = tmp_path / "out"
@@ -270,10 +272,8 @@ def test_a_curve_averages_tasks_at_one_distance_by_hand():
     assert curve.x.tolist() == [4.0, 8.0]
     assert curve.success == pytest.approx([0.3, 0.6])
     assert curve.band is not None
-    assert [list(end) for end in curve.band] == [
-        pytest.approx([0.2, 0.5]),
-        pytest.approx([0.4, 0.7]),
-    ]
+    # 12.7 standard errors of two runs either way, cut to what rates can be.
+    assert [list(end) for end in curve.band] == [[0, 0], [1, 1]]
     assert horizon_curve("mqe", runs[:1], None).x.tolist() == [1.0, 2.0, 3.0]
     assert horizon_curve("mqe", runs[:1], None).band is None
 

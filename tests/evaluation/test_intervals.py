@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from farstep.evaluation.intervals import stratified_wilson, wilson
+from farstep.evaluation.intervals import paired_interval, stratified_wilson, wilson
 
 counts = st.integers(1, 400).flatmap(
     lambda trials: st.tuples(st.integers(0, trials), st.just(trials))
@@ -87,3 +87,37 @@ def test_tasks_that_differ_say_more_than_one_rate_of_their_mean():
     apart = stratified_wilson([50, 0], [50, 50])
     assert alike == pytest.approx(wilson(50, 100))
     assert apart.high - apart.low < (alike.high - alike.low) / 3
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ([0.3, 0.1, 0, 0.02, 0.2], [0.1, 0.1, 0, 0.02, 0]),
+        ([0.02] * 5, [0.02] * 5),
+        ([0.9] * 5, [0.02] * 5),
+        ([0.1], [0.05]),
+    ],
+)
+def test_paired_interval_holds_the_true_difference_about_95_times_in_100(better, worse):
+    generator = np.random.default_rng(3)
+    truth = np.mean(np.subtract(better, worse))
+    held = 0
+    for _ in range(1000):
+        differences = [
+            generator.choice([1, -1, 0], 50, p=[gain, loss, 1 - gain - loss])
+            for gain, loss in zip(better, worse, strict=True)
+        ]
+        low, high = paired_interval(differences)
+        held += low <= truth <= high
+    assert 0.93 < held / 1000 < 0.995
+
+
+def test_pairing_makes_the_interval_shorter_and_equal_episodes_do_not_make_it_empty():
+    wins = np.arange(50) < 25
+    low, high = paired_interval([wins.astype(int) - (np.arange(50) < 24)])
+    assert (low + high) / 2 == pytest.approx(0.02)
+    alone = wilson(25, 50)
+    assert high - low < 0.5 * (alone.high - alone.low)
+    low, high = paired_interval([np.zeros(50, int)])
+    assert -0.06 < low < 0 < high < 0.06
+    assert paired_interval([np.ones(10, int)]).high == 1

@@ -17,19 +17,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from farstep.analysis.bootstrap import (
-    RESAMPLES,
-    Strata,
-    interquartile_mean,
-    mean,
-    performance_profile,
-    probability_of_improvement,
-    resampling_says_something,
-    standard_error,
-    stratified_interval,
-)
 from farstep.analysis.published import PublishedResult, published_result
 from farstep.analysis.scores import NOT_TOLD, Score
+from farstep.analysis.statistics import (
+    RESAMPLES,
+    Strata,
+    improvement_interval,
+    interquartile_mean,
+    mean,
+    mean_interval,
+    performance_profile,
+    probability_of_improvement,
+    resampled_interval,
+    standard_error,
+)
 from farstep.core.errors import FarstepError
 from farstep.evaluation.intervals import Interval
 
@@ -74,15 +75,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Figures of one method over one or several datasets; intervals are 95 %, bootstrapped.
+    """Figures of one method over one or several datasets; intervals are 95 %.
 
     Attributes:
         runs: how many runs they are of.
         mean: over datasets of the mean over runs.
         standard_error: of the mean over runs; None for one run, and over several datasets.
         interquartile_mean: the mean of the middle half of the runs.
-        mean_interval: of the mean; None where a dataset has a single run.
-        interquartile_interval: of the interquartile mean.
+        mean_interval: t interval of the mean; None where a dataset has a single run, or all runs
+            are equal and so tell nothing of their spread.
+        interquartile_interval: of the interquartile mean, bootstrapped; None over few datasets.
     """
 
     runs: int
@@ -189,7 +191,7 @@ class Comparison:
                     other=other,
                     datasets=tuple(both),
                     probability=float(probability_of_improvement(*strata)),
-                    interval=self._interval(probability_of_improvement, *strata),
+                    interval=_interval(improvement_interval(*strata)),
                 )
             )
         return found
@@ -207,11 +209,7 @@ class Comparison:
             if not shared or self.differences_between_datasets(method, shared):
                 continue
             strata = self._strata(method, shared)
-            band = None
-            if resampling_says_something(strata):
-                band = stratified_interval(
-                    profile, strata, seed=self.seed, resamples=self.resamples
-                )
+            band = resampled_interval(profile, strata, seed=self.seed, resamples=self.resamples)
             found.append(Profile(method, profile(strata), band))
         return found
 
@@ -238,17 +236,19 @@ class Comparison:
             mean=float(mean(strata)),
             standard_error=None,
             interquartile_mean=float(interquartile_mean(strata)),
-            mean_interval=self._interval(mean, strata),
-            interquartile_interval=self._interval(interquartile_mean, strata),
+            mean_interval=_interval(mean_interval(strata)),
+            interquartile_interval=_interval(
+                resampled_interval(
+                    interquartile_mean, strata, seed=self.seed, resamples=self.resamples
+                )
+            ),
         )
 
-    def _interval(self, statistic: Any, *samples: Strata) -> Interval | None:
-        if not resampling_says_something(*samples):
-            return None
-        low, high = stratified_interval(
-            statistic, *samples, seed=self.seed, resamples=self.resamples
-        )
-        return Interval(float(low), float(high))
+
+def _interval(ends: tuple[Any, Any] | None) -> Interval | None:
+    if ends is None or ends[0] == ends[1]:
+        return None
+    return Interval(*map(float, ends))
 
 
 def compare(scores: Sequence[Score], *, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
 
-from farstep.analysis.bootstrap import pointwise_band
 from farstep.analysis.comparison import THRESHOLDS, Cell, Comparison
 from farstep.analysis.published import PublishedResult
+from farstep.analysis.statistics import mean_interval
 
 COLUMNS = 3
 """Most panels beside each other."""
@@ -81,7 +81,7 @@ def draw_curves(comparison: Comparison) -> Figure | None:
             colour = colours[cell.method]
             line = {"color": colour, "ms": 3, "label": label(cell.method)}
             axes.plot(updates, 100 * curves.mean(axis=0), "o-", **line)
-            band = pointwise_band(curves, seed=comparison.seed, resamples=comparison.resamples)
+            band = mean_interval([curves.T])
             if band is not None:
                 low, high = (100 * end for end in band)
                 axes.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)

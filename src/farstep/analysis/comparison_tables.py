@@ -8,6 +8,7 @@ import numpy as np
 
 from farstep.analysis.comparison import THRESHOLDS, Aggregate, Cell, Comparison
 from farstep.analysis.published import PublishedResult
+from farstep.analysis.statistics import FEWEST_RUNS
 from farstep.analysis.tables import MISSING, Cells, csv_table, latex_table, markdown_table
 from farstep.evaluation.intervals import Interval
 
@@ -17,9 +18,7 @@ PROFILE_STEPS = (0, 10, 25, 50, 75, 90)
 
 def result_cells(comparison: Comparison) -> Cells:
     """Every method on every dataset, beside what is published for its agent."""
-    cells = [
-        ["dataset", "method", "seeds", "each", "mean ± s.e.", "95 %", "IQM", "95 %", "published"]
-    ]
+    cells = [["dataset", "method", "seeds", "each", "mean ± s.e.", "95 %", "IQM", "published"]]
     for cell in comparison.cells:
         figures = comparison.aggregate(cell)
         cells.append(
@@ -28,7 +27,7 @@ def result_cells(comparison: Comparison) -> Cells:
                 cell.method,
                 seeds_of(cell),
                 " ".join(percent(value) for value in cell.values),
-                *figure_texts(figures),
+                *cell_texts(figures),
                 published_text(cell.published),
             ]
         )
@@ -39,7 +38,8 @@ def overall_cells(comparison: Comparison) -> Cells:
     """Every method over the datasets that all share."""
     cells = [["method", "runs", "mean", "95 %", "IQM", "95 %"]]
     for method, figures in comparison.overall.items():
-        cells.append([method, str(figures.runs), *figure_texts(figures)])
+        texts = [*cell_texts(figures), _range(figures.interquartile_interval)]
+        cells.append([method, str(figures.runs), *texts])
     return cells
 
 
@@ -137,11 +137,17 @@ def explanation(comparison: Comparison) -> str:
     """What the columns mean, in a paragraph."""
     sources = {cell.published.source for cell in comparison.cells if cell.published is not None}
     published = f" Published: {'; '.join(sorted(sources))}." if sources else ""
+    resampled = (
+        f" That of an IQM: {comparison.resamples:,} bootstrap resamples of the seeds within each "
+        f"dataset (seed {comparison.seed})."
+        if any(figures.interquartile_interval for figures in comparison.overall.values())
+        else ""
+    )
     return (
-        "s.e.: standard error over seeds. IQM: interquartile mean. 95 %: percentile intervals of "
-        f"{comparison.resamples:,} bootstrap resamples of the seeds within each dataset "
-        f"(seed {comparison.seed}); none where a method has a single seed. P(X > Y): the "
-        f"probability that a run of X scores higher than one of Y, ties counting half.{published}"
+        "s.e.: standard error over seeds. IQM: interquartile mean. 95 %: t interval of the mean "
+        f"over seeds; none of a single seed, or where all are equal.{resampled} P(X > Y): the "
+        "probability that a run of X scores higher than one of Y, ties counting half; its "
+        f"interval takes {FEWEST_RUNS} seeds of both.{published}"
     )
 
 
@@ -202,7 +208,7 @@ def published_text(result: PublishedResult | None) -> str:
 def _summary_cells(comparison: Comparison) -> Cells:
     """`result_cells` for a machine: one number a column, rates in [0, 1]."""
     header = ["dataset", "method", "runs", "mean", "standard_error", "mean_low", "mean_high"]
-    header += ["iqm", "iqm_low", "iqm_high", "published", "published_standard_error"]
+    header += ["iqm", "published", "published_standard_error"]
     cells = [header]
     for cell in comparison.cells:
         figures = comparison.aggregate(cell)
@@ -212,7 +218,6 @@ def _summary_cells(comparison: Comparison) -> Cells:
             figures.standard_error,
             *(figures.mean_interval or (None, None)),
             figures.interquartile_mean,
-            *(figures.interquartile_interval or (None, None)),
             published and published.success,
             published and published.standard_error,
         ]
@@ -221,8 +226,8 @@ def _summary_cells(comparison: Comparison) -> Cells:
     return cells
 
 
-def figure_texts(figures: Aggregate) -> list[str]:
-    """Mean with standard error, its interval, interquartile mean, its interval; in %."""
+def cell_texts(figures: Aggregate) -> list[str]:
+    """Mean with standard error, its interval, interquartile mean; in %."""
     mean = percent(figures.mean)
     if figures.standard_error is not None:
         mean += f" ± {percent(figures.standard_error)}"
@@ -230,7 +235,6 @@ def figure_texts(figures: Aggregate) -> list[str]:
         mean,
         _range(figures.mean_interval),
         percent(figures.interquartile_mean),
-        _range(figures.interquartile_interval),
     ]
 
 

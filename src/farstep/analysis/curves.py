@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from farstep.analysis.bootstrap import RESAMPLES, pointwise_band
 from farstep.analysis.comparison import Cell
+from farstep.analysis.statistics import mean_interval
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Curve:
         method: its name.
         x: ascending, each once.
         success: mean over seeds, in [0, 1].
-        band: pointwise 95 % interval over seeds; None for a single seed.
+        band: pointwise 95 % t interval over seeds; None for a single seed.
     """
 
     method: str
@@ -33,13 +33,9 @@ class Curve:
         method: str,
         x: Float[np.ndarray, " points"],
         runs: Float[np.ndarray, "runs points"],
-        *,
-        seed: int = 0,
-        resamples: int = RESAMPLES,
     ) -> Curve:
-        """The curve of several runs, with a seeded bootstrap for its band."""
-        band = pointwise_band(runs, seed=seed, resamples=resamples)
-        return cls(method, x, runs.mean(axis=0), band)
+        """The curve of several runs."""
+        return cls(method, x, runs.mean(axis=0), mean_interval([runs.T]))
 
 
 def learning_curve(cell: Cell) -> Curve:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from farstep.analysis.bootstrap import RESAMPLES
 from farstep.analysis.curves import Curve
 from farstep.core.rng import stream_generator
 from farstep.envs.catalog import EnvironmentSpec
@@ -56,21 +55,16 @@ def horizon_curve(
     method: str,
     runs: Sequence[Mapping[int, float]],
     distances: Mapping[int, float] | None,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Curve:
     """The curve of one method over metres, or over numbers of tasks where there are none.
 
     Args:
         runs: for each seed, the success rate by task.
         distances: of the tasks; without them tasks stand in order of number.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
     """
     tasks = sorted(runs[0])
     where = np.array([task if distances is None else distances[task] for task in tasks], float)
     points = np.unique(where)
     rates = np.array([[run[task] for task in tasks] for run in runs])
     curves = np.stack([rates[:, where == point].mean(axis=1) for point in points], axis=1)
-    return Curve.of(method, points, curves, seed=seed, resamples=resamples)
+    return Curve.of(method, points, curves)

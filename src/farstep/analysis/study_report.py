@@ -9,18 +9,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from farstep.analysis.bootstrap import standard_error
 from farstep.analysis.comparison import Comparison
 from farstep.analysis.comparison_figure import MARK, draw_dataset, label, method_colours
 from farstep.analysis.comparison_tables import (
+    cell_texts,
     explanation,
-    figure_texts,
     percent,
     protocol_lines,
     published_text,
     seeds_of,
 )
 from farstep.analysis.curves import Curve
+from farstep.analysis.statistics import standard_error
 from farstep.analysis.studies import Study, grid_name
 from farstep.analysis.tables import MISSING, Cells, markdown_table
 
@@ -28,13 +28,13 @@ from farstep.analysis.tables import MISSING, Cells, markdown_table
 def study_cells(study: Study, comparison: Comparison) -> Cells:
     """A row a setting, beside what is published for it; those without runs stay empty."""
     found = {cell.method: cell for cell in comparison.cells}
-    cells = [["setting", "seeds", "each", "mean ± s.e.", "95 %", "IQM", "95 %"]]
+    cells = [["setting", "seeds", "each", "mean ± s.e.", "95 %", "IQM"]]
     for variant in study.variants:
         cell = found.get(variant.name)
-        figures = [MISSING] * 6
+        figures = [MISSING] * 5
         if cell is not None:
             each = " ".join(percent(value) for value in cell.values)
-            figures = [seeds_of(cell), each, *figure_texts(comparison.aggregate(cell))]
+            figures = [seeds_of(cell), each, *cell_texts(comparison.aggregate(cell))]
         cells.append([variant.name, *figures])
     if study.published:
         cells[0].append(f"published, {study.published_dataset}")

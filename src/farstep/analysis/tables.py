@@ -7,11 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
 from farstep.core.errors import FarstepError
-from farstep.evaluation.intervals import Interval
+from farstep.evaluation.intervals import Interval, paired_interval
 from farstep.evaluation.results import Evaluation
 
 MISSING = "–"
@@ -65,6 +66,9 @@ def evaluation_cells(evaluation: Evaluation) -> Cells:
 def comparison_cells(evaluations: Mapping[str, Evaluation]) -> Cells:
     """Several evaluations of one environment: a column each, a row a task, then their mean.
 
+    Where they are of the same episodes as the first, a last row holds the difference of their
+    means from its mean, with the interval of paired episodes.
+
     Raises:
         FarstepError: nothing to compare, or evaluations of different environments or tasks, whose
             means would not compare.
@@ -77,7 +81,24 @@ def comparison_cells(evaluations: Mapping[str, Evaluation]) -> Cells:
     for results in zip(*(one.tasks for one in columns), strict=True):
         cells.append([str(results[0].task), *(_rate(r.success_rate, r.interval) for r in results)])
     cells.append(["mean", *(_rate(one.mean_success, one.interval) for one in columns)])
+    differences = [_paired_difference(one, columns[0]) for one in columns[1:]]
+    if any(difference != MISSING for difference in differences):
+        cells.append(["difference", MISSING, *differences])
     return cells
+
+
+def _paired_difference(one: Evaluation, base: Evaluation) -> str:
+    pairs = list(zip(one.episodes, base.episodes, strict=False))
+    keys = [[(e.task, e.index, e.seed) for e in found.episodes] for found in (one, base)]
+    if keys[0] != keys[1]:
+        return MISSING
+    by_task = [
+        np.array([int(x.success) - int(y.success) for x, y in pairs if x.task == task.task])
+        for task in one.tasks
+    ]
+    low, high = paired_interval(by_task)
+    difference = one.mean_success - base.mean_success
+    return f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def check_comparable(protocols: Mapping[str, Mapping[str, Any]]) -> None:

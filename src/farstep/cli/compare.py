@@ -9,7 +9,6 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from farstep.analysis.bootstrap import RESAMPLES
 from farstep.analysis.comparison import Comparison, compare
 from farstep.analysis.comparison_tables import (
     as_csv,
@@ -20,6 +19,7 @@ from farstep.analysis.comparison_tables import (
     tables,
 )
 from farstep.analysis.scores import LAST_EVALUATIONS, Score, read_scores
+from farstep.analysis.statistics import RESAMPLES
 from farstep.analysis.tables import rich_table
 from farstep.core.errors import FarstepError
 from farstep.core.files import write_text

@@ -1,4 +1,4 @@
-"""95 % intervals of success rates: one binomial rate, and the mean of several."""
+"""95 % intervals of success rates: one, the mean of several, and the difference of two policies."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 
 
 class Interval(NamedTuple):
-    """A closed interval of rates in [0, 1]."""
+    """A closed interval of rates in [0, 1], or of their differences in [−1, 1]."""
 
     low: float
     high: float
@@ -50,6 +53,29 @@ def stratified_wilson(successes: Sequence[int], trials: Sequence[int]) -> Interv
         / len(counts) ** 2
     )
     return _score_interval(mean, centre * (1 - centre) / variance)
+
+
+def paired_interval(differences: Sequence[Int[np.ndarray, " episodes"]]) -> Interval:
+    """The 95 % interval of the difference of two policies' mean rates over the same episodes.
+
+    The normal interval of the mean over strata. Half an episode is added to each of the four
+    outcomes of a pair for its variance alone (after Agresti and Min 2005), so that policies which
+    agree everywhere are not taken for equal.
+
+    Args:
+        differences: for each stratum, an episode's success by the one policy (0 or 1) less that by
+            the other.
+    """
+    means = [float(stratum.mean()) for stratum in differences]
+    variance = 0.0
+    for stratum in differences:
+        better, worse = (
+            (np.count_nonzero(stratum == sign) + 0.5) / (len(stratum) + 2) for sign in (1, -1)
+        )
+        variance += (better + worse - (better - worse) ** 2) / len(stratum)
+    centre = math.fsum(means) / len(means)
+    radius = Z95 * math.sqrt(variance) / len(means)
+    return Interval(max(-1.0, centre - radius), min(1.0, centre + radius))
 
 
 def _score_interval(rate: float, trials: float) -> Interval:

@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import bootstrap, trim_mean
+from scipy import stats
+from scipy.stats import trim_mean
 
-from farstep.analysis.bootstrap import (
+from farstep.analysis.statistics import (
+    improvement_interval,
     interquartile_mean,
     mean,
+    mean_interval,
     performance_profile,
-    pointwise_band,
     probability_of_improvement,
+    resampled_interval,
     standard_error,
-    stratified_interval,
 )
 
 RATES = st.integers(0, 20).map(lambda count: count / 20)
@@ -110,58 +112,93 @@ def test_one_call_computes_what_many_calls_do(ours, seed):
         np.testing.assert_allclose(stacked, single)
 
 
-def test_the_interval_is_seeded():
-    scores = strata([0.1, 0.5, 0.3, 0.4], [0.9, 0.2, 0.7])
-    first = stratified_interval(mean, scores, seed=3, resamples=50)
-    assert first == stratified_interval(mean, scores, seed=3, resamples=50)
-    assert first != stratified_interval(mean, scores, seed=4, resamples=50)
+def test_of_one_dataset_the_mean_has_students_interval():
+    scores = np.random.default_rng(0).uniform(0.4, 0.6, 4)
+    found = mean_interval([scores])
+    assert found is not None
+    expected = stats.ttest_1samp(scores, 0).confidence_interval()
+    np.testing.assert_allclose(found, expected)
 
 
-def test_runs_stay_in_their_dataset():
-    """Datasets that differ add no uncertainty: within each, all runs agree."""
-    low, high = stratified_interval(mean, strata([0.0, 0.0], [1.0, 1.0, 1.0]))
-    assert (low, high) == (0.5, 0.5)
+def test_of_two_datasets_it_has_welchs():
+    """The mean of x and 1 − y is half their difference, and a half."""
+    x, y = (np.random.default_rng(n).normal(0.5, 0.01 * n, 2 + n) for n in (1, 3))
+    found = mean_interval([x, 1 - y])
+    assert found is not None
+    expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval()
+    np.testing.assert_allclose(found, (np.array(expected) + 1) / 2)
 
 
-def test_of_two_runs_the_interval_reaches_both():
-    assert stratified_interval(mean, strata([0.2, 0.6])) == (0.2, 0.6)
-    low, high = stratified_interval(
-        probability_of_improvement, strata([0.2, 0.6]), strata([0.4, 0.4])
-    )
-    assert (low, high) == (0.0, 1.0)
-
-
-def test_the_interval_is_scipys_percentile_interval():
-    scores = np.random.default_rng(0).normal(0.5, 0.1, 12)
-    ours = stratified_interval(mean, [scores], resamples=20_000)
-    theirs = bootstrap(
-        (scores,), np.mean, n_resamples=20_000, method="percentile", rng=1
-    ).confidence_interval
-    np.testing.assert_allclose(ours, theirs, atol=2e-3)
-
-
-def test_a_band_is_the_interval_of_the_mean_at_each_point():
+def test_a_curve_has_the_interval_of_each_of_its_points():
     curves = np.random.default_rng(0).uniform(0, 1, (6, 3))
-    band = pointwise_band(curves, seed=5, resamples=500)
+    band = mean_interval([curves.T])
     assert band is not None
     for point in range(3):
-        expected = stratified_interval(mean, [curves[:, point]], seed=5, resamples=500)
-        assert (band[0][point], band[1][point]) == pytest.approx(expected)
-    assert pointwise_band(curves[:1]) is None
+        assert mean_interval([curves[:, point]]) == (band[0][point], band[1][point])
 
 
-def test_the_interval_holds_the_true_mean_about_as_often_as_it_says():
-    """Percentile intervals of ten runs are known to be a little short of 95 %."""
+@pytest.mark.parametrize("runs", [3, 5, 10])
+@pytest.mark.parametrize("datasets", [1, 3])
+def test_intervals_of_means_hold_the_truth_as_often_as_they_say(runs, datasets):
     rng = np.random.default_rng(0)
-    hits = 0
+    truth = rng.uniform(0.4, 0.6, datasets)
+    scores = truth[:, None] + rng.normal(0, 0.05, (4000, datasets, runs))
+    found = mean_interval(list(np.moveaxis(scores, 1, 0)))
+    assert found is not None
+    held = np.mean((found[0] <= truth.mean()) & (truth.mean() <= found[1]))
+    assert 0.94 <= held <= 0.98
+
+
+@pytest.mark.parametrize("runs", [3, 5, 10])
+def test_resampled_intervals_hold_the_truth_nearly_as_often_as_they_say(runs):
+    """Of ten datasets; drawing as many runs as there are, 80 % would be held of three."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.2, 0.8, 10)
+    exact = interquartile_mean(list(truth[:, None] + rng.normal(0, 0.05, (10, 100_000))))
+    held = 0
     for trial in range(300):
-        low, high = stratified_interval(
-            mean, [rng.uniform(0, 1, 10), rng.uniform(0, 0.5, 10)], seed=trial, resamples=400
-        )
-        hits += low <= 0.375 <= high
-    assert 0.87 <= hits / 300 <= 0.98
+        strata = list(truth[:, None] + rng.normal(0, 0.05, (10, runs)))
+        found = resampled_interval(interquartile_mean, strata, seed=trial, resamples=300)
+        assert found is not None
+        held += found[0] <= exact <= found[1]
+    assert 0.89 <= held / 300 <= 0.98
 
 
-def test_a_single_run_has_no_interval():
-    with pytest.raises(ValueError, match="at least two runs"):
-        stratified_interval(mean, strata([0.1, 0.2], [0.3]))
+@pytest.mark.parametrize("runs", [5, 10])
+@pytest.mark.parametrize("gap", [0.0, 1.0, 2.0])
+def test_intervals_of_improvement_hold_the_truth_about_as_often_as_they_say(runs, gap):
+    rng = np.random.default_rng(0)
+    truth = float(stats.norm.cdf(gap / np.sqrt(2)))
+    held = 0
+    for _ in range(500):
+        found = improvement_interval([rng.normal(gap, 1, runs)], [rng.normal(0, 1, runs)])
+        assert found is not None
+        held += found[0] <= truth <= found[1]
+    assert 0.92 <= held / 500 <= 0.985
+
+
+def test_who_always_wins_may_not_always_win():
+    found = improvement_interval([np.arange(5) + 5], [np.arange(5)])
+    assert found is not None
+    low, high = found
+    assert high == 1
+    assert 0.5 < low < 0.95
+    assert improvement_interval([np.arange(5)], [np.arange(5) + 5]) == pytest.approx((0, 1 - low))
+
+
+def test_too_few_runs_or_datasets_have_no_interval():
+    assert mean_interval(strata([0.1, 0.2], [0.3])) is None
+    assert improvement_interval([np.arange(5)], [np.arange(4)]) is None
+    few, single = [np.arange(3)] * 4, [np.arange(3)] * 4 + [np.arange(1)]
+    assert resampled_interval(interquartile_mean, few) is None
+    assert resampled_interval(interquartile_mean, single) is None
+
+
+def test_resampling_is_seeded_and_stays_within_a_dataset():
+    scores = [np.random.default_rng(n).uniform(0, 1, 4) for n in range(5)]
+    first = resampled_interval(interquartile_mean, scores, seed=3, resamples=50)
+    assert first == resampled_interval(interquartile_mean, scores, seed=3, resamples=50)
+    assert first != resampled_interval(interquartile_mean, scores, seed=4, resamples=50)
+    # Datasets that differ add no uncertainty: within each, all runs agree.
+    equal = [np.full(3, value) for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert resampled_interval(interquartile_mean, equal) == (0.5, 0.5)
