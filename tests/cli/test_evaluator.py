@@ -12,7 +12,7 @@ from farstep.agents.mqe import MQE
 from farstep.analysis.scores import run_score
 from farstep.cli.evaluator import environment_evaluator
 from farstep.core.rng import root_key
-from farstep.core.types import Spaces
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.evaluation.results import Episode, Evaluation
 from farstep.evaluation.rollout import episode_seed
@@ -21,7 +21,7 @@ from farstep.training.run import Run
 
 pytest.importorskip("ogbench")
 
-SPACES = Spaces((2,), "float32", 2)
+SPACES = Spaces.of(Space((2,)), Actions(2))
 AGENT = MQE(latent=8, groups=2, hidden=(8,))
 
 
