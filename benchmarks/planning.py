@@ -31,8 +31,8 @@ from farstep.evaluation.rollout import SLOTS, evaluate
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.policy import PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
-from farstep.planning.relaxation import relaxation_by_range
 from farstep.serving.policy import Policy, load_policy
+from relaxation import relaxation_by_range
 
 METRES = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0, 1e3)
 """Ranges of the true distance."""

@@ -24,14 +24,14 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from farstep.analysis.heatmap import save_figure
+from farstep.analysis.figures import save_figure
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.data.table import open_dataset
 from farstep.envs.catalog import environment
 from farstep.envs.mazes import MazeMap
-from farstep.planning.relaxation import agreement
 from farstep.serving.policy import Policy, load_policy
+from relaxation import agreement
 
 BOUNDS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """Of the ranges of distance, metres."""

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import tyro
 from matplotlib.figure import Figure
 
-from farstep.analysis.heatmap import save_figure
+from farstep.analysis.figures import save_figure
 from farstep.data.table import open_dataset
 from farstep.evaluation.rollout import evaluate
 from farstep.planning.calibration import calibrate

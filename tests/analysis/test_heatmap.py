@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from farstep.analysis.figures import save_figure
 from farstep.analysis.heatmap import (
     CHUNK,
     distance_field,
     draw_distance_field,
     even_positions,
-    save_figure,
 )
 from farstep.core.errors import FarstepError
 from farstep.envs.mazes import PUBLISHED, MazeMap

@@ -192,7 +192,7 @@ def test_refuses_an_existing_target_unless_told(tmp_path):
     assert write(tmp_path / "t", second, overwrite=True).num_steps == 5
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").write_text("years of work")
-    with pytest.raises(FarstepError, match="holds 'thesis.tex'"):
+    with pytest.raises(FarstepError, match=r"holds 'thesis\.tex'"):
         write(tmp_path / "home", second, overwrite=True)
     assert leftovers(tmp_path) == ["home", "t"]
 

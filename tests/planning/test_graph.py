@@ -67,8 +67,6 @@ def test_a_landmark_twice_is_an_edge_of_no_length():
     graph = graph_of(ROOM, 1.0, states=states)
     costs = costs_to(graph, ROOM.states[:1])[0]
     assert costs[0] == costs[-1] == 0
-    relaxed = graph.relaxed_costs_to(graph.to_goals(ROOM.states[:1])).steps[0]
-    np.testing.assert_allclose(relaxed, costs)
 
 
 def test_isolated_states_are_dropped():
@@ -301,7 +299,7 @@ def test_bad_input_is_refused():
     known=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
-def test_dijkstra_and_relaxation_agree_on_random_metrics(seed, reach, stride, known):
+def test_costs_are_the_shortest_paths_of_random_metrics(seed, reach, stride, known):
     """Random asymmetric tables, triangle inequality or not, connected or not, with moves or not."""
     rng = np.random.default_rng(seed)
     steps = rng.uniform(0.01, 2.0, (len(ROOM.states),) * 2).astype(np.float32)
@@ -310,9 +308,8 @@ def test_dijkstra_and_relaxation_agree_on_random_metrics(seed, reach, stride, kn
     states = ROOM.states[:40]
     graph = graph_of(ROOM, reach, steps=steps, states=states, stride=stride, moves=moves)
     attached = graph.to_goals(ROOM.states[rng.choice(64, 7, replace=False)])
-    exact, relaxed = graph.costs_to(attached).steps, graph.relaxed_costs_to(attached).steps
-    np.testing.assert_allclose(relaxed, exact, rtol=1e-5)
-    # Both against an algorithm that shares no code with them.
+    exact = graph.costs_to(attached).steps
+    # Against an algorithm that shares no code with it.
     dense = graph.edges.copy().astype(float)
     dense.data = graph.costs.astype(float)
     dense = dense.toarray()

@@ -8,7 +8,7 @@ from worlds import World
 
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Landmarks
-from farstep.planning.relaxation import agreement, relaxation_by_range
+from relaxation import agreement, relaxation_by_range
 
 SNAKE = World(["..........", "#########.", "..........", ".#########", ".........."])
 

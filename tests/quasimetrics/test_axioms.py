@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from axioms import axiom_violations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farstep.quasimetrics import axiom_violations, iqe, pairwise_mrn
+from farstep.quasimetrics import iqe, pairwise_mrn
 
 POINTS, LATENT = 5, 16
 

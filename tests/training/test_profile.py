@@ -5,28 +5,7 @@ import time
 import pytest
 
 from farstep.cli.main import main
-from farstep.training.profile import Profiler, part_of_update
-
-
-@pytest.mark.parametrize(
-    ("origin", "part"),
-    [
-        ("", "copies"),
-        ("jit(advance)/while/body/sample/gather", "sample"),
-        ("jit(advance)/while/body/optimizer/mul", "optimizer"),
-        ("jit(advance)/while/body/add", "rest"),
-        ("jit(advance)/while/body/jvp(vmap())/dot_general", "forward, matrix products"),
-        (
-            "jit(advance)/while/body/transpose(jvp(vmap()))/dot_general:",
-            "backward, matrix products",
-        ),
-        ("a/jvp(pairwise_mrn)/while/body/sub", "forward, distances of all pairs"),
-        ("a/transpose(jvp())/conv_general_dilated", "backward, convolutions"),
-        ("a/transpose(jvp())/reduce_sum", "backward, everything else"),
-    ],
-)
-def test_an_operation_is_told_by_its_scopes(origin, part):
-    assert part_of_update(origin) == part
+from farstep.training.profile import Profiler
 
 
 def test_a_phase_does_not_count_the_phases_within():
@@ -47,10 +26,8 @@ def test_profile_writes_a_trace_and_says_where_the_time_went(toy, tmp_path, caps
     out = capsys.readouterr().out
     for part in ("compiling", "updates", "checkpoints"):
         assert part in out
-    for part in ("matrix products", "distances of all pairs", "optimizer", "sample"):
-        assert part in out
     assert list(run.glob("profile/**/*.xplane.pb"))
-    assert "Trace for Perfetto" in out
+    assert "updates for Perfetto" in out
 
 
 def test_too_short_a_run_says_that_there_is_nothing_to_trace(toy, tmp_path, capsys):

@@ -9,12 +9,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
 
 from farstep.analysis.comparison import THRESHOLDS, Cell, Comparison
+from farstep.analysis.figures import begin_figure, draw_success, finish_success
 from farstep.analysis.published import PublishedResult
 from farstep.analysis.statistics import mean_interval
 
@@ -38,9 +38,8 @@ def draw_comparison(comparison: Comparison) -> Figure:
     columns = min(COLUMNS, panels)
     rows = -(-panels // columns)
     height = 1.4 + 0.32 * len(comparison.methods)
-    figure = Figure(figsize=(4.6 * columns + 0.8, rows * max(height, 2.6)), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    size = (4.6 * columns + 0.8, rows * max(height, 2.6))
+    figure, grid = begin_figure(*size, rows=rows, columns=columns)
     colours = method_colours(comparison.methods)
     for axes, dataset in zip(grid, comparison.datasets, strict=False):
         published = {
@@ -70,24 +69,16 @@ def draw_curves(comparison: Comparison) -> Figure | None:
         return None
     columns = min(COLUMNS, len(datasets))
     rows = -(-len(datasets) // columns)
-    figure = Figure(figsize=(4.6 * columns + 0.8, 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, grid = begin_figure(4.6 * columns + 0.8, 3.2 * rows, rows=rows, columns=columns)
     colours = method_colours(comparison.methods)
     for axes, dataset in zip(grid, datasets, strict=False):
         for cell in (cell for cell in drawn if cell.dataset == dataset):
             updates = common_updates(cell)
             curves = np.array([[score.curve[step] for step in updates] for score in cell.scores])
-            colour = colours[cell.method]
-            line = {"color": colour, "ms": 3, "label": label(cell.method)}
-            axes.plot(updates, 100 * curves.mean(axis=0), "o-", **line)
+            style = (colours[cell.method], label(cell.method))
             band = mean_interval([curves.T])
-            if band is not None:
-                low, high = (100 * end for end in band)
-                axes.fill_between(updates, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(title=dataset, xlabel="updates", ylabel="success %", ylim=(-3, 103))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=7, frameon=False)
+            draw_success(axes, updates, curves.mean(axis=0), band, *style)
+        finish_success(axes, dataset, "updates")
     for axes in grid[len(datasets) :]:
         axes.set_axis_off()
     return figure

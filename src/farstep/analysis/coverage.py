@@ -5,11 +5,10 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from farstep.analysis.heatmap import UNSEEN_COLOUR, WALL_COLOUR
+from farstep.analysis.figures import UNSEEN_COLOUR, begin_figure, draw_walls, maze_extent
 from farstep.envs.mazes import OFFSET, UNIT, MazeMap
 
 
@@ -46,26 +45,16 @@ def draw_coverage(
     """
     counts = visits(maze, positions, squares).astype(float)
     height, width = maze.shape
-    figure = Figure(figsize=(6.4, 6.4 * height / width * 0.85 + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    left = top = -OFFSET - UNIT / 2
-    extent = (left, left + width * UNIT, top + height * UNIT, top)
+    figure, (axes,) = begin_figure(6.4, 6.4 * height / width * 0.85 + 0.9)
     shown = axes.imshow(
         np.where(counts > 0, counts, np.nan),
         cmap=matplotlib.colormaps["viridis"].with_extremes(bad=UNSEEN_COLOUR),
         norm=LogNorm(vmin=1, vmax=max(2.0, counts.max())),
-        extent=extent,
+        extent=maze_extent(maze),
         interpolation="nearest",
     )
     # A body's centre may lean over a wall's edge, so walls are half transparent.
-    axes.imshow(
-        np.where(maze.grid, 1.0, np.nan),
-        cmap=ListedColormap([WALL_COLOUR]),
-        extent=extent,
-        interpolation="nearest",
-        alpha=0.85,
-    )
+    draw_walls(axes, maze, alpha=0.85)
     axes.set(xlabel="x (metres)", ylabel="y (metres)")
     free = int((~maze.grid).sum())
     seen = int((covered_cells(maze, positions) > 0).sum())

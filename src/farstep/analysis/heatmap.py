@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
+from farstep.analysis.figures import (
+    GOAL_COLOUR,
+    ROUTE_COLOUR,
+    UNSEEN_COLOUR,
+    bare_maze,
+    begin_figure,
+    draw_walls,
+    maze_extent,
+)
 from farstep.core.errors import FarstepError
-from farstep.core.files import whole_file
 from farstep.envs.mazes import OFFSET, UNIT, MazeMap
 
 DistanceFunction = Callable[[Float[np.ndarray, "n obs"], Float[np.ndarray, "obs"]], np.ndarray]
@@ -34,11 +39,6 @@ CHUNK = 4096
 
 CONTOURS = 12
 """Most contour lines of a picture; their spacing is a round number."""
-
-WALL_COLOUR = "#2b2b33"
-UNSEEN_COLOUR = "#d9d9de"
-ROUTE_COLOUR = "#ff5d4a"
-GOAL_COLOUR = "#ffd23f"
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,10 @@ def draw_distance_field(
     """
     height, width = field.maze.shape
     panel = 4.6 * max(1.0, min(1.6, width / height))
-    figure = Figure(figsize=(2 * panel + 1.6, panel * height / width + 0.5), layout="compressed")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    size = (2 * panel + 1.6, panel * height / width + 0.5)
+    figure, (left, right) = begin_figure(
+        *size, columns=2, layout="compressed", sharex=True, sharey=True
+    )
     _draw_panel(figure, left, field, field.learned, "learned distance", "environment steps")
     _draw_panel(figure, right, field, field.true, "shortest path", "metres")
     for axes in (left, right):
@@ -171,23 +172,6 @@ def draw_distance_field(
         facts.append(f"{count} routes" + (" reach the goal" if reached is not None else ""))
     figure.suptitle("\n".join(filter(None, [title, " · ".join(facts)])), fontsize=12)
     return figure
-
-
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Writes the figure in the format of the path's suffix, whole or not at all.
-
-    Raises:
-        FarstepError: a suffix that matplotlib cannot write.
-    """
-    supported = figure.canvas.get_supported_filetypes()
-    kind = path.suffix[1:].lower()
-    if kind not in supported:
-        raise FarstepError(
-            f"cannot write a picture as '{path.name}': the name must end in one of "
-            + ", ".join(f".{name}" for name in sorted(supported))
-        )
-    with whole_file(path) as unfinished:
-        figure.savefig(unfinished, format=kind, dpi=dpi)
 
 
 def _full(observations: np.ndarray) -> np.ndarray:
@@ -204,10 +188,8 @@ def _draw_panel(
     unit: str,
 ) -> None:
     image = field.image(values)
-    top, bottom = -OFFSET - UNIT / 2, field.maze.shape[0] * UNIT - OFFSET - UNIT / 2
-    left, right = top, field.maze.shape[1] * UNIT - OFFSET - UNIT / 2
     colours = matplotlib.colormaps["viridis"].with_extremes(bad=UNSEEN_COLOUR)
-    extent = (left, right, bottom, top)
+    extent = maze_extent(field.maze)
     shown = axes.imshow(
         image, cmap=colours, extent=extent, vmin=0, interpolation="nearest", aspect="equal"
     )
@@ -224,14 +206,8 @@ def _draw_panel(
             alpha=0.75,
         )
     # Walls go over the contours, which run a little into them.
-    axes.imshow(
-        np.where(field.maze.grid, 1.0, np.nan),
-        cmap=ListedColormap([WALL_COLOUR]),
-        extent=extent,
-        interpolation="nearest",
-        zorder=3,
-    )
-    axes.set(xticks=[], yticks=[], xlim=(left + 2, right - 2), ylim=(bottom - 2, top + 2))
+    draw_walls(axes, field.maze, zorder=3)
+    bare_maze(axes, field.maze)
     axes.set_title(name, fontsize=11)
     bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0.0, 0.03, 1.0)))
     bar.set_label(f"{unit} (contours every {step:g})")

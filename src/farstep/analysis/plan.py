@@ -7,14 +7,18 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
-from farstep.analysis.heatmap import GOAL_COLOUR, ROUTE_COLOUR, WALL_COLOUR
-from farstep.envs.mazes import OFFSET, UNIT, MazeMap
+from farstep.analysis.figures import (
+    GOAL_COLOUR,
+    ROUTE_COLOUR,
+    bare_maze,
+    begin_figure,
+    draw_walls,
+)
+from farstep.envs.mazes import MazeMap
 
 FLOOR_COLOUR = "#f4f3ef"
 SUBGOAL_COLOUR = "#1b1b22"
@@ -52,19 +56,9 @@ def draw_plan(picture: PlanPicture, title: str = "") -> Figure:
     """The maze as its text is written, row 0 on top."""
     height, width = picture.maze.shape
     size = 8.0
-    figure = Figure(figsize=(size + 1.0, size * height / width + 0.6), layout="compressed")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    corner = -OFFSET - UNIT / 2
-    right, bottom = width * UNIT + corner, height * UNIT + corner
+    figure, (axes,) = begin_figure(size + 1.0, size * height / width + 0.6, layout="compressed")
     axes.set_facecolor(FLOOR_COLOUR)
-    axes.imshow(
-        np.where(picture.maze.grid, 1.0, np.nan),
-        cmap=ListedColormap([WALL_COLOUR]),
-        extent=(corner, right, bottom, corner),
-        interpolation="nearest",
-        zorder=1,
-    )
+    draw_walls(axes, picture.maze, zorder=1)
     ends = picture.landmarks[picture.edges[:: -(-max(1, len(picture.edges)) // MOST_EDGES)]]
     axes.add_collection(
         LineCollection(list(ends), colors="#8a8a94", linewidths=0.25, alpha=0.12, zorder=2)
@@ -109,13 +103,8 @@ def draw_plan(picture: PlanPicture, title: str = "") -> Figure:
     )
     axes.plot(*picture.route[0], "o", color=ROUTE_COLOUR, mec="white", mew=1.5, ms=11, zorder=7)
     axes.plot(*picture.goal, "*", color=GOAL_COLOUR, mec="black", ms=22, zorder=8)
-    axes.set(
-        xticks=[],
-        yticks=[],
-        xlim=(corner + 2, right - 2),
-        ylim=(bottom - 2, corner + 2),
-        aspect="equal",
-    )
+    bare_maze(axes, picture.maze)
+    axes.set_aspect("equal")
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=9)

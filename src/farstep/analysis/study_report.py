@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,6 +19,7 @@ from farstep.analysis.comparison_tables import (
     seeds_of,
 )
 from farstep.analysis.curves import Curve
+from farstep.analysis.figures import begin_figure, draw_success, finish_success
 from farstep.analysis.statistics import standard_error
 from farstep.analysis.studies import Study, grid_name
 from farstep.analysis.tables import MISSING, Cells, markdown_table
@@ -65,9 +65,7 @@ def study_markdown(study: Study, comparison: Comparison, more: Mapping[str, Cell
 
 def draw_study(study: Study, comparison: Comparison) -> Figure:
     """Every run, mean and interval by setting, with what is published elsewhere as diamonds."""
-    figure = Figure(figsize=(6.4, 1.6 + 0.42 * len(comparison.cells)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, (axes,) = begin_figure(6.4, 1.6 + 0.42 * len(comparison.cells))
     dataset = comparison.datasets[0]
     colours = method_colours(comparison.methods)
     draw_dataset(axes, comparison, dataset, colours, study.published)
@@ -84,10 +82,7 @@ def draw_grid(
     """Mean success over p (rows) and λ (columns), with its standard error over seeds."""
     found = {cell.method: cell for cell in comparison.cells}
     means = np.full((len(one_step), len(lambdas)), np.nan)
-    size = (1.8 + 0.95 * len(lambdas), 1.5 + 0.7 * len(one_step))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, (axes,) = begin_figure(1.8 + 0.95 * len(lambdas), 1.5 + 0.7 * len(one_step))
     for row, p in enumerate(one_step):
         for column, lambda_ in enumerate(lambdas):
             cell = found.get(grid_name(p, lambda_))
@@ -108,25 +103,10 @@ def draw_grid(
 
 def draw_curves(title: str, curves: Sequence[Curve], x: str) -> Figure:
     """A curve a method over `x`, with its 95 % band over seeds."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, (axes,) = begin_figure(6.4, 4.0)
     colours = method_colours([curve.method for curve in curves])
     for curve in curves:
-        colour = colours[curve.method]
-        axes.plot(
-            curve.x,
-            100 * curve.success,
-            "o-",
-            color=colour,
-            ms=4,
-            label=label(curve.method),
-        )
-        if curve.band is not None:
-            low, high = (100 * end for end in curve.band)
-            axes.fill_between(curve.x, low, high, color=colour, alpha=0.15, linewidth=0)
-    axes.set(xlabel=x, ylabel="success %", ylim=(-3, 103))
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+        style = (colours[curve.method], label(curve.method))
+        draw_success(axes, curve.x, curve.success, curve.band, *style)
+    finish_success(axes, title, x)
     return figure

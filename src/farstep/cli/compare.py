@@ -87,7 +87,7 @@ def show_comparison(console: Console, comparison: Comparison, *, markdown: bool 
 def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Write all forms of the comparison; returns the files."""
     from farstep.analysis.comparison_figure import draw_comparison, draw_curves
-    from farstep.analysis.heatmap import save_figure
+    from farstep.analysis.figures import save_figure
 
     directory.mkdir(parents=True, exist_ok=True)
     texts = {

@@ -251,7 +251,7 @@ def _provenance(table: Table) -> str:
 def _draw(dataset: Dataset, path: Path) -> None:
     # matplotlib takes a while to import, and only the picture needs it.
     from farstep.analysis.coverage import draw_coverage
-    from farstep.analysis.heatmap import save_figure
+    from farstep.analysis.figures import save_figure
 
     spec = _environment_spec(dataset)
     maze = spec.maze_map

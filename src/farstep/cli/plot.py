@@ -60,7 +60,8 @@ class PlotDistance:
     """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/distance-GOAL.png by default."""
 
     def run(self) -> None:
-        from farstep.analysis.heatmap import distance_field, draw_distance_field, save_figure
+        from farstep.analysis.figures import save_figure
+        from farstep.analysis.heatmap import distance_field, draw_distance_field
 
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec, maze = drawable_maze(policy, self.run_path, self.environment)

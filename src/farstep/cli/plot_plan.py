@@ -39,7 +39,7 @@ class PlotPlan:
     """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/plan-TASK.png by default."""
 
     def run(self) -> None:
-        from farstep.analysis.heatmap import save_figure
+        from farstep.analysis.figures import save_figure
         from farstep.analysis.plan import PlanPicture, draw_plan
 
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)

@@ -80,23 +80,17 @@ class TrainingReporter:
 
 
 def print_profile(console: Console, profiler: Profiler, trace: Path) -> None:
-    """Where a run's time went: its phases, and the parts of an update."""
-    console.print(_shares("The run", "s", 1.0, profiler.seconds))
-    operations = profiler.operations()
-    if operations is None:
-        console.print("Training ended before there was anything to trace; give it more --steps.")
-        return
-    title = f"An update, by the device time of {operations.updates} of them"
-    console.print(_shares(title, "ms", 1e3 / operations.updates, operations.seconds))
-    console.print(f"Trace for Perfetto, TensorBoard or XProf: {trace}", soft_wrap=True)
-
-
-def _shares(title: str, unit: str, scale: float, seconds: Mapping[str, float]) -> Table:
-    table = Table(title=title, title_justify="left")
+    """How long each phase of a run took, and where the trace of its updates is."""
+    table = Table(title="The run", title_justify="left")
     table.add_column("")
-    table.add_column(unit, justify="right")
+    table.add_column("s", justify="right")
     table.add_column("%", justify="right")
-    total = sum(seconds.values()) or 1.0
-    for name, took in sorted(seconds.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{scale * took:.2f}", f"{100 * took / total:.1f}")
-    return table
+    total = sum(profiler.seconds.values()) or 1.0
+    for name, took in sorted(profiler.seconds.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{took:.2f}", f"{100 * took / total:.1f}")
+    console.print(table)
+    if profiler.traced:
+        where = f"Trace of {profiler.traced} updates for Perfetto, TensorBoard or XProf: {trace}"
+        console.print(where, soft_wrap=True)
+    else:
+        console.print("Training ended before there was anything to trace; give it more --steps.")

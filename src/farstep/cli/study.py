@@ -21,7 +21,7 @@ from farstep.analysis import studies
 from farstep.analysis.comparison import Comparison, compare
 from farstep.analysis.comparison_tables import curve_cells, run_cells
 from farstep.analysis.curves import Curve, learning_curve
-from farstep.analysis.heatmap import save_figure
+from farstep.analysis.figures import save_figure
 from farstep.analysis.horizon import (
     horizon_curve,
     pair_distances,

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
@@ -316,27 +315,6 @@ class LandmarkGraph:
         tails, starts = tails[order].astype(np.int32), starts.astype(np.int32)
         return keys[order], tails, starts, self.costs[order].astype(float)
 
-    def relaxed_costs_to(self, attached: Attached) -> CostToGo:
-        """What `costs_to` computes, by relaxing the edges on the device for all goals at once.
-
-        The better choice for hundreds of goals; a few are faster by Dijkstra.
-        """
-        neighbours, edges = self._padded
-        costs = _relax(neighbours, edges, jnp.asarray(attached.costs.T))
-        return CostToGo(np.asarray(costs).T)
-
-    @cached_property
-    def _padded(self) -> tuple[Array, Array]:
-        """Edges as (most edges of a landmark, landmarks): heads, and costs (∞: no edge)."""
-        degree = np.diff(self.edges.indptr)
-        row = np.repeat(np.arange(len(self)), degree)
-        place = np.arange(self.edges.nnz) - np.repeat(self.edges.indptr[:-1], degree)
-        neighbours = np.zeros((degree.max(), len(self)), np.int32)
-        costs = np.full(neighbours.shape, np.inf, np.float32)
-        neighbours[place, row] = self.edges.indices
-        costs[place, row] = self.costs
-        return jnp.asarray(neighbours), jnp.asarray(costs)
-
 
 @dataclass(frozen=True, eq=False)
 class Attached:
@@ -360,11 +338,11 @@ class CostToGo:
     Attributes:
         steps: from each landmark to each goal, ∞ where no path leads there.
         following: the next landmark on the way to each goal, `GOAL` where it is the goal itself
-            or there is no way; only Dijkstra's algorithm tells.
+            or there is no way.
     """
 
     steps: Float[np.ndarray, "goals landmarks"]
-    following: Int[np.ndarray, "goals landmarks"] | None = None
+    following: Int[np.ndarray, "goals landmarks"]
 
 
 def _sparse(
@@ -442,24 +420,3 @@ def _first(
     fits = place < k
     table[rows[fits], place[fits]] = heads[fits]
     return table
-
-
-@jax.jit
-def _relax(
-    neighbours: Int[Array, "edges landmarks"],
-    edges: Float[Array, "edges landmarks"],
-    costs: Float[Array, "landmarks goals"],
-) -> Float[Array, "landmarks goals"]:
-    """Bellman's relaxation, `v(x) ← min(v(x), min_y c(x, y) + v(y))`, until nothing changes."""
-
-    def sweep(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        costs, _ = state
-
-        def edge(best: Array, edge: tuple[Array, Array]) -> tuple[Array, None]:
-            neighbour, cost = edge
-            return jnp.minimum(best, cost[:, None] + costs[neighbour]), None
-
-        relaxed, _ = jax.lax.scan(edge, costs, (neighbours, edges))
-        return relaxed, jnp.any(relaxed < costs)
-
-    return jax.lax.while_loop(lambda state: state[1], sweep, (costs, jnp.array(True)))[0]

@@ -146,7 +146,6 @@ class PlannedPolicy:
         attached = self.graph.attach(steps[some], at.landmark[some], embeddings[some])
         costs = self.graph.costs_to(attached)
         which = which.reshape(-1)
-        assert costs.following is not None
         self._goals[slots] = goals
         self._here[slots], self._back[slots] = at.landmark[len(unique) :], at.back[len(unique) :]
         self._attached[slots] = attached.costs[which]
@@ -332,6 +331,5 @@ class PlannedPolicy:
             self._attached[[slot]], self.goal_cut_off[[slot]], self._goal_embeddings[[slot]]
         )
         costs = self.graph.costs_to(attached, self._blamed[slot])
-        assert costs.following is not None
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
         self._best[slot], self._stalled[slot] = np.inf, 0

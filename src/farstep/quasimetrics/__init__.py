@@ -1,15 +1,11 @@
 """Distances that hold the triangle inequality without being symmetric."""
 
-from farstep.quasimetrics.axioms import AxiomViolations, axiom_violations
 from farstep.quasimetrics.iqe import iqe
 from farstep.quasimetrics.mrn import mrn
 from farstep.quasimetrics.pairwise import pairwise_mrn
 from farstep.quasimetrics.rowwise import in_lanes, mrn_both_ways, out_of_lanes, rowwise_mrn
-from farstep.quasimetrics.sharded import sharded_pairwise_mrn
 
 __all__ = [
-    "AxiomViolations",
-    "axiom_violations",
     "in_lanes",
     "iqe",
     "mrn",
@@ -17,5 +13,4 @@ __all__ = [
     "out_of_lanes",
     "pairwise_mrn",
     "rowwise_mrn",
-    "sharded_pairwise_mrn",
 ]

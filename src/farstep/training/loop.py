@@ -186,9 +186,7 @@ class Trainer:
             resident = program.advance_seeds if several else program.advance
 
             def advance_resident(progress: Progress, updates: int) -> Progress:
-                arguments = (agent, progress, table, roots, jnp.asarray(updates))
-                self.profiler.runs(resident, *arguments)
-                return resident(*arguments)
+                return resident(agent, progress, table, roots, jnp.asarray(updates))
 
             return advance_resident
 
@@ -203,9 +201,8 @@ class Trainer:
                     chunk, skip, count = prefetcher.take(updates)
                 # Chunks whose updates are still to be done would fill the memory.
                 jax.block_until_ready(progress)
-                arguments = (agent, progress, chunk, jnp.asarray(skip), roots, jnp.asarray(count))
-                self.profiler.runs(streamed, *arguments)
-                progress = streamed(*arguments)
+                place = (jnp.asarray(skip), roots, jnp.asarray(count))
+                progress = streamed(agent, progress, chunk, *place)
                 updates -= count
             return progress
 

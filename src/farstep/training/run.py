@@ -86,12 +86,6 @@ class Run:
         write_text(self.path / CONFIG, config.to_json())
         return Run(self.path, config)
 
-    @property
-    def plots(self) -> Path:
-        """Where pictures of this run go; made on first use."""
-        (self.path / "plots").mkdir(exist_ok=True)
-        return self.path / "plots"
-
     def append(self, journal: Journal, record: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl` or `eval.jsonl`, on disk before this returns."""
         with (self.path / f"{journal}.jsonl").open("a") as file:

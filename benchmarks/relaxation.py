@@ -63,7 +63,7 @@ def relaxation_by_range(
     """
     embeddings = graph.metric.embed(goals)
     raw = graph.metric.steps(graph.embeddings, embeddings).T
-    relaxed = graph.relaxed_costs_to(graph.to_goals(goals)).steps
+    relaxed = graph.costs_to(graph.to_goals(goals)).steps
     usable = np.isfinite(relaxed) & np.isfinite(true)
     rows = []
     for low, high in itertools.pairwise(bounds):

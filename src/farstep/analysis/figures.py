@@ -1,0 +1,117 @@
+"""What the figures share: how one is begun and saved, and how a maze is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.typing import ColorType
+
+from farstep.core.errors import FarstepError
+from farstep.core.files import whole_file
+from farstep.envs.mazes import OFFSET, UNIT, MazeMap
+
+WALL_COLOUR = "#2b2b33"
+UNSEEN_COLOUR = "#d9d9de"
+ROUTE_COLOUR = "#ff5d4a"
+GOAL_COLOUR = "#ffd23f"
+
+
+def begin_figure(
+    width: float,
+    height: float,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    layout: Literal["constrained", "compressed"] = "constrained",
+    **shared: Any,
+) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches and its axes, row by row, without a window or global state.
+
+    Args:
+        width: inches.
+        height: inches.
+        rows: rows of axes.
+        columns: columns of axes.
+        layout: `compressed` keeps axes of a fixed aspect together.
+        shared: `sharex` and `sharey` of `Figure.subplots`.
+    """
+    figure = Figure(figsize=(width, height), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).ravel())
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write the figure in the format of the path's suffix, whole or not at all.
+
+    Raises:
+        FarstepError: a suffix that matplotlib cannot write.
+    """
+    supported = figure.canvas.get_supported_filetypes()
+    kind = path.suffix[1:].lower()
+    if kind not in supported:
+        raise FarstepError(
+            f"cannot write a picture as '{path.name}': the name must end in one of "
+            + ", ".join(f".{name}" for name in sorted(supported))
+        )
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, format=kind, dpi=dpi)
+
+
+def maze_extent(maze: MazeMap) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a maze in metres, with row 0 of its text on top."""
+    corner = -OFFSET - UNIT / 2
+    rows, columns = maze.shape
+    return corner, corner + columns * UNIT, corner + rows * UNIT, corner
+
+
+def draw_walls(axes: Axes, maze: MazeMap, **style: Any) -> None:
+    """Fill the cells of a maze that are walls.
+
+    Args:
+        axes: where.
+        maze: the map.
+        style: options of `Axes.imshow`.
+    """
+    axes.imshow(
+        np.where(maze.grid, 1.0, np.nan),
+        cmap=ListedColormap([WALL_COLOUR]),
+        extent=maze_extent(maze),
+        interpolation="nearest",
+        **style,
+    )
+
+
+def bare_maze(axes: Axes, maze: MazeMap) -> None:
+    """Show the whole maze but half of its outer wall, without ticks."""
+    left, right, bottom, top = maze_extent(maze)
+    axes.set(xticks=[], yticks=[], xlim=(left + 2, right - 2), ylim=(bottom - 2, top + 2))
+
+
+def draw_success(
+    axes: Axes,
+    x: Sequence[float] | np.ndarray,
+    success: np.ndarray,
+    band: tuple[np.ndarray, np.ndarray] | None,
+    colour: ColorType,
+    label: str,
+) -> None:
+    """A curve of success rates in %, and its band where there is one."""
+    axes.plot(x, 100 * success, "o-", color=colour, ms=3, label=label)
+    if band is not None:
+        low, high = (100 * end for end in band)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def finish_success(axes: Axes, title: str, x: str) -> None:
+    """Labels, limits and legend of axes with success curves over `x`."""
+    axes.set(xlabel=x, ylabel="success %", ylim=(-3, 103))
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
