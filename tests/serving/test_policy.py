@@ -69,6 +69,28 @@ def test_discrete_actions_are_integers_in_and_out():
         policy.distance(STATES, GOALS, actions[:3])
 
 
+@pytest.mark.parametrize(
+    ("states", "actions", "said"),
+    [
+        (STATES, np.zeros((2, 5)), r"actions have shape \(2, 5\); .*\(5, 2\)"),
+        (STATES, np.zeros(10), r"actions have shape \(10,\)"),
+        (STATES, np.zeros((5, 2, 1)), r"actions have shape \(5, 2, 1\)"),
+        (STATES[0], np.zeros((2, 1)), r"actions have shape \(2, 1\); .*\(2,\)"),
+    ],
+)
+def test_actions_of_another_shape_are_refused_not_reshaped(policy, states, actions, said):
+    with pytest.raises(ValueError, match=said):
+        policy.distance(states, GOALS[: len(states)] if states.ndim == 2 else GOALS[0], actions)
+
+
+@pytest.mark.parametrize("actions", [[0.5] * 5, [4] * 5, [-1] * 5])
+def test_discrete_actions_that_do_not_exist_are_refused(actions):
+    agent = GCIQL(hidden=(16,), policy_loss="awr")
+    policy = make(agent, Spaces.of(Space((3,)), Actions(4, discrete=True)))
+    with pytest.raises(ValueError, match="whole numbers from 0 to 3"):
+        policy.distance(STATES, GOALS, np.array(actions))
+
+
 def test_an_export_acts_the_same_after_reading(policy, exported):
     loaded = farstep.load_policy(exported)
     np.testing.assert_array_equal(loaded.act(STATES, GOALS), policy.act(STATES, GOALS))

@@ -116,11 +116,13 @@ class Policy:
         """Temporal distance in environment steps, () or (B,).
 
         Args:
-            actions: if given, the distance from (s, a), that is after committing to an action.
+            actions: (A,) or (B, A), or integers () or (B,) if discrete: if given, the distance
+                from (s, a), that is after committing to an action.
 
         Raises:
             FarstepError: the method has no distance.
-            ValueError: an array has another shape than the policy was trained on.
+            ValueError: an array has another shape than the policy was trained on, or there is no
+                such discrete action.
         """
         if not self.agent.has_distance:
             raise FarstepError(
@@ -131,7 +133,9 @@ class Policy:
         goals, _ = self._batched(goals, "goals")
         batched_actions = None
         if actions is not None:
-            batched_actions = self._batched_actions(actions, len(observations))
+            batched_actions = self._batched_actions(
+                actions, () if single else observations.shape[:1]
+            )
         steps = np.asarray(
             _distance(self.agent, self._packed, observations, goals, batched_actions)
         )
@@ -286,16 +290,16 @@ class Policy:
             **rest,
         )
 
-    def _batched_actions(self, actions: np.ndarray, count: int) -> np.ndarray:
-        """(B, A) floats, or (B,) integers if actions are discrete."""
-        if self.spaces.action.discrete:
-            kind, shape = np.int32, (count,)
-        else:
-            kind, shape = np.float32, (count, self.spaces.action.size)
-        batched = np.asarray(actions, kind)
-        if batched.size != np.prod(shape):
-            raise ValueError(f"actions have shape {batched.shape}; {shape} is needed")
-        return batched.reshape(shape)
+    def _batched_actions(self, actions: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
+        """(B, A) floats, or (B,) integers if actions are discrete, for `rows` () or (B,)."""
+        discrete, size = self.spaces.action.discrete, self.spaces.action.size
+        actions, shape = np.asarray(actions), rows if discrete else (*rows, size)
+        if actions.shape != shape:
+            raise ValueError(f"actions have shape {actions.shape}; these states take {shape}")
+        if discrete and not np.isin(actions, np.arange(size)).all():
+            raise ValueError(f"actions must be whole numbers from 0 to {size - 1}")
+        batched = actions.astype(np.int32 if discrete else np.float32)
+        return batched if rows else batched[None]
 
     def _batched(self, array: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
         shape = self.spaces.observation.shape
