@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from farstep.agents.cmd import CMD
 from farstep.agents.crl import CRL
 from farstep.agents.hiql import HIQL
 from farstep.agents.mqe import MQE
@@ -15,6 +16,8 @@ from farstep.agents.qrl import QRL
 from farstep.agents.registry import AGENTS
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
+from farstep.losses.invariance import action_invariance
+from farstep.quasimetrics import mrn
 from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
 
 KEY = root_key(0)
@@ -73,6 +76,32 @@ def test_what_an_option_turns_off_is_absent():
     assert jax.eval_shape(lambda: small(CRL).networks(SPACES, KEY)).value is None
     assert "value/loss" not in metrics_of(small(CRL))
     assert "value/loss" in metrics_of(small(CRL, policy_loss="awr"))
+
+
+def test_crossed_invariance_pairs_a_state_with_other_rows_actions_not_with_their_states(table):
+    agent = small(MQE, invariance="cross")
+    critic = agent.init(SPACES, KEY).params.critic
+    batch = table.sample(agent.spec(), KEY)
+    others = jnp.roll(batch.actions, 1, axis=0)
+    phi = critic.phi(batch.observations, others)
+    expected = action_invariance(mrn(critic.psi(batch.observations), phi, agent.groups))[0]
+    found = agent.critic_loss(critic, batch)[1]["invariance/loss"]
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("goals", ["paired", "cross"])
+def test_cmds_policy_sees_each_goal_with_the_action_that_the_critic_sees_it_with(goals, table):
+    agent = small(CMD, policy_goals=goals)
+    params = agent.init(SPACES, KEY).params
+    batch = table.sample(agent.spec(), KEY)
+    aims = batch.goals["policy"].observations
+    partners = jnp.roll(batch.actions, 1, axis=0)  # as the critic's loss pairs goals with actions
+    if goals == "cross":
+        aims, partners = (jnp.roll(array, 1, axis=0) for array in (aims, partners))
+    actions = params.actor(batch.observations, aims).mode
+    starts, ends = params.critic(batch.observations, actions), params.critic(aims, partners)
+    expected = -jnp.mean(jnp.max(mrn(starts, ends, agent.groups), axis=0))
+    assert float(agent.actor_loss(params, batch)[1]["actor/q"]) == pytest.approx(float(expected))
 
 
 def reached(agent, loss):

@@ -38,6 +38,7 @@ COMMON = {
     "batch_size": 32,
     "learning_rate": 1e-3,
     "alpha": 1.0,
+    "inverse_temperature": 1.0,
     "discount": 0.9,
     "target_rate": 0.05,
 }
@@ -226,6 +227,15 @@ def test_the_distance_is_as_far_as_the_goal_is_or_clearly_absent(name):
         by_goal = np.arange(LENGTH**2).reshape(LENGTH, LENGTH).T
         ranks = stats.rankdata(np.stack([steps[by_goal], apart[by_goal]]), axis=-1)
         assert np.corrcoef(*ranks.reshape(2, -1))[0, 1] > 0.9
+
+
+def test_mqe_keeps_its_distance_where_other_rows_actions_cost_nothing_either():
+    agent = small("mqe", invariance="cross")
+    critic = go_on(agent, learned("mqe", 0), UPDATES).state.params
+    steps = agent.distance(critic, jnp.eye(LENGTH)[HERE], jnp.eye(LENGTH)[THERE]).steps
+    apart = np.abs(AHEAD)
+    assert np.corrcoef(steps, apart)[0, 1] > 0.95
+    assert np.mean(steps[apart > 0]) == pytest.approx(np.mean(apart[apart > 0]), rel=0.15)
 
 
 def test_the_distance_after_an_action_counts_the_action_or_is_refused(name):

@@ -64,10 +64,12 @@ def test_the_ensemble_agrees_on_the_side_of_the_expectile():
 
 def test_weights_of_cloning_are_exponential_up_to_a_ceiling():
     log_probs, advantages = jnp.asarray([-1.0, -2.0, -3.0]), jnp.asarray([0.0, -0.5, 9.0])
-    loss, metrics = advantage_weighted(log_probs, advantages, alpha=2.0)
+    loss, metrics = advantage_weighted(log_probs, advantages, inverse_temperature=2.0)
     assert float(loss) == pytest.approx((1 + 2 * np.exp(-1) + 300) / 3, rel=1e-5)
     assert float(metrics["actor/bc_loss"]) == pytest.approx(2.0)
-    gradient = jax.grad(lambda a: advantage_weighted(log_probs, a, alpha=2.0)[0])(advantages)
+    gradient = jax.grad(lambda a: advantage_weighted(log_probs, a, inverse_temperature=2.0)[0])(
+        advantages
+    )
     assert not np.any(gradient)
 
 

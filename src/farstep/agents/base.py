@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import abc
 import math
-from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Real
 
 from farstep.core.errors import FarstepError
+from farstep.core.fields import Count, Probability, Range, check_fields
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Scalar, Spaces
 from farstep.networks.precision import Precision, kernels_in
 
@@ -69,13 +70,22 @@ class Agent(abc.ABC):
         crops: probability that the images of a training batch are randomly cropped; pixels only.
     """
 
-    batch_size: int = 256
-    learning_rate: float = 3e-4
+    batch_size: Count = 256
+    learning_rate: Annotated[float, Range(above=0)] = 3e-4
     precision: Precision = "float32"
-    policy_random: float = 0.0
-    crops: float = 0.0
+    policy_random: Probability = 0.0
+    crops: Probability = 0.0
 
     has_distance: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        crossed = [field.name for field in fields(self) if getattr(self, field.name) == "cross"]
+        if crossed and self.batch_size < 2:
+            raise FarstepError(
+                f"{type(self).__name__}: batch_size must be at least 2, not {self.batch_size}: "
+                f"{crossed[0]} is 'cross', which takes from other rows of the batch."
+            )
 
     @abc.abstractmethod
     def spec(self) -> BatchSpec:
@@ -172,6 +182,14 @@ class Agent(abc.ABC):
             raise FarstepError(
                 f"{type(self).__name__} improves its policy by the gradient of a critic in the "
                 f"action, and these actions are discrete: {remedy}"
+            )
+
+    def require_latent_of(self, multiple: int, latent: int) -> None:
+        """Raises FarstepError unless `latent`, the field, is a multiple of what groups need."""
+        if latent % multiple:
+            raise FarstepError(
+                f"{type(self).__name__}: latent must be a multiple of {multiple}, not {latent}, "
+                "so that it divides into the quasimetric's groups."
             )
 
     def optimizer(self) -> optax.GradientTransformation:

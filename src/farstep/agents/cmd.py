@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import binary_nce
-from farstep.losses.policy import PolicyGoals, policy_improvement
+from farstep.losses.policy import PolicyGoals, of_other_rows, policy_improvement
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
 from farstep.quasimetrics import mrn, pairwise_mrn
@@ -48,16 +49,20 @@ class CMD(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
-    alpha: float = 0.1
+    batch_size: Annotated[int, Range(least=2)] = 1024
+    discount: Discount = 0.99
+    alpha: Weight = 0.1
     policy_goals: PolicyGoals = "paired"
-    members: int = 2
-    groups: int = 8
-    latent: int = 512
-    hidden: tuple[int, ...] = (512, 512, 512)
+    members: Count = 2
+    groups: Count = 8
+    latent: Count = 512
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     has_distance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_latent_of(2 * self.groups, self.latent)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -94,16 +99,20 @@ class CMD(Agent):
     def critic_loss(self, critic: Embedding, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Binary classification of all pairs of rows and goals by −d."""
         start = critic(batch.observations, batch.actions)
-        goal = critic(batch.goals["value"].observations, actions_of_other_rows(batch))
+        goal = critic(batch.goals["value"].observations, of_other_rows(batch.actions))
         return binary_nce(-pairwise_mrn(start, goal, self.groups))
 
     def actor_loss(self, params: CMDNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """DDPG+BC on the learned distance."""
         critic = jax.lax.stop_gradient(params.critic)
+        # A goal keeps the action that the critic's loss gives it, also where it is another row's.
+        partners = of_other_rows(batch.actions)
+        if self.policy_goals == "cross":
+            partners = of_other_rows(partners)
 
         def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
             start = critic(batch.observations, actions)
-            goal = critic(goals, actions_of_other_rows(batch))
+            goal = critic(goals, partners)
             return -jnp.max(mrn(start, goal, self.groups), axis=0)
 
         return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
@@ -122,8 +131,3 @@ class CMD(Agent):
         goal = params.critic(goals, params.actor(goals, goals).mode)
         nats = jnp.mean(mrn(start, goal, self.groups), axis=0)
         return Distance.from_nats(nats, self.discount)
-
-
-def actions_of_other_rows(batch: Batch) -> Float[Array, "batch actions"]:
-    """Each row's neighbour's action, which has nothing to do with the row's goal."""
-    return jnp.roll(batch.actions, 1, axis=0)

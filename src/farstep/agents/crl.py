@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Observations
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
 from farstep.losses.policy import (
@@ -52,7 +54,8 @@ class CRL(Agent):
         discount: γ of the value goals' geometric law.
         policy_loss: `ddpg-bc` climbs the logit; `awr` clones by the logit's advantage over a
             critic without actions, and is what discrete actions need.
-        alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`.
+        alpha: α, weight of cloning in `ddpg-bc`.
+        inverse_temperature: β of `awr`; 0 clones every action alike.
         policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
             OGBench), or those of other rows (`cross`).
         members: critics in the ensemble.
@@ -60,14 +63,15 @@ class CRL(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
+    batch_size: Annotated[int, Range(least=2)] = 1024
+    discount: Discount = 0.99
     policy_loss: PolicyLoss = "ddpg-bc"
-    alpha: float = 0.1
+    alpha: Weight = 0.1
+    inverse_temperature: Weight = 3.0
     policy_goals: PolicyGoals = "paired"
-    members: int = 2
-    latent: int = 512
-    hidden: tuple[int, ...] = (512, 512, 512)
+    members: Count = 2
+    latent: Count = 512
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -131,4 +135,8 @@ class CRL(Agent):
         goals = batch.goals["policy"].observations
         baseline = products(value.state(batch.observations), value.goal(goals))[0]
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(log_probs, q(batch.actions, goals) - baseline, alpha=self.alpha)
+        return advantage_weighted(
+            log_probs,
+            q(batch.actions, goals) - baseline,
+            inverse_temperature=self.inverse_temperature,
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Observations
+from farstep.core.fields import Count
 from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.actors import Actor
@@ -20,7 +21,7 @@ class GCBC(Agent):
         hidden: widths of the actor's hidden layers.
     """
 
-    hidden: tuple[int, ...] = (512, 512, 512)
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(self.batch_size, goals={"policy": self.policy_goal()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.policy import (
     PolicyGoals,
@@ -46,8 +47,8 @@ class GCIQL(Agent):
         expectile: κ of V's regression.
         policy_loss: `ddpg-bc` climbs Q, `awr` clones by the advantage Q − V; discrete actions
             have only the latter.
-        alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`, where values
-            about 10 are usual.
+        alpha: α, weight of cloning in `ddpg-bc`.
+        inverse_temperature: β of `awr`; 0 clones every action alike.
         policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
             OGBench), or those of other rows (`cross`).
         target_rate: τ, by which the target network moves at each update.
@@ -55,15 +56,16 @@ class GCIQL(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
-    expectile: float = 0.9
+    batch_size: Count = 1024
+    discount: Discount = 0.99
+    expectile: Annotated[float, Range(above=0, below=1)] = 0.9
     policy_loss: PolicyLoss = "ddpg-bc"
-    alpha: float = 0.3
+    alpha: Weight = 0.3
+    inverse_temperature: Weight = 10.0
     policy_goals: PolicyGoals = "paired"
-    target_rate: float = 0.005
-    members: int = 2
-    hidden: tuple[int, ...] = (512, 512, 512)
+    target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
+    members: Count = 2
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     has_distance: ClassVar[bool] = True
 
@@ -121,7 +123,7 @@ class GCIQL(Agent):
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
     def actor_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC on the least Q of the ensemble, or cloning weighted by exp(α·(Q − V)) (Eq. 7)."""
+        """DDPG+BC on the least Q of the ensemble, or cloning weighted by exp(β·(Q − V)) (Eq. 7)."""
         critic, value = jax.lax.stop_gradient((params.critic, params.value))
 
         def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
@@ -134,7 +136,9 @@ class GCIQL(Agent):
         goals = batch.goals["policy"].observations
         advantages = q(batch.actions, goals) - value(batch.observations, goals)[0]
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(log_probs, advantages, alpha=self.alpha)
+        return advantage_weighted(
+            log_probs, advantages, inverse_temperature=self.inverse_temperature
+        )
 
     def move_targets(self, params: GCIQLNetworks) -> GCIQLNetworks:
         return replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value, value_to_nats
@@ -39,19 +40,19 @@ class GCIVL(Agent):
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
         expectile: κ of the value's regression.
-        alpha: α, inverse temperature of advantage-weighted cloning.
+        inverse_temperature: β of advantage-weighted cloning; 0 clones every action alike.
         target_rate: τ, by which the target network moves at each update.
         members: values in the ensemble.
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
-    expectile: float = 0.9
-    alpha: float = 10.0
-    target_rate: float = 0.005
-    members: int = 2
-    hidden: tuple[int, ...] = (512, 512, 512)
+    batch_size: Count = 1024
+    discount: Discount = 0.99
+    expectile: Annotated[float, Range(above=0, below=1)] = 0.9
+    inverse_temperature: Weight = 10.0
+    target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
+    members: Count = 2
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     has_distance: ClassVar[bool] = True
 
@@ -92,7 +93,7 @@ class GCIVL(Agent):
         )
 
     def actor_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """Cloning weighted by exp(α·(V(s', g) − V(s, g)))."""
+        """Cloning weighted by exp(β·(V(s', g) − V(s, g)))."""
         value = jax.lax.stop_gradient(params.value)
         goals = batch.goals["policy"].observations
         advantages = jnp.mean(
@@ -100,7 +101,9 @@ class GCIVL(Agent):
             axis=0,
         )
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(log_probs, advantages, alpha=self.alpha)
+        return advantage_weighted(
+            log_probs, advantages, inverse_temperature=self.inverse_temperature
+        )
 
     def move_targets(self, params: GCIVLNetworks) -> GCIVLNetworks:
         return replace(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value, value_to_nats
@@ -48,8 +49,8 @@ class HIQL(Agent):
         discount: γ, of the value and of the value goals' geometric law.
         expectile: κ of the value's regression.
         subgoal_steps: k, how far ahead subgoals lie: 25, or 10 for pixels.
-        high_alpha: α of the high policy, inverse temperature of its cloning.
-        low_alpha: α of the low policy.
+        high_inverse_temperature: of the high policy's advantage-weighted cloning.
+        low_inverse_temperature: of the low policy's.
         representation: width of φ.
         low_representation_gradient: whether the low policy's loss shapes φ too, as is usual for
             pixels.
@@ -58,17 +59,17 @@ class HIQL(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
-    expectile: float = 0.7
-    subgoal_steps: int = 25
-    high_alpha: float = 3.0
-    low_alpha: float = 3.0
-    representation: int = 10
+    batch_size: Count = 1024
+    discount: Discount = 0.99
+    expectile: Annotated[float, Range(above=0, below=1)] = 0.7
+    subgoal_steps: Count = 25
+    high_inverse_temperature: Weight = 3.0
+    low_inverse_temperature: Weight = 3.0
+    representation: Count = 10
     low_representation_gradient: bool = False
-    target_rate: float = 0.005
-    members: int = 2
-    hidden: tuple[int, ...] = (512, 512, 512)
+    target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
+    members: Count = 2
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     has_distance: ClassVar[bool] = True
 
@@ -142,7 +143,9 @@ class HIQL(Agent):
         rise = self.values(fixed, ahead, goals) - self.values(fixed, batch.observations, goals)
         named = fixed.represent(batch.observations, ahead)
         log_probs = params.high_actor(batch.observations, goals).log_prob(named)
-        return advantage_weighted(log_probs, jnp.mean(rise, axis=0), alpha=self.high_alpha)
+        return advantage_weighted(
+            log_probs, jnp.mean(rise, axis=0), inverse_temperature=self.high_inverse_temperature
+        )
 
     def low_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Clone the action towards the state k steps ahead, by V's rise in one step (Eq. 7)."""
@@ -155,7 +158,9 @@ class HIQL(Agent):
         reader = params if self.low_representation_gradient else fixed
         named = reader.represent(batch.observations, subgoals)
         log_probs = params.low_actor.given(batch.observations, named).log_prob(batch.actions)
-        return advantage_weighted(log_probs, jnp.mean(rise, axis=0), alpha=self.low_alpha)
+        return advantage_weighted(
+            log_probs, jnp.mean(rise, axis=0), inverse_temperature=self.low_inverse_temperature
+        )
 
     def values(
         self, params: HIQLNetworks, observations: Observations, goals: Observations

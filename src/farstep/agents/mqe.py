@@ -7,7 +7,7 @@ waypoints, φ is made to agree with ψ, and a policy descends d without leaving 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Observations
 from farstep.agents.embedded import EmbeddedDistance
+from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.types import (
     Batch,
     BatchSpec,
@@ -27,7 +28,7 @@ from farstep.core.types import (
 )
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
-from farstep.losses.policy import PolicyGoals, policy_improvement
+from farstep.losses.policy import PolicyGoals, of_other_rows, policy_improvement
 from farstep.losses.values import expectile_loss
 from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
@@ -69,9 +70,9 @@ class MQE(EmbeddedDistance, Agent):
         waypoint_one_step: p, probability of a one-step waypoint.
         diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
         clip: t, residual in nats after which the backup's cost is linear.
-        invariance: pairs of the action-invariance loss: the `logged` action of each state (the
-            released code), every action of the batch (`cross`, Eq. 14), none (`off`), or in its
-            place a value loss (`expectile`, Table 1a).
+        invariance: actions of the action-invariance loss: each state's own (`logged`, the released
+            code), those of other rows (`cross`, as Eq. 14 sums over all pairs), none (`off`), or
+            in its place a value loss (`expectile`, Table 1a).
         expectile: κ of that value loss.
         alpha: α, weight of behaviour cloning in the policy's loss.
         policy_goals: goals of the policy's q term: those of other rows (`cross`, as Eq. 15 sums
@@ -82,20 +83,24 @@ class MQE(EmbeddedDistance, Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    discount: float = 0.995
+    discount: Discount = 0.995
     waypoint_law: WaypointLaw = "mixture"
-    waypoint_lambda: float = 0.95
-    waypoint_one_step: float = 0.2
-    diagonal_weight: float = 0.5
-    clip: float = 5.0
+    waypoint_lambda: Annotated[float, Range(least=0, below=1)] = 0.95
+    waypoint_one_step: Probability = 0.2
+    diagonal_weight: Probability = 0.5
+    clip: Annotated[float, Range(above=0)] = 5.0
     invariance: Literal["logged", "cross", "off", "expectile"] = "logged"
-    expectile: float = 0.7
-    alpha: float = 0.1
+    expectile: Annotated[float, Range(above=0, below=1)] = 0.7
+    alpha: Weight = 0.1
     policy_goals: PolicyGoals = "cross"
-    members: int = 2
-    groups: int = 8
-    latent: int = 512
-    hidden: tuple[int, ...] = (512, 512, 512)
+    members: Count = 2
+    groups: Count = 8
+    latent: Count = 512
+    hidden: tuple[Count, ...] = (512, 512, 512)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_latent_of(2 * self.groups, self.latent)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -155,11 +160,10 @@ class MQE(EmbeddedDistance, Agent):
                 mrn(state, goal, self.groups), mrn(phi, goal, self.groups), self.expectile
             )
             return backup_loss + value_loss, metrics | value_metrics
-        invariance_loss, invariance_metrics = action_invariance(
-            mrn(state, phi, self.groups)
-            if self.invariance == "logged"
-            else pairwise_mrn(state, phi, self.groups)
-        )
+        if self.invariance == "cross":
+            # One sample of Eq. 14's double sum for each row: its own state, another row's action.
+            phi = critic.phi(batch.observations, of_other_rows(batch.actions))
+        invariance_loss, invariance_metrics = action_invariance(mrn(state, phi, self.groups))
         return backup_loss + invariance_loss, metrics | invariance_metrics
 
     def actor_loss(self, params: MQENetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
-from farstep.losses.policy import PolicyGoals, goals_of_other_rows
+from farstep.losses.policy import PolicyGoals, of_other_rows
 from farstep.networks.actors import TanhGaussianActor
 from farstep.networks.critics import GoalActionValue
 from farstep.networks.targets import copy_of, polyak
@@ -49,15 +50,15 @@ class NSACBC(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
-    backup_steps: int = 25
-    alpha: float = 0.1
+    batch_size: Count = 1024
+    discount: Discount = 0.99
+    backup_steps: Count = 25
+    alpha: Weight = 0.1
     target_entropy_per_action: float = -0.5
     policy_goals: PolicyGoals = "paired"
-    target_rate: float = 0.005
-    members: int = 2
-    hidden: tuple[int, ...] = (512, 512, 512)
+    target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
+    members: Count = 2
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     has_distance: ClassVar[bool] = True
 
@@ -116,7 +117,7 @@ class NSACBC(Agent):
         """Raise the logit of Q and the entropy, and stay near the logged actions."""
         critic = jax.lax.stop_gradient(params.critic)
         own = batch.goals["policy"].observations
-        goals = own if self.policy_goals == "paired" else goals_of_other_rows(own)
+        goals = own if self.policy_goals == "paired" else of_other_rows(own)
         actions, log_probs = params.actor(batch.observations, goals).sample_and_log_prob(key)
         q = jnp.mean(critic(batch.observations, goals, actions), axis=0)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Distance, Observations, states_only
 from farstep.core.ensemble import make_ensemble
+from farstep.core.fields import Count, Discount, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
 from farstep.losses.policy import (
     PolicyGoals,
@@ -69,7 +70,8 @@ class QRL(Agent):
         margin: ε, the mean squared excess of a step's cost over 1 that is tolerated.
         policy_loss: `ddpg-bc` descends d after a step of the latent dynamics; `awr` clones by
             d(s, g) − d(s', g), without dynamics, and is what discrete actions need.
-        alpha: α: weight of cloning in `ddpg-bc`, inverse temperature in `awr`.
+        alpha: α, weight of cloning in `ddpg-bc`.
+        inverse_temperature: β of `awr`; 0 clones every action alike.
         policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
             OGBench), or those of other rows (`cross`).
         members: embeddings in the ensemble; the paper has one.
@@ -78,19 +80,24 @@ class QRL(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
+    batch_size: Count = 1024
+    discount: Discount = 0.99
     quasimetric: Literal["iqe", "mrn"] = "iqe"
-    margin: float = 0.05
+    margin: Weight = 0.05
     policy_loss: PolicyLoss = "ddpg-bc"
-    alpha: float = 0.003
+    alpha: Weight = 0.003
+    inverse_temperature: Weight = 3.0
     policy_goals: PolicyGoals = "paired"
-    members: int = 1
-    groups: int = 64
-    latent: int = 512
-    hidden: tuple[int, ...] = (512, 512, 512)
+    members: Count = 1
+    groups: Count = 64
+    latent: Count = 512
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     has_distance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_latent_of(self.groups if self.quasimetric == "iqe" else 2, self.latent)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -195,7 +202,9 @@ class QRL(Agent):
             axis=0,
         )
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(log_probs, advantages, alpha=self.alpha)
+        return advantage_weighted(
+            log_probs, advantages, inverse_temperature=self.inverse_temperature
+        )
 
     def distance(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Observations
 from farstep.agents.embedded import EmbeddedDistance
+from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import info_nce
 from farstep.losses.linex import multistep_backup
@@ -50,17 +52,21 @@ class TMD(EmbeddedDistance, Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 512
-    discount: float = 0.99
-    backup_weight: float = 0.05
-    clip: float = 3.0
-    diagonal_weight: float = 0.5
-    alpha: float = 0.1
+    batch_size: Annotated[int, Range(least=2)] = 512
+    discount: Discount = 0.99
+    backup_weight: Weight = 0.05
+    clip: Annotated[float, Range(above=0)] = 3.0
+    diagonal_weight: Probability = 0.5
+    alpha: Weight = 0.1
     policy_goals: PolicyGoals = "paired"
-    members: int = 2
-    groups: int = 8
-    latent: int = 512
-    hidden: tuple[int, ...] = (512, 512, 512)
+    members: Count = 2
+    groups: Count = 8
+    latent: Count = 512
+    hidden: tuple[Count, ...] = (512, 512, 512)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_latent_of(2 * self.groups, self.latent)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(

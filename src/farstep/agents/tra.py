@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, Observations
+from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
 from farstep.losses.contrastive import all_products, info_nce
 from farstep.losses.policy import behaviour_cloning
@@ -45,12 +47,12 @@ class TRA(Agent):
         hidden: widths of every network's hidden layers.
     """
 
-    batch_size: int = 1024
-    discount: float = 0.99
-    alignment: float = 1.0
-    members: int = 2
-    latent: int = 512
-    hidden: tuple[int, ...] = (512, 512, 512)
+    batch_size: Annotated[int, Range(least=2)] = 1024
+    discount: Discount = 0.99
+    alignment: Weight = 1.0
+    members: Count = 2
+    latent: Count = 512
+    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(

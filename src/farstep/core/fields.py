@@ -1,14 +1,91 @@
-"""Dataclasses from JSON values, with errors that name the key."""
+"""Dataclasses of settings: built from JSON values, and checked field by field.
+
+A field says in its type which values it takes, as in `discount: Annotated[float, Range(above=0)]`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from farstep.core.errors import FarstepError, nearest
 
 Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The numbers that a field takes; a bound that is None bounds nothing."""
+
+    least: int | float | None = None
+    above: int | float | None = None
+    most: int | float | None = None
+    below: int | float | None = None
+
+    def __contains__(self, number: int | float) -> bool:
+        return (
+            (self.least is None or number >= self.least)
+            and (self.above is None or number > self.above)
+            and (self.most is None or number <= self.most)
+            and (self.below is None or number < self.below)
+        )
+
+    def __str__(self) -> str:
+        words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+        bounds = {word: getattr(self, name) for name, word in words.items()}
+        return " and ".join(f"{word} {n:g}" for word, n in bounds.items() if n is not None)
+
+
+Probability = Annotated[float, Range(least=0, most=1)]
+Weight = Annotated[float, Range(least=0)]
+Count = Annotated[int, Range(least=1)]
+Discount = Annotated[float, Range(above=0, below=1)]
+"""γ: a distance in nats is −log γ a step, so neither 0 nor 1 has one."""
+
+
+def check_fields(settings: Any) -> None:
+    """Refuse values that the types of a dataclass's fields do not take.
+
+    Looks at numbers, their ranges, flags, literals and tuples of these; other types are let pass.
+
+    Raises:
+        FarstepError: a value is out of range; names the field, the value and the range.
+    """
+    kinds = get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):
+        allowed, culprit = _refused(kinds[field.name], getattr(settings, field.name))
+        if allowed:
+            raise FarstepError(
+                f"{type(settings).__name__}: {field.name} must be {allowed}, not {culprit!r}."
+            )
+
+
+def _refused(kind: Any, value: Any) -> tuple[str, Any]:
+    """What a value should be and the part of it that is not; the first is empty if all is well."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        ranges = [each for each in arguments[1:] if isinstance(each, Range)]
+        allowed, culprit = _refused(arguments[0], value)
+        if allowed:
+            return " ".join([allowed, *map(str, ranges)]), culprit
+        return next((str(each) for each in ranges if value not in each), ""), value
+    if origin is tuple:
+        if not isinstance(value, tuple) or not value:
+            return "a tuple of at least one value", value
+        return next((r for each in value if (r := _refused(arguments[0], each))[0]), ("", value))
+    if origin is Literal:
+        choices = ", ".join(map(repr, arguments))
+        return ("" if value in arguments else f"one of {choices}"), value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is bool:
+        return ("" if isinstance(value, bool) else "True or False"), value
+    if kind is int:
+        return ("" if number and isinstance(value, int) else "a whole number"), value
+    if kind is float:
+        return ("" if number and math.isfinite(value) else "a finite number"), value
+    return "", value
 
 
 def dataclass_from_dict(kind: type[Built], values: Mapping[str, Any], *, where: str) -> Built:

@@ -9,13 +9,14 @@ from farstep.core.types import Metrics
 
 
 def action_invariance(
-    distances: Float[Array, "members *pairs"],
+    distances: Float[Array, "members batch"],
 ) -> tuple[Float[Array, ""], Metrics]:
     """`mean (exp(−d(ψ(s), φ(s, a))) − 1)²` (arXiv 2511.07730, Eq. 14).
 
     Args:
         distances: d(ψ(s_i), φ(s_i, a_j)) in nats. The paper's double sum pairs every state with
-            every action of the batch, (E, B, B); its released code only the logged one, (E, B).
+            every action of the batch, and its released code with the logged one alone. The state
+            stays the same: a sum over φ(s_j, a_j) would draw all states together.
     """
     # Not expm1: its derivative is rounded to 0 at distances where exp(−d) still pulls.
     loss = jnp.mean(jnp.square(jnp.exp(-distances) - 1))

@@ -65,7 +65,7 @@ def policy_improvement(
     if goals == "paired":
         q_goals, policy = own, behaviour
     else:
-        q_goals = goals_of_other_rows(own)
+        q_goals = of_other_rows(own)
         policy = actor(batch.observations, q_goals)
     log_probs = behaviour.log_prob(batch.actions)
     loss, metrics = ddpg_bc(q(policy.mode, q_goals), log_probs, alpha=alpha)
@@ -73,26 +73,26 @@ def policy_improvement(
     return loss, metrics
 
 
-def goals_of_other_rows(goals: Real[Array, "batch *obs"]) -> Real[Array, "batch *obs"]:
-    """Each row's neighbour's goal: rows are independent draws, so it is any other row's goal."""
-    return jnp.roll(goals, 1, axis=0)
+def of_other_rows(array: Real[Array, "batch *each"]) -> Real[Array, "batch *each"]:
+    """Each row's neighbour's: rows are independent draws, so it is any other row's."""
+    return jnp.roll(array, 1, axis=0)
 
 
 def advantage_weighted(
     log_probs: Float[Array, " batch"],
     advantages: Float[Array, " batch"],
     *,
-    alpha: float,
+    inverse_temperature: float,
     ceiling: float = 100.0,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`−mean min(exp(α·A), ceiling)·log π` (Peng et al. 2019), cloning what did better than V.
+    """`−mean min(exp(β·A), ceiling)·log π` (Peng et al. 2019), cloning what did better than V.
 
     Args:
         log_probs: log π of the logged actions.
         advantages: A, with no gradient wanted.
-        alpha: α, inverse temperature.
+        inverse_temperature: β; at 0 every action is cloned alike.
     """
-    weights = jnp.minimum(jnp.exp(alpha * jax.lax.stop_gradient(advantages)), ceiling)
+    weights = jnp.minimum(jnp.exp(inverse_temperature * jax.lax.stop_gradient(advantages)), ceiling)
     loss = -jnp.mean(weights * log_probs)
     return loss, {
         "actor/loss": loss,

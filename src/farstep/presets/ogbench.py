@@ -11,7 +11,7 @@ from farstep.presets.presets import Entry, Remark
 SOURCE = "OGBench (arXiv 2410.20092), hyperparameter tables"
 
 AGENTS = ("gcivl", "gciql", "qrl", "crl")
-"""Those whose α the table gives; HIQL has two."""
+"""Those whose α the table gives; HIQL has two inverse temperatures."""
 
 ALPHA: tuple[tuple[tuple[str, ...], tuple[float, ...]], ...] = (
     # α of                                          gcivl gciql   qrl    crl
@@ -24,6 +24,8 @@ ALPHA: tuple[tuple[tuple[str, ...], tuple[float, ...]], ...] = (
     (("*cube-*-noisy*", "*scene-noisy*", "*puzzle-*-noisy*"), (10.0, 0.03, 0.03, 0.1)),
     (("powderworld-*",), (3.0, 3.0, 3.0, 3.0)),
 )
+"""The table calls by one name the weight of cloning in DDPG+BC and the inverse temperature of AWR,
+which GCIVL has everywhere and the others have on Powderworld."""
 
 LONG_HORIZONS = ("*maze-giant-*", "*humanoidmaze-*")
 """Datasets on which γ is 0.995; it is 0.99 elsewhere."""
@@ -34,7 +36,16 @@ MANIPULATION = ("*cube-*", "*scene-*", "*puzzle-*")
 
 POLICY_ENTRIES = (
     *(
-        Entry(agent, datasets, {"alpha": alpha}, SOURCE)
+        Entry(
+            agent,
+            datasets,
+            {
+                "inverse_temperature"
+                if agent == "gcivl" or datasets == "powderworld-*"
+                else "alpha": alpha
+            },
+            SOURCE,
+        )
         for patterns, alphas in ALPHA
         for datasets in patterns
         for agent, alpha in zip(AGENTS, alphas, strict=True)
@@ -48,7 +59,12 @@ POLICY_ENTRIES = (
         for datasets, share in (("*-stitch*", 0.5), ("*-explore*", 1.0))
         for agent in (*AGENTS, "hiql")
     ),
-    Entry("hiql", "*antmaze-*-explore*", {"high_alpha": 10.0, "low_alpha": 10.0}, SOURCE),
+    Entry(
+        "hiql",
+        "*antmaze-*-explore*",
+        {"high_inverse_temperature": 10.0, "low_inverse_temperature": 10.0},
+        SOURCE,
+    ),
 )
 """How a policy is extracted, and the share of its goals that are drawn from all states."""
 
