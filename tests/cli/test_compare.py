@@ -251,6 +251,20 @@ def test_older_result_files_do_not_tell_everything(tmp_path, capsys):
     assert len(rows(tmp_path / "out")) == 2
 
 
+def test_brackets_and_backslashes_in_names_are_printed_as_they_are(tmp_path, capsys):
+    odd = tmp_path / "[bold]a\\[/x]"
+    path = run(odd / "run", [0.2], dataset="d[red]")
+    printed = compared(capsys, f"m[/bold]={path}", "--out", odd / "out")
+    assert f"Written to {odd / 'out'}: comparison.md" in printed
+    assert "m[/bold]" in printed
+    assert "d[red]" in printed
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, capsys):
+    path = run(tmp_path / "a", [0.2])
+    assert "is not a directory" in fails(capsys, path, "--out", path / "config.json")
+
+
 def test_bad_input_is_one_line_and_exit_status_2(tmp_path, capsys):
     assert "holds no run" in fails(capsys, tmp_path)
     assert "cannot read the evaluation" in fails(capsys, tmp_path / "none.json")

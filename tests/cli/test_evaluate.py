@@ -133,6 +133,50 @@ def test_bad_input_is_one_line_and_exit_status_2(export, tmp_path, capsys, monke
     assert "cannot read the evaluation" in fails(capsys, export, "--against", tmp_path / "no.json")
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    export, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("farstep.cli.evaluate.evaluate", None)  # must not get that far
+    inside = tmp_path / "file" / "deeper" / "eval.json"
+    assert f"{tmp_path / 'file'} is not a directory" in fails(capsys, export, "--out", inside)
+    assert f"{tmp_path} is a directory" in fails(capsys, export, "--out", tmp_path)
+    assert "File name too long" in fails(capsys, export, "--out", tmp_path / ("x" * 300))
+    assert "is not a directory" in fails(capsys, export, "--video", tmp_path / "file")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_, **__: False)  # as on a disk that is read only
+        assert f"{tmp_path} is not writable" in fails(capsys, export, "--out", tmp_path / "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"policy", "file"}
+
+
+def test_a_disk_that_fills_up_meanwhile_costs_the_file_and_not_the_result(
+    export, tmp_path, capsys, monkeypatch
+):
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Evaluation, "save", full)
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", str(export), *QUICK, "--out", str(tmp_path / "x.json")])
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert "mean" in said.out
+    assert said.err == f"farstep: {tmp_path / 'x.json'}: No space left on device\n"
+
+
+def test_brackets_and_backslashes_in_a_path_are_printed_as_they_are(export, tmp_path, capsys):
+    odd = tmp_path / "[bold]a\\[/x]"
+    odd.mkdir(parents=True)
+    policy, out = odd / "policy", odd / "eval.json"
+    export.rename(policy)
+    main(["eval", str(policy), *QUICK, "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert f"{policy} after 1,234 updates" in printed
+    assert f"Result written to {out}" in printed
+    main(["eval", str(policy), *QUICK, "--against", str(out)])
+    assert str(out) in capsys.readouterr().out
+
+
 def test_data_without_an_environment_need_one_named(tmp_path, capsys):
     path = tmp_path / "policy"
     untrained(environment=None).save(path)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.typing import ColorType
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import whole_file
+from farstep.core.files import check_writable, whole_file
 from farstep.envs.mazes import OFFSET, UNIT, MazeMap
 
 WALL_COLOUR = "#2b2b33"
@@ -47,19 +47,29 @@ def begin_figure(
     return figure, list(figure.subplots(rows, columns, squeeze=False, **shared).ravel())
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write the figure in the format of the path's suffix, whole or not at all.
+def check_picture(path: Path) -> None:
+    """Refuse a place for a picture before the work that it is to show.
 
     Raises:
-        FarstepError: a suffix that matplotlib cannot write.
+        FarstepError: the place cannot be written, or matplotlib cannot write the suffix.
     """
-    supported = figure.canvas.get_supported_filetypes()
-    kind = path.suffix[1:].lower()
-    if kind not in supported:
+    supported = FigureCanvasAgg.filetypes
+    if path.suffix[1:].lower() not in supported:
         raise FarstepError(
             f"cannot write a picture as '{path.name}': the name must end in one of "
             + ", ".join(f".{name}" for name in sorted(supported))
         )
+    check_writable(path)
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write the figure in the format of the path's suffix, whole or not at all.
+
+    Raises:
+        FarstepError: as `check_picture`.
+    """
+    check_picture(path)
+    kind = path.suffix[1:].lower()
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, format=kind, dpi=dpi)
 

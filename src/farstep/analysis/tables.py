@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from farstep.core.errors import FarstepError
 from farstep.evaluation.intervals import Interval, paired_interval
@@ -129,11 +130,11 @@ def rich_table(cells: Cells, *, summary: bool = True) -> Table:
     """The cells for the terminal, the last row set off if it sums up the others."""
     table = Table(box=box.SIMPLE_HEAD)
     for column, name in enumerate(cells[0]):
-        table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
+        table.add_column(Text(name), justify="left" if column == 0 else "right", no_wrap=True)
     for number, row in enumerate(cells[1:], start=1):
         last = summary and number == len(cells) - 1
         before_last = summary and number == len(cells) - 2
-        table.add_row(*row, style="bold" if last else None, end_section=before_last)
+        table.add_row(*map(Text, row), style="bold" if last else None, end_section=before_last)
     return table
 
 

@@ -21,8 +21,9 @@ from farstep.analysis.comparison_tables import (
 from farstep.analysis.scores import LAST_EVALUATIONS, Score, read_scores
 from farstep.analysis.statistics import RESAMPLES
 from farstep.analysis.tables import rich_table
+from farstep.cli.console import plain_console
 from farstep.core.errors import FarstepError
-from farstep.core.files import write_text
+from farstep.core.files import check_writable, write_text
 
 WIDEST = 240
 """Columns of the widest table that is to be expected."""
@@ -50,16 +51,18 @@ class Compare:
     """Of the bootstrap."""
 
     def run(self) -> None:
-        console = Console()
         if self.evaluations < 1 or self.resamples < 1:
             raise FarstepError("--evaluations and --resamples must be at least 1.")
+        if self.out is not None:
+            check_writable(self.out, directory=True)
+        console = plain_console()
         scores = [score for word in self.runs for score in self._scores(word)]
         comparison = compare(scores, seed=self.seed, resamples=self.resamples)
         show_comparison(console, comparison, markdown=self.markdown)
         if self.out is not None:
             written = write_comparison(comparison, self.out)
             names = ", ".join(path.name for path in written)
-            console.print(f"Written to {self.out}: {names}", highlight=False, soft_wrap=True)
+            console.print(f"Written to {self.out}: {names}", soft_wrap=True)
 
     def _scores(self, word: str) -> list[Score]:
         name, equals, path = word.partition("=")
@@ -72,16 +75,16 @@ class Compare:
 def show_comparison(console: Console, comparison: Comparison, *, markdown: bool = False) -> None:
     """Print every table, how it was measured, and what is to be noted."""
     if markdown:
-        console.print(as_markdown(comparison), soft_wrap=True, highlight=False, markup=False)
+        console.print(as_markdown(comparison), soft_wrap=True)
         return
     for title, cells in tables(comparison).items():
-        console.print(f"\n{title}", style="bold", highlight=False)
+        console.print(f"\n{title}", style="bold")
         # Whole, though the terminal may be too narrow: a figure cut short would mislead.
-        Console(width=max(console.width, WIDEST)).print(rich_table(cells, summary=False))
+        plain_console(max(console.width, WIDEST)).print(rich_table(cells, summary=False))
     for line in [*protocol_lines(comparison), explanation(comparison)]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     for note in comparison.notes:
-        console.print(f"Note: {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Note: {note}", soft_wrap=True)
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> list[Path]:

@@ -24,11 +24,13 @@ from farstep.analysis.tables import (
     protocol_line,
     rich_table,
 )
+from farstep.cli.console import plain_console
 from farstep.cli.doctor import opengl_command
 from farstep.cli.environments import environment_of
 from farstep.cli.planner import Planning, calibration_record
 from farstep.cli.planner import described as planning_line
 from farstep.core.errors import FarstepError
+from farstep.core.files import check_writable
 from farstep.envs.catalog import EnvironmentSpec
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
@@ -83,7 +85,11 @@ class Evaluate:
     """Width and height of the videos in pixels, where observations are not pictures."""
 
     def run(self) -> None:
-        console = Console()
+        if self.out is not None:
+            check_writable(self.out)
+        if self.video is not None:
+            check_writable(self.video, directory=True)
+        console = plain_console()
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec = environment_of(policy, self.run_path, self.environment)
         earlier = {str(path): Evaluation.load(path) for path in self.against}
@@ -98,22 +104,18 @@ class Evaluate:
         if planning is not None:
             described = result.protocol["policy"] | {"planning": planning}
             result = replace(result, protocol={**result.protocol, "policy": described})
-        if self.out is not None:
-            result.save(self.out)
-        console.print(
-            f"{self.run_path} after {policy.step:,} updates", highlight=False, soft_wrap=True
-        )
+        console.print(f"{self.run_path} after {policy.step:,} updates", soft_wrap=True)
         self._show(console, evaluation_cells(result))
-        console.print(protocol_line(result), highlight=False, soft_wrap=True)
+        console.print(protocol_line(result), soft_wrap=True)
         console.print(
             f"{result.steps:,} steps in {result.seconds:.1f} s, "
-            f"{result.steps_per_second:,.0f} a second",
-            highlight=False,
+            f"{result.steps_per_second:,.0f} a second"
         )
         if earlier:
             self._show(console, comparison_cells({str(self.run_path): result} | earlier))
         if self.out is not None:
-            console.print(f"Result written to {self.out}", highlight=False, soft_wrap=True)
+            result.save(self.out)
+            console.print(f"Result written to {self.out}", soft_wrap=True)
 
     def _planned(
         self, policy: Policy, console: Console
@@ -123,7 +125,7 @@ class Evaluate:
             self.planning.refuse("add --plan graph")
             return policy, None
         graph, calibration = self.planning.graph(policy)
-        console.print(planning_line(graph, calibration), highlight=False, soft_wrap=True)
+        console.print(planning_line(graph, calibration), soft_wrap=True)
         planned = PlannedPolicy(policy, graph)
         settings = {
             # Those asked for: how many were isolated and dropped differs from run to run.
@@ -155,7 +157,7 @@ class Evaluate:
                     options = {"width": self.video_size, "height": self.video_size}
             bar = resources.enter_context(
                 Progress(
-                    TextColumn(spec.name),
+                    TextColumn("{task.description}", markup=False),
                     BarColumn(),
                     MofNCompleteColumn(),
                     TextColumn("episodes, {task.fields[successes]} successful"),
@@ -165,7 +167,7 @@ class Evaluate:
                     transient=True,
                 )
             )
-            shown = bar.add_task("", total=None, successes=0)
+            shown = bar.add_task(spec.name, total=None, successes=0)
 
             def progress(finished: int, episodes: int, successes: int) -> None:
                 bar.update(shown, completed=finished, total=episodes, successes=successes)
@@ -200,7 +202,7 @@ class Evaluate:
 
     def _show(self, console: Console, cells: Cells) -> None:
         if self.markdown:
-            console.print(markdown_table(cells), soft_wrap=True, highlight=False, markup=False)
+            console.print(markdown_table(cells), soft_wrap=True)
         else:
             console.print(rich_table(cells))
 

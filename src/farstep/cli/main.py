@@ -85,6 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FarstepError as error:
         print(f"farstep: {error}", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT) from None
+    except OSError as error:
+        # A full disk, a directory that may not be written, a file that is gone.
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"farstep: {place}{error.strerror or error}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
 

@@ -60,9 +60,13 @@ class PlotDistance:
     """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/distance-GOAL.png by default."""
 
     def run(self) -> None:
-        from farstep.analysis.figures import save_figure
+        from farstep.analysis.figures import check_picture, save_figure
         from farstep.analysis.heatmap import distance_field, draw_distance_field
 
+        name = self.goal if self.goal_xy is None else f"({self.goal_xy})"
+        plain = re.sub(r"[^\w.]+", "-", name).strip("-")
+        out = self.out or self.run_path / "plots" / f"distance-{plain}.png"
+        check_picture(out)
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec, maze = drawable_maze(policy, self.run_path, self.environment)
         goal_xy, starts = self._goal(maze)
@@ -80,12 +84,9 @@ class PlotDistance:
             squares,
         )
         routes, reached = self._routes(policy, spec, maze, goal_xy, starts)
-        name = self.goal if self.goal_xy is None else f"({self.goal_xy})"
         figure = draw_distance_field(
             field, f"{spec.name} · goal {name} · {policy.step:,} updates", routes, reached
         )
-        plain = re.sub(r"[^\w.]+", "-", name).strip("-")
-        out = self.out or self.run_path / "plots" / f"distance-{plain}.png"
         save_figure(figure, out)
         print(f"Rank correlation with the true distance {field.correlation:.3f}")
         print(f"Picture written to {out}")

@@ -39,9 +39,11 @@ class PlotPlan:
     """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/plan-TASK.png by default."""
 
     def run(self) -> None:
-        from farstep.analysis.figures import save_figure
+        from farstep.analysis.figures import check_picture, save_figure
         from farstep.analysis.plan import PlanPicture, draw_plan
 
+        out = self.out or self.run_path / "plots" / f"plan-{self.task}.png"
+        check_picture(out)
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec, maze = drawable_maze(policy, self.run_path, self.environment)
         graph, calibration = self.planning.graph(policy, self.seed)
@@ -76,7 +78,6 @@ class PlotPlan:
             f"{spec.name} · task {self.task} · {ending} in {episode.steps:,} steps · "
             f"{len(graph):,} landmarks, reach {graph.reach:.0f}"
         )
-        out = self.out or self.run_path / "plots" / f"plan-{self.task}.png"
         save_figure(draw_plan(picture, title), out, dpi=200)
         print(f"Task {self.task} {ending} in {episode.steps:,} steps")
         print(f"Picture written to {out}")

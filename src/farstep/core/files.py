@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,32 @@ from farstep.core.errors import FarstepError
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a full disk, a full quota, and a limit on the size of a file."""
+
+
+def check_writable(path: Path, *, directory: bool = False) -> None:
+    """Refuse a place for results before the work whose results they are; creates nothing.
+
+    Args:
+        path: the file to be written, or with `directory` the directory for several. Missing parents
+            are fine.
+
+    Raises:
+        FarstepError: something else stands there or in its way, or the place is not writable.
+    """
+    try:
+        existing = path.resolve()
+        if existing.is_dir() and not directory:
+            raise FarstepError(f"{path} is a directory: name a file in it.")
+        if existing.is_file() and not directory:
+            existing = existing.parent
+        while not existing.exists():
+            existing = existing.parent
+    except OSError as error:
+        raise FarstepError(f"{path} cannot be written: {error.strerror}.") from error
+    if not existing.is_dir():
+        raise FarstepError(f"{path} cannot be written: {existing} is not a directory.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise FarstepError(f"{path} cannot be written: {existing} is not writable.")
 
 
 @contextmanager
