@@ -251,6 +251,32 @@ def test_older_result_files_do_not_tell_everything(tmp_path, capsys):
     assert len(rows(tmp_path / "out")) == 2
 
 
+def test_what_cannot_be_compared_does_not_stop_the_rest(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    run(runs / "mqe", [0.2])
+    run(runs / "new", [], seed=1)
+    (runs / "foreign").mkdir()
+    (runs / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    (runs / "bytes").mkdir()
+    (runs / "bytes" / "config.json").write_bytes(b"\xff\xfe")
+    (runs / "older").mkdir()
+    (run(runs / "older" / "s0", [0.4], seed=2) / "eval.jsonl").write_text('{"step": 100}\n')
+    printed = compared(capsys, runs, "--out", tmp_path / "out")
+    assert [row["runs"] for row in rows(tmp_path / "out")] == ["1"]
+    for left_out, why in (
+        ("new", "has no evaluation yet"),
+        ("foreign", "is not a run's configuration"),
+        ("older/s0", "lacks 'success'"),
+    ):
+        (note,) = [line for line in printed.splitlines() if f"{runs / left_out}" in line]
+        assert note.startswith("Note: left out: ")
+        assert why in note
+    # Named itself, it is what was asked for.
+    assert "has no evaluation yet" in fails(capsys, runs / "mqe", runs / "new")
+    assert "is not a run's configuration" in fails(capsys, runs / "foreign")
+    assert "none of the runs below" in fails(capsys, runs / "older")
+
+
 def test_brackets_and_backslashes_in_names_are_printed_as_they_are(tmp_path, capsys):
     odd = tmp_path / "[bold]a\\[/x]"
     path = run(odd / "run", [0.2], dataset="d[red]")

@@ -251,8 +251,20 @@ def _interval(ends: tuple[Any, Any] | None) -> Interval | None:
     return Interval(*map(float, ends))
 
 
-def compare(scores: Sequence[Score], *, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
+def compare(
+    scores: Sequence[Score],
+    *,
+    notes: Iterable[str] = (),
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Comparison:
     """Groups runs that differ in nothing but their seed, and notes what does not fit.
+
+    Args:
+        scores: of the runs.
+        notes: what is to be noted already, such as runs that were left out.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
 
     Raises:
         FarstepError: there is no score, or one seed stands twice in a group.
@@ -264,7 +276,7 @@ def compare(scores: Sequence[Score], *, seed: int = 0, resamples: int = RESAMPLE
     for score in scores:
         named.setdefault((score.dataset, score.name), []).append(score)
     cells: list[Cell] = []
-    notes: list[str] = []
+    notes = list(notes)
     for (dataset, name), together in named.items():
         groups = _groups(together)
         differing = _differing([group[0].settings() for group in groups])

@@ -8,10 +8,11 @@ to be equal for two numbers to be averaged.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,27 +100,45 @@ class Score:
         }
 
 
+class Found(NamedTuple):
+    """The scores of a path, and for each run that was left out a sentence that says why."""
+
+    scores: list[Score]
+    left_out: list[str]
+
+
 def read_scores(
     path: Path, name: str | None = None, *, evaluations: int = LAST_EVALUATIONS
-) -> list[Score]:
+) -> Found:
     """The scores at `path`: a result file, a run directory, or a directory of runs at any depth.
+
+    Below a directory, what is no run of ours or was never evaluated is left out.
 
     Args:
         name: what to call the method.
         evaluations: how many of a run's last evaluations to average.
 
     Raises:
-        FarstepError: there is neither, or a run was never evaluated.
+        FarstepError: there is none of them, or the run at `path` itself was never evaluated.
     """
-    if path.is_dir():
-        runs = list(_runs_below(path))
-        if not runs:
-            raise FarstepError(
-                f"{path} holds no run (a directory with {CONFIG}). Name run directories, "
-                "directories of them, or result files of 'farstep eval --out'."
-            )
-        return [run_score(run, name, evaluations=evaluations) for run in runs]
-    return [result_score(path, name)]
+    if not path.is_dir():
+        return Found([result_score(path, name)], [])
+    if (path / CONFIG).exists():
+        return Found([run_score(path, name, evaluations=evaluations)], [])
+    found = Found([], [])
+    for run in _runs_below(path):
+        try:
+            found.scores.append(run_score(run, name, evaluations=evaluations))
+        except (FarstepError, OSError, UnicodeDecodeError) as error:
+            found.left_out.append(f"left out: {error}")
+    if not found.scores:
+        raise FarstepError(
+            "\n  ".join([f"none of the runs below {path} can be compared:", *found.left_out])
+            if found.left_out
+            else f"{path} holds no run (a directory with {CONFIG}). Name run directories, "
+            "directories of them, or result files of 'farstep eval --out'."
+        )
+    return found
 
 
 def run_score(path: Path, name: str | None = None, *, evaluations: int = LAST_EVALUATIONS) -> Score:
@@ -128,7 +147,16 @@ def run_score(path: Path, name: str | None = None, *, evaluations: int = LAST_EV
     Raises:
         FarstepError: no run, or one without evaluations.
     """
-    run = Run.open(path)
+    try:
+        return _run_score(Run.open(path), name, evaluations)
+    except KeyError as error:
+        raise FarstepError(
+            f"{path / 'eval.jsonl'} lacks {error}; evaluate the run again with 'farstep eval'."
+        ) from error
+
+
+def _run_score(run: Run, name: str | None, evaluations: int) -> Score:
+    path = run.path
     config = run.config
     curve = {record["step"]: _rate(record[SUCCESS]) for record in run.records("eval")}
     records = run.records("eval")[-evaluations:]
@@ -207,12 +235,11 @@ def _hyperparameters(policy: Mapping[str, Any], path: Path) -> dict[str, Any] | 
 
 
 def _runs_below(path: Path) -> Iterator[Path]:
-    if (path / CONFIG).exists():
-        yield path
-        return
-    for child in sorted(path.iterdir()):
-        if child.is_dir():
-            yield from _runs_below(child)
+    for directory, children, files in os.walk(path):
+        if CONFIG in files:
+            children.clear()
+            yield Path(directory)
+        children.sort()
 
 
 def _run_protocol(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

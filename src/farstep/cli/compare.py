@@ -18,7 +18,7 @@ from farstep.analysis.comparison_tables import (
     protocol_lines,
     tables,
 )
-from farstep.analysis.scores import LAST_EVALUATIONS, Score, read_scores
+from farstep.analysis.scores import LAST_EVALUATIONS, Found, read_scores
 from farstep.analysis.statistics import RESAMPLES
 from farstep.analysis.tables import rich_table
 from farstep.cli.console import plain_console
@@ -56,15 +56,20 @@ class Compare:
         if self.out is not None:
             check_writable(self.out, directory=True)
         console = plain_console()
-        scores = [score for word in self.runs for score in self._scores(word)]
-        comparison = compare(scores, seed=self.seed, resamples=self.resamples)
+        found = [self._found(word) for word in self.runs]
+        comparison = compare(
+            [score for one in found for score in one.scores],
+            notes=[note for one in found for note in one.left_out],
+            seed=self.seed,
+            resamples=self.resamples,
+        )
         show_comparison(console, comparison, markdown=self.markdown)
         if self.out is not None:
             written = write_comparison(comparison, self.out)
             names = ", ".join(path.name for path in written)
             console.print(f"Written to {self.out}: {names}", soft_wrap=True)
 
-    def _scores(self, word: str) -> list[Score]:
+    def _found(self, word: str) -> Found:
         name, equals, path = word.partition("=")
         # A path may hold an equals sign itself.
         if not equals or Path(word).exists():
