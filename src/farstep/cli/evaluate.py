@@ -132,7 +132,8 @@ class Evaluate:
             "landmarks": len(graph) + graph.isolated,
             "reach": graph.reach,
             "stride": graph.stride,
-            **asdict(planned.steering),
+            "replan_every": graph.landmarks.replan_every,
+            "patience": planned.patience,
             "calibration": calibration_record(calibration),
         }
         return planned, settings
@@ -172,7 +173,8 @@ class Evaluate:
             def progress(finished: int, episodes: int, successes: int) -> None:
                 bar.update(shown, completed=finished, total=episodes, successes=successes)
 
-            together = acting.steering.replan_every if isinstance(acting, PlannedPolicy) else 1
+            planned = isinstance(acting, PlannedPolicy)
+            together = acting.graph.landmarks.replan_every if planned else 1
             result = evaluate(
                 AtTemperature(acting, temperature, self.seed),
                 spec.name,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Num
+from numpy.typing import ArrayLike
 
+from farstep.core.inputs import checked_array
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.policy import FlatPolicy, PlannedPolicy, Status, Steering
+from farstep.planning.policy import PATIENCE, FlatPolicy, PlannedPolicy, Status
 
 
 class Plan:
@@ -25,19 +27,23 @@ class Plan:
         self,
         policy: FlatPolicy,
         graph: LandmarkGraph,
-        goal: Num[np.ndarray, "*obs"],
-        steering: Steering | None = None,
+        goal: ArrayLike,
+        patience: int = PATIENCE,
     ):
-        self.goal = goal
         self.graph = graph
-        self._policy = PlannedPolicy(policy, graph, steering)
+        self.goal = self._checked(goal, "the goal")
+        self._policy = PlannedPolicy(policy, graph, patience)
         self._started = False
         # What can be said before it is known where the plan starts.
-        self._begin(goal)
+        self._begin(self.goal)
 
-    def act(self, observation: Num[np.ndarray, "*obs"]) -> np.ndarray:
-        """The next action, (A,); chooses a new subgoal every few calls."""
-        observation = np.asarray(observation, self.graph.observations.dtype)
+    def act(self, observation: ArrayLike) -> np.ndarray:
+        """The next action, (A,); chooses a new subgoal every few calls.
+
+        Raises:
+            FarstepError: not an observation like those that the graph is made of.
+        """
+        observation = self._checked(observation, "the observation")
         if not self._started:
             self._begin(observation)
             self._started = True
@@ -72,6 +78,10 @@ class Plan:
     def goal_cut_off(self) -> bool:
         """Whether no landmark is within reach of the goal: the plan then leads to the nearest."""
         return bool(self._policy.goal_cut_off[0])
+
+    def _checked(self, array: ArrayLike, name: str) -> np.ndarray:
+        landmarks = self.graph.observations
+        return checked_array(array, landmarks.shape[1:], str(landmarks.dtype), name)
 
     def _begin(self, observation: Num[np.ndarray, "*obs"]) -> None:
         self._policy.begin(np.zeros(1, int), observation[None], self.goal[None])

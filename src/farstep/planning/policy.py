@@ -17,7 +17,6 @@ walk off towards a far one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
@@ -26,16 +25,18 @@ from jaxtyping import Bool, Float, Int, Num
 
 from farstep.core.errors import FarstepError
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
-from farstep.planning.landmarks import REPLAN_EVERY
 from farstep.planning.metric import TOGETHER
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
     *("_goals", "_goal_embeddings", "_aims", "_attached", "_costs", "_following"),
     *("_here", "_back", "_age", "_best", "_stalled"),
-    *("_looking_ahead", "_aims_ahead", "_over"),
+    *("_looking_ahead", "_aims_ahead", "_begun", "_over"),
 )
 """Arrays of a planned policy that have a row for every slot."""
+
+PATIENCE = 4
+"""Choices without progress after which an episode blames an edge, unless others are asked for."""
 
 PROGRESS = 1.0
 """Steps by which the way to go must have become shorter than ever to count as progress."""
@@ -66,33 +67,16 @@ class FlatPolicy(Protocol):
     ) -> np.ndarray: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Steering:
-    """How subgoals are chosen.
-
-    Attributes:
-        replan_every: steps between choices.
-        patience: choices without progress after which an episode blames the edge it is on, one
-            more for each edge that it blamed before; and choices for which it then looks ahead.
-    """
-
-    replan_every: int = REPLAN_EVERY
-    patience: int = 4
-
-    def __post_init__(self) -> None:
-        for name, value in (("replan_every", self.replan_every), ("patience", self.patience)):
-            if value < 1:
-                raise FarstepError(f"{name} must be at least 1, not {value}")
-
-
 class PlannedPolicy:
     """`policy` steered along `graph`: a `BatchPolicy` with a plan for every slot.
 
     An episode's plan depends on its own observations alone, not on its slot or on other episodes.
+    Subgoals are chosen as often as the graph was made for, and at once where a goal changes.
 
     Attributes:
         graph: what is searched.
-        steering: how subgoals are chosen; as often as the graph was made for by default.
+        patience: choices without progress after which an episode blames the edge it is on, one
+            more for each edge that it blamed before; and choices for which it then looks ahead.
         subgoals: what each slot aims at, as an observation.
         landmarks: the same as a landmark's number, or `GOAL`.
         status: how each slot stands to the graph, a `Status`.
@@ -100,13 +84,12 @@ class PlannedPolicy:
         goal_cut_off: whether no landmark is within reach of a slot's goal.
     """
 
-    def __init__(self, policy: FlatPolicy, graph: LandmarkGraph, steering: Steering | None = None):
+    def __init__(self, policy: FlatPolicy, graph: LandmarkGraph, patience: int = PATIENCE):
+        if patience < 1:
+            raise FarstepError(f"patience must be at least 1, not {patience}")
         self.graph = graph
-        self.steering = steering or Steering(replan_every=graph.landmarks.replan_every)
+        self.patience = patience
         self._policy = policy
-        # Episodes go farther between choices that are rarer than the graph was made for.
-        longer = max(1.0, self.steering.replan_every / graph.landmarks.replan_every)
-        self._farthest = longer * graph.landmarks.farthest
         shape = graph.observations.shape[1:]
         self.subgoals = np.zeros((0, *shape), graph.observations.dtype)
         self.landmarks = np.zeros(0, int)
@@ -127,6 +110,7 @@ class PlannedPolicy:
         self._stalled = np.zeros(0, int)
         self._looking_ahead = np.zeros(0, int)
         self._aims_ahead = np.zeros(0, bool)
+        self._begun = np.zeros(0, bool)
         self._over = np.zeros(0, bool)
         self._blamed: list[list[Blame]] = []
 
@@ -154,7 +138,7 @@ class PlannedPolicy:
         self._following[slots] = costs.following[which]
         self.goal_cut_off[slots] = attached.cut_off[which]
         self._age[slots] = self._looking_ahead[slots] = 0
-        self._over[slots] = False
+        self._begun[slots], self._over[slots] = True, False
         for slot in slots:
             self._blamed[slot] = []
 
@@ -171,16 +155,26 @@ class PlannedPolicy:
         seed: int = 0,
         step: int = 0,
     ) -> np.ndarray:
-        """The flat policy's actions towards the subgoals; rows are slots."""
-        due = self._age[: len(observations)] % self.steering.replan_every == 0
-        due = np.flatnonzero(due & ~self._over[: len(observations)])
+        """The flat policy's actions towards the subgoals; rows are slots.
+
+        A slot whose goal is another than before starts a new episode.
+        """
+        count = len(observations)
+        self._grow(count)
+        goals = goals.astype(self._goals.dtype, copy=False)
+        changed = (self._goals[:count] != goals).reshape(count, -1).any(axis=1)
+        new = np.flatnonzero(changed | ~self._begun[:count])
+        if new.size:
+            self.begin(new, observations[new], goals[new])
+        due = self._age[:count] % self.graph.landmarks.replan_every == 0
+        due = np.flatnonzero(due & ~self._over[:count])
         if due.size:
             # One call where that can be, of a height that does not depend on how many are due.
-            self._replan(due, observations[due], min(len(observations), TOGETHER))
+            self._replan(due, observations[due], min(count, TOGETHER))
         self._age += 1
         return self._policy.act(
             observations,
-            self.subgoals[: len(observations)],
+            self.subgoals[:count],
             temperature=temperature,
             seed=seed,
             step=step,
@@ -217,7 +211,7 @@ class PlannedPolicy:
             self._here[slots],
             height,
             back=self._back[slots],
-            farthest=self._farthest,
+            farthest=self.graph.landmarks.farthest,
             aims=self._aims[slots],
         )
         here, last = location.landmark, self.landmarks[slots]
@@ -237,7 +231,7 @@ class PlannedPolicy:
         stuck = self._stuck(slots, steps, fresh) & ~resting
         for row in np.flatnonzero(stuck):
             self._blame(slots[row], (int(here[row]), int(last[row])))
-        looking_ahead = np.where(stuck, self.steering.patience, np.where(fresh, 0, looking_ahead))
+        looking_ahead = np.where(stuck, self.patience, np.where(fresh, 0, looking_ahead))
 
         under_way = ~(fresh | stuck | aims_ahead | (last == GOAL))
         # What it aims at would lie behind it before the next choice: on to what follows, if that
@@ -278,7 +272,7 @@ class PlannedPolicy:
         progress = steps < best - PROGRESS
         stalled = np.where(progress, 0, stalled + 1)
         self._best[slots], self._stalled[slots] = np.where(progress, steps, best), stalled
-        return ~fresh & (stalled >= self.steering.patience + self._blames(slots))
+        return ~fresh & (stalled >= self.patience + self._blames(slots))
 
     def _aim(self, slots: Int[np.ndarray, " n"], landmarks: Int[np.ndarray, " n"]) -> None:
         """Make these landmarks, or the goals themselves, what the slots aim at."""

@@ -1,0 +1,67 @@
+"""What callers hand over, arrays and paths, checked before it is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farstep.core.errors import FarstepError
+
+
+def checked_array(
+    values: Any, shape: tuple[int, ...], dtype: str, name: str, *, batch: bool = False
+) -> np.ndarray:
+    """`values` as an array of `shape` and `dtype`, or, where a `batch` may be given, of many.
+
+    Nothing is lost on the way: floats are not cut to bytes, and numbers beyond the dtype's range
+    are refused.
+
+    Args:
+        name: what to call the array in messages, such as `observations` or `the goal`.
+
+    Raises:
+        FarstepError: no array of numbers, another shape, a number that is not finite, or one that
+            the dtype cannot hold.
+    """
+    are, have = ("are", "have") if name.endswith("s") else ("is", "has")
+    try:
+        given = np.asarray(values)
+    except ValueError as error:
+        raise FarstepError(f"{name} {are} no array: {error}") from error
+    whole = np.issubdtype(dtype, np.integer)
+    if given.dtype.kind not in ("iu" if whole else "biuf"):
+        needed = "whole numbers" if whole else "numbers"
+        raise FarstepError(f"{name} {are} of {given.dtype}, and {needed} are needed")
+    if given.shape != shape and not (batch and given.shape[1:] == shape and given.ndim):
+        many = f" or (batch, {', '.join(map(str, shape))})" if batch and shape else ""
+        many = " or (batch,)" if batch and not shape else many
+        raise FarstepError(f"{name} {have} shape {given.shape}, and {shape}{many} is needed")
+    if whole:
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if given.size and (given.min() < least or given.max() > most):
+            raise FarstepError(f"{name} must be in {least} to {most}")
+        return given.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # What overflows is found below.
+        array = given.astype(dtype, copy=False)
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = tuple(int(index) for index in np.argwhere(~finite)[0])
+        raise FarstepError(f"{name} {are} not finite: {array[where]} at {where}")
+    return array
+
+
+def expanded_path(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` and `~user` replaced by the home directory.
+
+    Raises:
+        FarstepError: there is no such user, or no home directory here.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FarstepError(
+            f"{path}: there is no home directory that its ~ could mean. Give the whole path."
+        ) from error
