@@ -39,6 +39,10 @@ class Packed:
         """What was packed."""
         return jax.tree.unflatten(self.structure, self.leaves)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and sent to other processes as the tree: JAX's structures cannot be."""
+        return Packed.of, (self.tree,)
+
 
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Leaves by their path, such as `critic.state.layers.0.kernel`."""

@@ -2,13 +2,14 @@
 
 An exported policy is a directory of two files:
 
-    policy.json          the agent, its spaces, where it comes from
+    policy.json          the agent, its spaces, where it comes from, and the other file's checksum
     policy.safetensors   its networks, the normalisation of its observations, and the landmarks
                          to plan over if it was exported with them
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,15 +19,16 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Int, UInt
+from numpy.typing import ArrayLike
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import staged_directory
+from farstep.core.inputs import checked_array, expanded_path
 from farstep.core.rng import root_key, stream_key
 from farstep.core.seeds import check_seed
 from farstep.core.trees import Packed, from_named, named_leaves
@@ -37,7 +39,7 @@ from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Landmarks
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.plan import Plan
-from farstep.planning.policy import Steering
+from farstep.planning.policy import PATIENCE
 from farstep.planning.prepare import GraphOptions, prepare_graph
 
 FORMAT = 2
@@ -50,7 +52,8 @@ class Policy:
     """A policy and, where its method has one, its temporal distance.
 
     `act` and `distance` take one observation or a batch of them (the declared observation shape,
-    with or without one leading axis), in the units of the training data.
+    with or without one leading axis), in the units of the training data. One goal serves a batch of
+    observations, and one observation a batch of goals. Returned arrays are the caller's own.
 
     Attributes:
         agent: the method and its hyperparameters.
@@ -77,14 +80,14 @@ class Policy:
 
     def act(
         self,
-        observations: np.ndarray,
-        goals: np.ndarray,
+        observations: ArrayLike,
+        goals: ArrayLike,
         *,
         temperature: float = 0.0,
         seed: int = 0,
         step: int = 0,
     ) -> np.ndarray:
-        """Actions in [−1, 1], (A,) for one observation and (B, A) for a batch; or discrete ones.
+        """Actions in [−1, 1], (A,) for one pair and (B, A) for a batch; or discrete ones.
 
         Args:
             temperature: scale of the policy's own noise; 0 acts deterministically.
@@ -92,53 +95,40 @@ class Policy:
             step: tells one call's noise from another's.
 
         Raises:
-            FarstepError: the seed is not in [0, 2³²).
-            ValueError: an array has another shape than the policy was trained on.
+            FarstepError: an array has another shape than the policy was trained on, or holds what
+                is no finite number; or the temperature is negative, or the seed not in [0, 2³²).
         """
-        observations, single = self._batched(observations, "observations")
-        goals, _ = self._batched(goals, "goals")
-        actions = np.asarray(
-            _act(
-                self.agent,
-                self._packed,
-                observations,
-                goals,
-                np.uint32(check_seed(seed)),
-                step,
-                temperature,
-            )
+        if not 0 <= temperature < np.inf:
+            raise FarstepError(f"temperature must be a number from 0 on, not {temperature}")
+        observations, goals, single = self._pairs(observations, goals)
+        root = np.uint32(check_seed(seed))
+        actions = np.array(
+            _act(self.agent, self._packed, observations, goals, root, step, temperature)
         )
         return actions[0] if single else actions
 
     def distance(
-        self, observations: np.ndarray, goals: np.ndarray, actions: np.ndarray | None = None
+        self, observations: ArrayLike, goals: ArrayLike, actions: ArrayLike | None = None
     ) -> np.ndarray:
         """Temporal distance in environment steps, () or (B,).
 
         Args:
-            actions: (A,) or (B, A), or integers () or (B,) if discrete: if given, the distance
-                from (s, a), that is after committing to an action.
+            actions: if given, the distance from (s, a), that is after committing to an action; (A,)
+                or (B, A), and () or (B,) if discrete.
 
         Raises:
-            FarstepError: the method has no distance.
-            ValueError: an array has another shape than the policy was trained on, or there is no
-                such discrete action.
+            FarstepError: the method has no distance, or an array has another shape than the policy
+                was trained on, or holds what is no finite number.
         """
         if not self.agent.has_distance:
             raise FarstepError(
                 f"{type(self.agent).__name__} learns a policy only: it has no distance. "
                 "Train a method that has one, such as mqe."
             )
-        observations, single = self._batched(observations, "observations")
-        goals, _ = self._batched(goals, "goals")
-        batched_actions = None
+        observations, goals, single = self._pairs(observations, goals)
         if actions is not None:
-            batched_actions = self._batched_actions(
-                actions, () if single else observations.shape[:1]
-            )
-        steps = np.asarray(
-            _distance(self.agent, self._packed, observations, goals, batched_actions)
-        )
+            actions = self._actions(actions, len(observations))
+        steps = np.array(_distance(self.agent, self._packed, observations, goals, actions))
         return steps[0] if single else steps
 
     def begin(
@@ -149,23 +139,17 @@ class Policy:
     def end(self, slots: Int[np.ndarray, " n"]) -> None:
         """Episodes are over: a flat policy takes no trouble over any."""
 
-    def plan(self, goal: np.ndarray, *, steering: Steering | None = None) -> Plan:
+    def plan(self, goal: ArrayLike, *, patience: int = PATIENCE) -> Plan:
         """A plan to `goal` over landmarks, for a loop of one's own: `plan.act(observation)`.
 
         The landmarks are those that the policy was exported with, or states of its own data with
         stride and reach calibrated; they are prepared at the first call and kept.
 
         Raises:
-            FarstepError: the method has no distance, or there are neither landmarks nor data.
-            ValueError: the goal has another shape than the policy was trained on.
+            FarstepError: the method has no distance, or there are neither landmarks nor data, or
+                the goal has another shape than the policy was trained on.
         """
-        goal = np.asarray(goal, self.spaces.observation.dtype)
-        if goal.shape != self.spaces.observation.shape:
-            raise ValueError(
-                f"the goal has shape {goal.shape}; this policy takes "
-                f"{self.spaces.observation.shape}"
-            )
-        return Plan(self, self.graph, goal, steering)
+        return Plan(self, self.graph, goal, patience)
 
     @property
     def metric(self) -> LearnedMetric:
@@ -193,12 +177,13 @@ class Policy:
         dataset = open_dataset(self.dataset if self.data is None else self.data)
         return prepare_graph(metric, dataset, GraphOptions())[0]
 
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the two files of an exported policy into the directory `path`.
 
         Raises:
             FarstepError: `path` exists, or cannot be written.
         """
+        path = expanded_path(path)
         description = {
             "format": FORMAT,
             "agent": agent_to_dict(self.agent),
@@ -225,10 +210,12 @@ class Policy:
             if self.landmarks.moves is not None:
                 tensors["moves"] = self.landmarks.moves
         with staged_directory(path, overwrite=overwrite, owned=(DESCRIPTION, WEIGHTS)) as staging:
+            # Some versions of safetensors write columns as rows without a word.
+            rows = {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()}
+            weights = safetensors.numpy.save(rows)
+            (staging / WEIGHTS).write_bytes(weights)
+            description["sha256"] = hashlib.sha256(weights).hexdigest()
             (staging / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-            safetensors.numpy.save_file(
-                {name: np.asarray(leaf) for name, leaf in tensors.items()}, staging / WEIGHTS
-            )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -246,6 +233,7 @@ class Policy:
                 )
             agent = agent_from_dict(description["agent"], where=str(source))
             spaces = dataclass_from_dict(Spaces, description["spaces"], where=str(source))
+            checksum = description["sha256"]
             rest = {key: description[key] for key in ("dataset", "environment", "step", "source")}
             planning = description["planning"]
             planned = planning and (
@@ -260,9 +248,15 @@ class Policy:
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
             raise FarstepError(f"{source} does not describe a policy: {error!r}.") from error
         try:
-            tensors = safetensors.numpy.load_file(path / WEIGHTS)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise FarstepError(f"Cannot read {path / WEIGHTS}: {error}.") from error
+            weights = (path / WEIGHTS).read_bytes()
+        except OSError as error:
+            raise FarstepError(f"Cannot read {path / WEIGHTS}: {error.strerror}.") from error
+        if hashlib.sha256(weights).hexdigest() != checksum:
+            raise FarstepError(
+                f"{path / WEIGHTS} is not what was written: its SHA-256 is not the one in "
+                f"{DESCRIPTION}. Copy the policy again, or export it again."
+            )
+        tensors = safetensors.numpy.load(weights)
 
         skeleton = {
             "params": jax.eval_shape(lambda: agent.networks(spaces, root_key(0))),
@@ -290,28 +284,40 @@ class Policy:
             **rest,
         )
 
-    def _batched_actions(self, actions: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
-        """(B, A) floats, or (B,) integers if actions are discrete, for `rows` () or (B,)."""
-        discrete, size = self.spaces.action.discrete, self.spaces.action.size
-        actions, shape = np.asarray(actions), rows if discrete else (*rows, size)
-        if actions.shape != shape:
-            raise ValueError(f"actions have shape {actions.shape}; these states take {shape}")
-        if discrete and not np.isin(actions, np.arange(size)).all():
-            raise ValueError(f"actions must be whole numbers from 0 to {size - 1}")
-        batched = actions.astype(np.int32 if discrete else np.float32)
-        return batched if rows else batched[None]
+    def _pairs(
+        self, observations: ArrayLike, goals: ArrayLike
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        """(B, …) of both, as the networks see them, and whether one pair was given."""
+        batches, single = [], True
+        for values, space, name in (
+            (observations, self.spaces.observation, "observations"),
+            (goals, self.spaces.goal, "goals"),
+        ):
+            array = checked_array(values, space.shape, space.dtype, name, batch=True)
+            single = single and array.shape == space.shape
+            batches.append(self.normalization.apply(array.reshape(-1, *space.shape)))
+        here, there = map(len, batches)
+        if here != there and 1 not in (here, there):
+            raise FarstepError(f"{here} observations and {there} goals make no pairs")
+        size = there if here == 1 else here
+        observations, goals = (np.broadcast_to(one, (size, *one.shape[1:])) for one in batches)
+        return observations, goals, single
 
-    def _batched(self, array: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
-        shape = self.spaces.observation.shape
-        array = np.asarray(array, self.spaces.observation.dtype)
-        if array.shape == shape:
-            return self.normalization.apply(array[None]), True
-        if array.shape[1:] == shape:
-            return self.normalization.apply(array), False
-        raise ValueError(
-            f"{name} have shape {array.shape}; this policy takes {shape} or (batch, "
-            f"{', '.join(map(str, shape))})"
-        )
+    def _actions(self, actions: ArrayLike, count: int) -> np.ndarray:
+        """(B, A) floats, or (B,) integers if actions are discrete."""
+        size = self.spaces.action.size
+        shape, dtype = ((), "int32") if self.spaces.action.discrete else ((size,), "float32")
+        given = checked_array(actions, shape, dtype, "actions", batch=True)
+        if given.shape != shape and len(given) != count:
+            raise FarstepError(f"actions have shape {given.shape}, and {count} are needed")
+        if (
+            self.spaces.action.discrete
+            and given.size
+            and not 0 <= given.min() <= given.max() < size
+        ):
+            wrong = given.min() if given.min() < 0 else given.max()
+            raise FarstepError(f"actions are 0 to {size - 1}, and {wrong} is none of them")
+        return np.broadcast_to(given, (count, *shape))
 
 
 def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:
@@ -323,7 +329,7 @@ def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:
     Raises:
         FarstepError: there is neither a policy nor a run at `path`.
     """
-    path = Path(path)
+    path = expanded_path(path)
     if (path / DESCRIPTION).exists():
         return Policy.load(path)
     if (path / "config.json").exists():
