@@ -24,7 +24,8 @@ from rich.table import Table as Grid
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
 from farstep.data.download import Patience, get, mirror_list
-from farstep.data.sources.ogbench import Imported, ImportOptions, import_npz
+from farstep.data.sources.base import ImportOptions
+from farstep.data.sources.registry import Imported, import_source
 from farstep.data.table import Dataset, Table, canonical_name, open_dataset
 from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environment_of
 
@@ -34,18 +35,24 @@ class DataImport:
     """Import .npz files of your own or of OGBench as a dataset.
 
     A file holds `observations` (N, …), `actions` (N, A) and `terminals` (N,), which is 1 on the
-    last observation of each episode. `my-val.npz` beside `my.npz` becomes the validation table; of
-    a directory, all files are read in name order.
+    last observation of each episode; `timeouts`, `truncations` and the like are read beside it.
+    `my-val.npz` beside `my.npz` becomes the validation table; of a directory, all files are read
+    in name order.
 
     `farstep data import my.npz --name my-robot`
 
     Attributes:
         source: an .npz file, or a directory of them.
+        format: the kind of files; told by the files themselves unless said.
         name: the dataset's name; by default that of the file.
         val: a validation file or directory that lies elsewhere.
         environment: the environment to evaluate in; known for published names.
+        observations: vector (of any shape, then laid flat), or images, channels last (hwc) or
+            first (chw); auto tells them by their shape.
         out_of_range: what to do with actions outside [-1, 1].
         one_step_episodes: what to do with episodes of a single observation.
+        ends: a key that is 1 on the last observation of each episode, in place of terminals and
+            its kin; repeatable.
         close_last_episode: the end of each file ends its last episode.
         extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
         num_actions: actions are integers from 0 up to this number, exclusive.
@@ -53,11 +60,14 @@ class DataImport:
     """
 
     source: tyro.conf.Positional[Path]
+    format: str | None = None
     name: str | None = None
     val: Path | None = None
     environment: str | None = None
+    observations: Literal["auto", "vector", "hwc", "chw"] = "auto"
     out_of_range: Literal["keep", "clip", "error"] = "keep"
     one_step_episodes: Literal["error", "drop"] = "error"
+    ends: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     close_last_episode: bool = False
     extra: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     num_actions: int | None = None
@@ -74,14 +84,17 @@ class DataImport:
         name = self.name or self.source.resolve().name.removesuffix(".npz")
         chosen = self.environment and environment(self.environment).name
         with _Bars() as bars:
-            imported = import_npz(
+            imported = import_source(
                 self.source,
                 name,
-                val=self.val,
+                format=self.format,
                 environment=chosen or _published_environment(name),
                 options=ImportOptions(
+                    val=self.val,
+                    observations=self.observations,
                     out_of_range=self.out_of_range,
                     one_step_episodes=self.one_step_episodes,
+                    ends=self.ends,
                     close_last_episode=self.close_last_episode,
                     extras=self.extra,
                     num_actions=self.num_actions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -120,3 +121,44 @@ class Histogram:
             min=tuple(float(values[0]) for values in present),
             max=tuple(float(values[-1]) for values in present),
         )
+
+
+class Rounding:
+    """What single precision costs the columns of a vector: a clock in seconds loses its minutes."""
+
+    _ROUNDING = 0.01
+    """Of a column's change within an episode, the rounding error that goes without saying."""
+
+    _NOISE = 1e-9
+    """Of a column's magnitude, the change that is a simulator's own rounding, and no matter."""
+
+    def __init__(self, size: int) -> None:
+        self._error = np.zeros(size)
+        self._change = np.zeros(size)
+        self._low, self._high = np.full(size, np.inf), np.full(size, -np.inf)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._episode_low = np.full(self._error.size, np.inf)
+        self._episode_high = -self._episode_low
+
+    def update(self, rows: np.ndarray, stored: np.ndarray) -> None:
+        np.maximum(self._error, np.abs(rows - stored).max(axis=0), out=self._error)
+        np.minimum(self._episode_low, rows.min(axis=0), out=self._episode_low)
+        np.maximum(self._episode_high, rows.max(axis=0), out=self._episode_high)
+
+    def end_episode(self) -> None:
+        np.maximum(self._change, self._episode_high - self._episode_low, out=self._change)
+        np.minimum(self._low, self._episode_low, out=self._low)
+        np.maximum(self._high, self._episode_high, out=self._high)
+        self._begin()
+
+    def lossy(self) -> Iterator[tuple[int, float, float, float, float]]:
+        """Columns that lose what matters: number, least, greatest, change, rounding error."""
+        # What is the same throughout each episode, such as a task's number, may still be rounded.
+        change = np.where(self._change > 0, self._change, self._high - self._low)
+        magnitude = np.maximum(np.abs(self._low), np.abs(self._high))
+        lossy = (self._error > self._ROUNDING * change) & (change > self._NOISE * magnitude)
+        for column in np.flatnonzero(lossy).tolist():
+            low, high = float(self._low[column]), float(self._high[column])
+            yield column, low, high, float(change[column]), float(self._error[column])

@@ -25,8 +25,10 @@ from urllib.parse import quote, urlsplit
 
 from farstep.core.errors import FarstepError
 from farstep.core.files import NO_SPACE, check_free_space, format_bytes
-from farstep.data.sources.npz import DamagedFileError
-from farstep.data.sources.ogbench import Imported, Progress, file_sha256, import_npz
+from farstep.data.sources.base import ImportOptions
+from farstep.data.sources.npz import file_sha256
+from farstep.data.sources.npz_file import DamagedFileError
+from farstep.data.sources.registry import Imported, Progress, import_source
 from farstep.data.table import canonical_name, check_name, data_root, is_dataset
 
 PUBLISHED_MIRROR = "https://rail.eecs.berkeley.edu/datasets/ogbench"
@@ -149,10 +151,10 @@ def get(
     train, val = files
     assert train is not None
     try:
-        imported = import_npz(
+        imported = import_source(
             train,
             name,
-            val=val,
+            options=ImportOptions(val=val),
             environment=environment,
             overwrite=overwrite,
             provenance={"published_as": name},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from farstep.core.errors import FarstepError
 from farstep.core.files import staged_directory, write_text
 from farstep.core.types import Spaces
 from farstep.data.table import TableWriter, dataset_files
@@ -23,12 +25,14 @@ class Episode:
         actions: (L, A), or (L,) integers; the action of an episode's last step leads nowhere.
         extras: further arrays of L rows by name, the same names in every episode.
         ends: whether the last row ends the episode. An episode in pieces ends with its last one.
+        where: where the steps come from, for messages.
     """
 
     observations: np.ndarray
     actions: np.ndarray
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     ends: bool = True
+    where: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +56,11 @@ def import_episodes(
     splits: Mapping[str, Split],
     spaces: Spaces,
     *,
+    name: str | None = None,
     environment: str | None = None,
     files: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    check: Callable[[], None] | None = None,
 ) -> tuple[str, ...]:
     """Write a dataset, a table for each of `splits`; it appears whole or not at all.
 
@@ -62,9 +68,11 @@ def import_episodes(
         path: the dataset's directory.
         splits: episodes of `train` and, if there are any, of `val`.
         spaces: shapes and types of observations and actions.
+        name: the dataset's name, which presets are looked up by.
         environment: name of the environment that the episodes come from.
         files: texts to keep beside the tables, by name.
         overwrite: replace a dataset at `path`.
+        check: called once all is written; if it raises, no dataset appears.
 
     Returns:
         what the reader should know about the data.
@@ -75,21 +83,35 @@ def import_episodes(
     notes: list[str] = []
     owned = dataset_files(path)
     with staged_directory(path, overwrite=overwrite, owned=owned) as staging:
-        for name, text in (files or {}).items():
-            write_text(staging / name, text)
-        for name, split in splits.items():
+        for file, text in (files or {}).items():
+            write_text(staging / file, text)
+        for part, split in splits.items():
             with TableWriter(
-                staging / name,
+                staging / part,
                 spaces.observation.shape,
                 spaces.observation.dtype,
                 spaces.action.size,
                 spaces.action.discrete,
                 environment,
                 split.provenance,
+                name=name,
                 expected_steps=split.steps,
             ) as writer:
                 for episode in split.episodes:
-                    writer.extend(episode.observations, episode.actions, **episode.extras)
-                    if episode.ends:
-                        writer.end_episode()
+                    with located(episode.where):
+                        writer.extend(episode.observations, episode.actions, **episode.extras)
+                        if episode.ends:
+                            writer.end_episode()
+            notes += [f"{part}: {note}" for note in writer.notes]
+        if check is not None:
+            check()
     return tuple(notes)
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Say `where` in front of what is wrong."""
+    try:
+        yield
+    except FarstepError as error:
+        raise FarstepError(f"{where}: {error}" if where else str(error)) from error

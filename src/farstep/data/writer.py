@@ -14,7 +14,7 @@ import numpy as np
 
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.files import NO_SPACE, check_free_space, format_bytes, staged_directory
-from farstep.data.columns import Column
+from farstep.data.columns import Column, Rounding
 from farstep.data.manifest import MANIFEST_NAME, RESERVED, Manifest, table_files
 
 
@@ -77,6 +77,7 @@ class TableWriter:
         self._expected_steps = expected_steps
         self._stack = ExitStack()
         self._columns: dict[str, Column] = {}
+        self._rounding: dict[str, Rounding] = {}
         self._staging: Path | None = None
         self._ends: list[int] = []
         self._num_steps = 0
@@ -91,6 +92,17 @@ class TableWriter:
     def num_episodes(self) -> int:
         """Episodes completed so far."""
         return len(self._ends)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader should know of the numbers written so far."""
+        return [
+            f"Column {column} of {name} reaches from {low:.4g} to {high:.4g} and changes by at most"
+            f" {change:.4g} within an episode: float32 rounds it by up to {error:.4g}. If it"
+            " matters, subtract an offset from it before the import."
+            for name, rounding in self._rounding.items()
+            for column, low, high, change, error in rounding.lossy()
+        ]
 
     def __enter__(self) -> Self:
         if self._expected_steps is not None:
@@ -163,6 +175,8 @@ class TableWriter:
                 )
         if not self._columns:
             self._open_columns(converted)
+        for name, block in (("observations", observations), ("actions", actions)):
+            self._watch_rounding(name, np.asarray(block), converted[name])
         for name, block in converted.items():
             self._columns[name].write(block)
         self._num_steps += rows
@@ -182,6 +196,8 @@ class TableWriter:
                 f"{'s' * (self._open_rows != 1)}; a transition needs two."
             )
         self._ends.append(self._num_steps - 1)
+        for rounding in self._rounding.values():
+            rounding.end_episode()
 
     @property
     def _open_rows(self) -> int:
@@ -228,13 +244,14 @@ class TableWriter:
 
     def _convert_extra(self, name: str, block: np.ndarray) -> np.ndarray:
         self._check_numeric(name, block)
+        dtype = block.dtype.newbyteorder("<")
         column = self._columns.get(name)
-        if column is not None and (block.shape[1:], block.dtype) != (column.shape, column.dtype):
+        if column is not None and (block.shape[1:], dtype) != (column.shape, column.dtype):
             raise FarstepError(
                 f"Episode {self.num_episodes}: {name} is {block.dtype} {block.shape[1:]} a step,"
                 f" and in the episodes before {column.dtype} {column.shape}."
             )
-        return self._finite(name, block, block.dtype.newbyteorder("<"))
+        return self._finite(name, block, dtype)
 
     def _check_numeric(self, name: str, block: np.ndarray) -> None:
         if block.ndim < 1 or block.dtype.kind not in "biuf":
@@ -253,9 +270,19 @@ class TableWriter:
                 f"{name} holds {block[tuple(where)]} in episode {self.num_episodes}, step"
                 f" {self._open_rows + where[0]}"
                 + (f", coordinate {', '.join(map(str, where[1:]))}" if where.size > 1 else "")
-                + ". Every number must be finite; repair the episode or leave it out."
+                + (
+                    f", which {dtype} cannot hold. Scale the numbers."
+                    if np.isfinite(block[tuple(where)])
+                    else ". Every number must be finite; repair the episode or leave it out."
+                )
             )
         return converted
+
+    def _watch_rounding(self, name: str, block: np.ndarray, stored: np.ndarray) -> None:
+        if stored.dtype != np.float32 or np.can_cast(block.dtype, np.float32) or not block.size:
+            return
+        rounding = self._rounding.setdefault(name, Rounding(stored.shape[-1]))
+        rounding.update(block.astype(np.float64, copy=False), stored)
 
     def _check_names(self, extras: Mapping[str, np.ndarray]) -> None:
         if self._staging is None:

@@ -1,184 +1,303 @@
-"""Reading the arrays of an `.npz` file row by row.
+"""`.npz` files: OGBench's published ones, and anybody's own.
 
-`numpy.load` reads a member whole, and a cast then holds it twice. Here a member's header is read
-inside the zip file and its rows come in blocks, from stored and from deflated members alike.
+    key            shape       what
+    observations   (N, …)      vectors or images
+    actions        (N, A)      floats; or (N,) integers
+    terminals      (N,)        1 on the last stored observation of each episode, else 0
+    qpos, qvel, button_states  (N, …), optional: the simulator's state
+
+Other libraries tell an episode's end by another key, or by two: one for the task's end and one for
+the time limit. An episode ends where any of `END_KEYS` is 1.
+
+OGBench's loader also makes a compact form, where `terminals` marks the last two observations and
+`valids` is 0 on the last.
 """
 
 from __future__ import annotations
 
-import math
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
 
 import numpy as np
+from jaxtyping import Bool, Int
 
-from farstep.core.errors import FarstepError
+from farstep.core.errors import FarstepError, nearest
+from farstep.data.episodes import Episode, Split
+from farstep.data.sources.base import Format, ImportOptions, Source
+from farstep.data.sources.npz_file import ArrayHeader, NpzFile
 
+END_KEYS = (
+    "terminals", "terminations", "terminateds", "terminated", "dones",
+    "timeouts", "truncations", "truncateds", "truncated",
+)  # fmt: skip
+"""Keys that are 1 on the last observation of an episode: of OGBench and D4RL, of Minari, RLlib and
+Gymnasium."""
 
-class DamagedFileError(FarstepError):
-    """The file at `path` is not what was written."""
+SIMULATOR_STATE = ("qpos", "qvel", "button_states")
 
-    def __init__(self, path: Path, message: str) -> None:
-        super().__init__(message)
-        self.path = path
+_BLOCK_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
-class ArrayHeader:
-    """Shape and dtype of one array, as its header declares them."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the elements. Exact however large, since a damaged header may say anything."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def row(self) -> ArrayHeader:
-        """Shape and dtype of one row."""
-        return ArrayHeader(self.shape[1:], self.dtype)
-
-
-class NpzFile:
-    """An open `.npz` file. A context manager.
+class _Shard:
+    """One file, inspected but not yet read.
 
     Attributes:
-        path: the file.
-        headers: the header of each array, by name.
-
-    Raises:
-        FarstepError: no such file, an empty or damaged one, or an array that is not numbers in
-            row-major order. Nothing is ever unpickled.
+        rows: shape and dtype of one row of each array that is read.
+        ends: rows that end an episode.
+        marks: how often each key of ends is 1.
+        unused: the other keys.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise FarstepError(f"There is no file {path}.")
-        if path.stat().st_size == 0:
-            raise FarstepError(f"{path} is empty.")
-        with damage_named(path):
-            self._zip = zipfile.ZipFile(path)
-        try:
-            self.headers: Mapping[str, ArrayHeader] = {
-                member.filename.removesuffix(".npy"): self._header(member)
-                for member in self._zip.infolist()
-                if member.filename.endswith(".npy")
-            }
-        except BaseException:
-            self._zip.close()
-            raise
+    path: Path
+    rows: Mapping[str, ArrayHeader]
+    ends: Int[np.ndarray, " episodes"]
+    marks: Mapping[str, int]
+    unused: tuple[str, ...]
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def num_steps(self) -> int:
+        return int(self.ends[-1]) + 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._zip.close()
 
-    def rows(self, name: str) -> Rows:
-        """A reader of array `name` from its first row; several may be read side by side."""
-        with damage_named(self.path):
-            stream = self._zip.open(f"{name}.npy")
-            _read_header(stream)
-        return Rows(self.path, name, self.headers[name], stream)
+def open_npz(path: Path, options: ImportOptions) -> Source:
+    """The episodes of an `.npz` file, or of a directory of them, read in name order.
 
-    def _header(self, member: zipfile.ZipInfo) -> ArrayHeader:
-        name = member.filename.removesuffix(".npy")
-        with damage_named(self.path), self._zip.open(member) as stream:
-            shape, column_major, dtype = _read_header(stream)
-            begin = stream.tell()
-        header = ArrayHeader(shape, dtype)
-        if dtype.hasobject:
+    Files that end in `-val.npz` are the validation split: beside a single file, its own sibling.
+
+    Raises:
+        FarstepError: files missing, damaged or of the wrong shape, or ends that cannot be told.
+    """
+    shards = {
+        split: [_inspect(file, options) for file in files]
+        for split, files in _find_files(path, options.val).items()
+    }
+    everything = [shard for split in shards.values() for shard in split]
+    for shard in everything[1:]:
+        _check_alike(shard, everything[0])
+    notes = _notes(everything, options)
+    splits = {split: _split(members) for split, members in shards.items()}
+    return Source(splits, tuple(notes))
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _split(shards: Sequence[_Shard]) -> Split:
+    files = [
+        {
+            "name": shard.path.name,
+            "bytes": shard.path.stat().st_size,
+            "sha256": file_sha256(shard.path),
+        }
+        for shard in shards
+    ]
+    return Split(
+        (episode for shard in shards for episode in _episodes(shard)),
+        sum(shard.num_steps for shard in shards),
+        {"files": files},
+    )
+
+
+def _find_files(source: Path, val: Path | None) -> dict[str, list[Path]]:
+    if source.is_dir():
+        found = _arrays_in(source)
+        train = [path for path in found if not path.name.endswith("-val.npz")]
+        validation = [path for path in found if path.name.endswith("-val.npz")]
+        if not train:
+            raise FarstepError(f"{source} holds no .npz file to train on.")
+    else:
+        if source.name.endswith("-val.npz"):
             raise FarstepError(
-                f"{self.path}: '{name}' holds Python objects, which farstep never unpickles. Save"
-                " one array of numbers per key."
+                f"{source} is a validation file. Give the training file; its `-val.npz` sibling is"
+                " found beside it."
             )
-        if dtype.kind not in "biuf":
-            raise FarstepError(f"{self.path}: '{name}' is {dtype}; numbers are needed.")
-        if column_major and len(shape) > 1:
+        train = [source]
+        sibling = source.with_name(f"{source.name.removesuffix('.npz')}-val.npz")
+        validation = [sibling] if sibling.is_file() else []
+    if val is not None:
+        validation = _arrays_in(val) if val.is_dir() else [val]
+        if not validation:
+            raise FarstepError(f"{val} holds no .npz file.")
+    return {"train": train} | ({"val": validation} if validation else {})
+
+
+def _arrays_in(directory: Path) -> list[Path]:
+    """The directory's `.npz` files by name, without hidden ones: macOS writes `._*.npz` beside."""
+    return sorted(path for path in directory.glob("*.npz") if not path.name.startswith("."))
+
+
+def _inspect(path: Path, options: ImportOptions) -> _Shard:
+    with NpzFile(path) as file:
+        headers = file.headers
+        for key in ("observations", "actions", *options.extras):
+            if key not in headers:
+                raise FarstepError(f"{path} has no '{key}'.{nearest(key, headers)}")
+        steps = headers["observations"].shape[0] if headers["observations"].shape else 0
+        if steps == 0:
+            raise FarstepError(f"{path} holds no steps.")
+        read = ["observations", "actions"]
+        read += [key for key in SIMULATOR_STATE if key in headers]
+        read += [key for key in options.extras if key not in read]
+        for key in read:
+            file.check(key, steps)
+        ends, marks = _episode_ends(file, steps, options)
+    rows = {key: headers[key].row for key in read}
+    unused = tuple(key for key in headers if key not in read and key not in marks)
+    return _Shard(path, rows, ends, marks, unused)
+
+
+def _check_alike(shard: _Shard, first: _Shard) -> None:
+    """Refuse a file whose arrays do not continue those of the first.
+
+    Raises:
+        FarstepError: says which array differs, and how.
+    """
+    for key in sorted({*shard.rows, *first.rows}):
+        if key not in shard.rows or key not in first.rows:
+            lacking, other = (shard, first) if key in first.rows else (first, shard)
+            raise FarstepError(f"{lacking.path} lacks '{key}', which {other.path} has.")
+        here, there = shard.rows[key], first.rows[key]
+        if here.shape != there.shape:
             raise FarstepError(
-                f"{self.path}: '{name}' is stored column by column, so its rows cannot be read in"
-                " turn. Save numpy.ascontiguousarray of it."
+                f"{shard.path} does not match {first.path}: '{key}' has rows {here.shape}, and"
+                f" there {there.shape}."
             )
-        if header.num_bytes != member.file_size - begin:
-            raise DamagedFileError(
-                self.path,
-                f"{self.path}: '{name}' declares {dtype} {shape}, which is {header.num_bytes}"
-                f" bytes, and has {member.file_size - begin}. The file is damaged; get it again.",
+        floats = here.dtype.kind == there.dtype.kind == "f" and key in ("observations", "actions")
+        if here.dtype.newbyteorder("=") != there.dtype.newbyteorder("=") and not floats:
+            raise FarstepError(
+                f"{shard.path} does not match {first.path}: '{key}' is {here.dtype}, and there"
+                f" {there.dtype}."
             )
-        return header
 
 
-class Rows:
-    """The rows of one array, in order. Reading the last one compares the zip file's checksum."""
-
-    def __init__(self, path: Path, name: str, header: ArrayHeader, stream: IO[bytes]) -> None:
-        self._path, self._name = path, name
-        self._header, self._stream = header, stream
-
-    def read(self, count: int) -> np.ndarray:
-        """The next `count` rows.
-
-        Raises:
-            FarstepError: the file is damaged or ends early.
-        """
-        block = np.empty((count, *self._header.shape[1:]), self._header.dtype)
-        if not block.size:
-            return block
-        target = block.reshape(-1).view(np.uint8).data
-        filled = 0
-        with damage_named(self._path):
-            while filled < len(target):
-                received = self._stream.readinto(target[filled:])  # pyright: ignore[reportAttributeAccessIssue]
-                if not received:
-                    raise EOFError(f"'{self._name}' ends early")
-                filled += received
-        return block
-
-    def close(self) -> None:
-        """Release the member."""
-        self._stream.close()
-
-
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise ValueError(f"NumPy format version {version} is not that of an array of numbers")
+def _episode_ends(
+    file: NpzFile, steps: int, options: ImportOptions
+) -> tuple[Int[np.ndarray, " episodes"], dict[str, int]]:
+    """The rows that end an episode, and how often each key marks one."""
+    marks = _read_marks(file, steps, options)
+    union = np.logical_or.reduce(list(marks.values()))
+    ends = np.flatnonzero(union)
+    counts = {key: int(np.count_nonzero(marked)) for key, marked in marks.items()}
+    named = " and ".join(f"'{key}'" for key in marks)
+    if ends.size == 0 and not options.close_last_episode:
+        raise FarstepError(
+            f"{file.path}: {named} {'is' if len(marks) == 1 else 'are'} 0 everywhere, so that"
+            " nothing tells where episodes end. Mark the last observation of each with 1, or name"
+            " the key that does (--ends KEY). Only if the whole file is one single episode, import"
+            " it with --close-last-episode."
+        )
+    if ends.size == 0 or ends[-1] != steps - 1:
+        if not options.close_last_episode:
+            raise FarstepError(
+                f"{file.path}: {named} {'does' if len(marks) == 1 else 'do'} not end the last"
+                f" episode, which begins at row {ends[-1] + 1} and runs to the last row,"
+                f" {steps - 1}. If the file is whole, import with --close-last-episode."
+            )
+        ends = np.append(ends, steps - 1)
+    short = np.flatnonzero(np.diff(ends, prepend=-1) < 2)
+    if short.size and options.one_step_episodes == "error":
+        some = ", ".join(map(str, short[:5])) + (", …" if short.size > 5 else "")
+        raise FarstepError(
+            f"{file.path}: {short.size} of {ends.size} episodes have one step, which makes no"
+            f" transition: {some}. Leave them out with --one-step-episodes drop. (If {named}"
+            " marks two steps per episode, mark only the last.)"
+        )
+    if short.size == ends.size:
+        raise FarstepError(f"{file.path}: every episode has one step; none makes a transition.")
+    return ends, counts
 
 
-@contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Turn what an unreadable or damaged zip file raises into an error that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise FarstepError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-        SyntaxError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
-        reason = str(error).strip().rstrip(".") or "it ends early"
-        raise DamagedFileError(
-            path, f"{path} is not a whole .npz file ({reason}). If it was downloaded, get it again."
-        ) from error
+def _read_marks(
+    file: NpzFile, steps: int, options: ImportOptions
+) -> dict[str, Bool[np.ndarray, " steps"]]:
+    """Where each key marks an episode's last row."""
+    keys = options.ends or tuple(key for key in END_KEYS if key in file.headers)
+    for key in keys:
+        if key not in file.headers:
+            raise FarstepError(f"{file.path} has no '{key}'.{nearest(key, file.headers)}")
+    if not keys:
+        raise FarstepError(
+            f"{file.path} has no 'terminals', which is 1 on the last observation of each episode."
+            " Where another key tells the ends, name it with --ends KEY; there are"
+            f" {', '.join(repr(key) for key in file.headers)}."
+        )
+    marks = {key: _read_flags(file, key, steps) for key in keys}
+    if "valids" in file.headers and not options.ends and "terminals" in marks:
+        ends = _compact_ends(file, steps, marks["terminals"])
+        if ends is not None:
+            return {"valids": ends}
+    return marks
+
+
+def _read_flags(file: NpzFile, key: str, steps: int) -> Bool[np.ndarray, " steps"]:
+    file.check(key, steps)
+    values = file.read(key).reshape(steps, -1)
+    if values.shape[1] != 1 or not np.isin(values, (0, 1)).all():
+        raise FarstepError(
+            f"{file.path}: '{key}' must hold one 0 or 1 per step; its shape is"
+            f" {file.headers[key].shape}."
+        )
+    return values[:, 0] == 1
+
+
+def _compact_ends(
+    file: NpzFile, steps: int, terminals: Bool[np.ndarray, " steps"]
+) -> Bool[np.ndarray, " steps"] | None:
+    """The ends by `valids`, if this is OGBench's compact form; somebody's own `valids` is not."""
+    if file.headers["valids"].shape != (steps,):
+        return None
+    ends = file.read("valids") == 0
+    both = ends | np.append(ends[1:], True)
+    return ends if ends.any() and np.array_equal(both, terminals) else None
+
+
+def _episodes(shard: _Shard) -> Iterator[Episode]:
+    row_bytes = sum(row.num_bytes for row in shard.rows.values())
+    block_rows = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    with ExitStack() as stack:
+        file = stack.enter_context(NpzFile(shard.path))
+        readers = {key: stack.enter_context(file.rows(key)) for key in shard.rows}
+        begin = 0
+        for number, end in enumerate(shard.ends.tolist()):
+            where = f"{shard.path}, episode {number} of the file, which begins at row {begin}"
+            for start in range(begin, end + 1, block_rows):
+                stop = min(start + block_rows, end + 1)
+                rows = {key: reader.read(stop - start) for key, reader in readers.items()}
+                yield Episode(
+                    rows.pop("observations"), rows.pop("actions"), rows, stop == end + 1, where
+                )
+            begin = end + 1
+
+
+def _notes(shards: Sequence[_Shard], options: ImportOptions) -> list[str]:
+    notes = []
+    told = {key: sum(s.marks.get(key, 0) for s in shards) for s in shards for key in s.marks}
+    if not options.ends and not {*told} <= {"terminals", "valids"}:
+        named = " or ".join(f"'{key}' ({count:,} times)" for key, count in told.items())
+        notes.append(f"Episodes end where {named} is 1; --ends KEY chooses.")
+    known = ("observations", "actions", *SIMULATOR_STATE)
+    unused = {key for shard in shards for key in shard.unused if key not in END_KEYS}
+    for key in sorted(unused):
+        hint = nearest(key, known)
+        notes.append(
+            f"'{key}' was left out; keep it with --extra {key}."
+            + (hint if "Did you mean" in hint else "")
+        )
+    return notes
+
+
+def _recognises(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.glob("*.npz"))
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+NPZ = Format("npz", _recognises, open_npz)

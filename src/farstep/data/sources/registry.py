@@ -1,0 +1,176 @@
+"""The formats that episodes are imported from, by name; and the import itself.
+
+Adding one takes one file with a `Format`, and one entry here, or a call of `register_format` from
+another package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from farstep.core.errors import FarstepError, nearest
+from farstep.data.conversion import Conversion
+from farstep.data.episodes import Episode, Split, import_episodes
+from farstep.data.sources.base import Format, ImportOptions, Source
+from farstep.data.sources.npz import NPZ
+from farstep.data.table import check_name, data_root
+
+FORMATS: dict[str, Format] = {format.name: format for format in (NPZ,)}
+
+DISCRETE_ACTIONS = {"powderworld": 8}
+"""How many actions there are, by the first word of the published dataset's name."""
+
+Progress = Callable[[int, int], None]
+"""Called with (steps written, steps in all)."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A finished import: the dataset's directory, and what the reader should know about it."""
+
+    path: Path
+    notes: tuple[str, ...]
+
+
+def register_format(format: Format) -> None:
+    """Make a further format known, to the command line too.
+
+    Raises:
+        ValueError: there is one of that name.
+    """
+    if format.name in FORMATS:
+        raise ValueError(f"there is a format '{format.name}' already")
+    FORMATS[format.name] = format
+
+
+def open_source(path: Path, options: ImportOptions, format: str | None = None) -> Source:
+    """The episodes at `path`, by the named format or by the one that recognises it.
+
+    Raises:
+        FarstepError: nothing is there, or nothing that any format reads; says what it is.
+    """
+    if not path.exists():
+        raise FarstepError(f"There is no file {path}.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise FarstepError(f"{path} is empty.")
+    if format is not None:
+        if format not in FORMATS:
+            raise FarstepError(f"There is no format '{format}'.{nearest(format, FORMATS)}")
+        return FORMATS[format].open(path, options)
+    for known in FORMATS.values():
+        if known.recognises(path):
+            return known.open(path, options)
+    raise FarstepError(describe(path))
+
+
+def import_source(
+    path: Path,
+    name: str | None = None,
+    *,
+    format: str | None = None,
+    environment: str | None = None,
+    options: ImportOptions | None = None,
+    overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Imported:
+    """Import what lies at `path` as dataset `name` under `data_root()`.
+
+    Args:
+        path: a file or directory of any format in `FORMATS`.
+        name: the dataset's name; that of the file or directory if left out.
+        format: the format's name; by default the one that recognises the path.
+        environment: name of the environment, stored for evaluation.
+        options: what to do with data that do not speak for themselves.
+        overwrite: replace a dataset of this name.
+        provenance: stored in the manifest beside what the source tells.
+        progress: told of every block.
+
+    Raises:
+        FarstepError: files missing, damaged or of the wrong shape, numbers that are not finite,
+            or no space; nothing is left behind.
+    """
+    options = options or ImportOptions()
+    name = check_name(name if name is not None else path.resolve().name.removesuffix(".npz"))
+    if options.num_actions is None:
+        options = replace(options, num_actions=DISCRETE_ACTIONS.get(name.split("-", 1)[0]))
+    source = open_source(path, options, format)
+    conversion, train = Conversion.of(source.splits["train"], options)
+    splits = {**source.splits, "train": train}
+    total = sum(split.steps or 0 for split in splits.values())
+    done = 0
+
+    def counted(episodes: Iterator[Episode]) -> Iterator[Episode]:
+        nonlocal done
+        for episode in episodes:
+            yield episode
+            done += len(episode.observations)
+            if progress is not None:
+                progress(done, max(done, total))
+
+    target = data_root() / name
+    notes = import_episodes(
+        target,
+        {
+            part: Split(
+                counted(conversion(split.episodes)),
+                split.steps,
+                {**(provenance or {}), "out_of_range": options.out_of_range, **split.provenance},
+            )
+            for part, split in splits.items()
+        },
+        conversion.spaces,
+        name=name,
+        environment=environment,
+        overwrite=overwrite,
+        check=conversion.check,
+    )
+    return Imported(target, (*source.notes, *conversion.notes, *notes))
+
+
+def describe(path: Path) -> str:
+    """What `path` is, where no format reads it, and what to do."""
+    if path.is_dir():
+        return f"{path} holds no .npz file to train on."
+    with path.open("rb") as file:
+        head = file.read(512)
+    text = head.lstrip().lower()
+    save = "Read it with its own library, and save the arrays with numpy.savez."
+    for kind, is_it, advice in (
+        ("an HDF5 file", head.startswith(b"\x89HDF"), save),
+        ("a Parquet file", head.startswith(b"PAR1"), save),
+        (
+            "an .npy file",
+            head.startswith(b"\x93NUMPY"),
+            "It holds one array without a name: save all of them with numpy.savez, as"
+            " observations=…, actions=…, terminals=….",
+        ),
+        (
+            "a pickle",
+            head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"),
+            "It can run any program when it is read, so farstep never reads one: save the arrays"
+            " with numpy.savez.",
+        ),
+        ("a gzip file", head.startswith(b"\x1f\x8b"), "Unpack it with gunzip or tar first."),
+        (
+            "a web page",
+            text.startswith((b"<!doctype html", b"<html", b"<head")),
+            "An address that asks for a login or has moved gives one: get the file again.",
+        ),
+        (
+            "a Git LFS pointer",
+            text.startswith(b"version https://git-lfs"),
+            "The data are fetched by `git lfs pull` in its repository.",
+        ),
+        ("a text file", not head.translate(None, _TEXT), save),
+    ):
+        if is_it:
+            return f"{path} is {kind}, not an .npz file. {advice}"
+    return f"{path} is not an .npz file: it begins with {head[:8]!r}."
+
+
+_TEXT = bytes(range(32, 127)) + b"\t\n\r" + bytes(range(128, 256))
+"""Bytes of text in UTF-8."""
