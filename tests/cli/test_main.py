@@ -1,5 +1,7 @@
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 
 import pytest
@@ -54,6 +56,21 @@ def test_every_command_explains_itself(words, capsys):
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert f"usage: farstep {' '.join(words)}" in printed
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_stopped_leaves_nothing_unfinished(number, tmp_path):
+    pytest.importorskip("ogbench")
+    words = ["data", "make", "pointmaze-medium-stitch", "--out", str(tmp_path / "made")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "farstep", *words], stderr=subprocess.PIPE
+    ) as made:
+        while not list(tmp_path.glob(".*.partial")):
+            assert made.poll() is None, made.stderr.read()
+            time.sleep(0.02)
+        made.send_signal(number)
+        assert made.wait(60) == 128 + number
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_answers_without_loading_the_learning_core():

@@ -51,7 +51,7 @@ def trained(monkeypatch) -> list[tuple[str, bool]]:
     """
     done: list[tuple[str, bool]] = []
 
-    def train(trainer, *, resume: bool = False) -> None:
+    def train(trainer, *, resume: bool = False, from_step: int | None = None) -> None:
         for run in trainer.runs:
             done.append((f"{run.path.parent.name}/{run.path.name}", resume))
             config = run.config.training

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from farstep.cli.main import main
+from farstep.core.errors import FarstepError
 from farstep.core.trees import named_leaves
 from farstep.serving.policy import load_policy
 
@@ -22,6 +23,10 @@ OPTIONS = [
 
 def words(toy, out, steps, *more):
     return ["train", str(toy), "--steps", str(steps), "--out", str(out), *OPTIONS, *more]
+
+
+def resume(out, steps, *more):
+    return ["train", "--resume", str(out), "--steps", str(steps), *more]
 
 
 def start(arguments):
@@ -73,11 +78,49 @@ def test_a_killed_run_continues_bit_for_bit(toy, whole, tmp_path):
     reached = load_policy(out).step
     if reached >= 200:
         pytest.fail(f"the machine outran the test: {reached} updates before the kill")
-    main(words(toy, out, 200, "--resume"))
+    main(resume(out, 200))
     assert_same_run(out, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_is_read_while_its_training_writes_a_checkpoint(toy, tmp_path, capsys):
+    """A checkpoint lies under a temporary name while it is written; a reader leaves that alone."""
+    out = tmp_path / "run"
+    main(words(toy, out, 40))
+    half = out / "checkpoints" / "80.orbax-checkpoint-tmp-7"
+    half.mkdir()
+    (half / "array").write_bytes(b"half of it")
+
+    def found():
+        return {str(path): path.stat().st_mtime_ns for path in [out, *out.rglob("*")]}
+
+    was = found()
+    assert load_policy(out).step == 40
+    main(["export", str(out), "--out", str(tmp_path / "export")])
+    with pytest.raises(SystemExit):
+        main(["eval", str(out)])
+    main(["export", str(out), "--checkpoint", "best", "--out", str(tmp_path / "best")])
+    assert found() == was
+    (tmp_path / "empty").mkdir()
+    (out / "config.json").rename(tmp_path / "empty" / "config.json")
+    with pytest.raises(FarstepError, match="holds no checkpoint yet"):
+        load_policy(tmp_path / "empty")
+    assert [path.name for path in (tmp_path / "empty").iterdir()] == ["config.json"]
+
+
+def test_a_run_is_read_again_and_again_while_it_trains(toy, tmp_path):
+    out = tmp_path / "run"
+    often = ["--checkpoint-every", "1", "--log-every", "1000", "--keep-checkpoints", "1"]
+    with start([*words(toy, out, 1_000_000), *often]) as process:
+        wait_for_checkpoint(process, out)
+        steps = [load_policy(out).step for _ in range(8)]
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    assert steps == sorted(steps)
+    assert load_policy(out).step > steps[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_exits(number, toy, tmp_path):
     out = tmp_path / "run"
     with start(words(toy, out, 1_000_000)) as process:
@@ -85,10 +128,10 @@ def test_a_signal_saves_and_exits(number, toy, tmp_path):
         process.send_signal(number)
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "Continue with --resume" in printed
+    assert f"Continue with: farstep train --resume {out}\n" in printed
     saved = load_policy(out).step
     assert f"after {saved} updates" in printed
-    main(words(toy, out, saved + 7, "--resume"))
+    main(resume(out, saved + 7))
     assert load_policy(out).step == saved + 7
 
 
@@ -96,7 +139,7 @@ def test_a_run_cut_anywhere_is_the_same_run(toy, whole, tmp_path):
     """Stopping between log lines must not change what the next line says."""
     out = tmp_path / "cut"
     main(words(toy, out, 70))
-    main(words(toy, out, 200, "--resume"))
+    main(resume(out, 200))
     left, right = load_policy(out), load_policy(whole)
     mine, theirs = named_leaves(left.params), named_leaves(right.params)
     for name in mine:
@@ -105,7 +148,7 @@ def test_a_run_cut_anywhere_is_the_same_run(toy, whole, tmp_path):
 
 def test_another_configuration_is_refused_with_the_difference(toy, whole, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(words(toy, whole, 200, "--resume", "--alpha", "0.5"))
+        main(resume(whole, 200, "--alpha", "0.5"))
     assert caught.value.code == 2
     assert "agent.alpha: 0.1 before, 0.5 now" in capsys.readouterr().err
 
@@ -116,7 +159,7 @@ def test_other_data_are_refused(toy, whole, tmp_path, capsys):
     with TableWriter(tmp_path / "walks" / "train", (2,), "float32", 2) as writer:
         writer.append(np.zeros((9, 2), np.float32), np.zeros((9, 2), np.float32))
     with pytest.raises(SystemExit) as caught:
-        main(words(tmp_path / "walks", whole, 200, "--resume"))
+        main([*resume(whole, 200), str(tmp_path / "walks")])
     assert caught.value.code == 2
     assert "dataset.digest" in capsys.readouterr().err
 
@@ -134,7 +177,7 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(toy, whole, tmp_path
 def test_the_largest_seed_trains_continues_and_acts(toy, tmp_path):
     seed = 2**32 - 1
     main(words(toy, tmp_path / "run", 20, "--seed", str(seed)))
-    main(words(toy, tmp_path / "run", 40, "--seed", str(seed), "--resume"))
+    main(resume(tmp_path / "run", 40))
     policy = load_policy(tmp_path / "run")
     assert policy.step == 40
     states = np.zeros((1, 2), np.float32)

@@ -82,7 +82,7 @@ def test_a_streamed_run_is_the_resident_run(agent, toy, resident, tmp_path, caps
 
 def test_a_run_may_go_on_from_elsewhere(agent, toy, resident, tmp_path):
     train(toy, agent, tmp_path / "run", 25, "--residency", "device")
-    train(toy, agent, tmp_path / "run", 60, "--residency", "stream", "--resume")
+    main(["train", "--resume", str(tmp_path / "run"), "--steps", "60", "--residency", "stream"])
     assert_same_networks(tmp_path / "run", resident)
 
 
@@ -100,6 +100,8 @@ class Silent:
     def logged(self, run, step, metrics): ...
 
     def evaluated(self, run, step, metrics): ...
+
+    def frozen(self, run, reason): ...
 
 
 def streaming_trainer(toy, path, *, reporter=None, normalization=None):

@@ -17,7 +17,11 @@ from farstep.training.run import Run
 
 
 def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | None:
-    """Measures success in the dataset's environment; None, said aloud, where it has none."""
+    """Measures success in the dataset's environment; None, said aloud, where it has none.
+
+    Raises:
+        FarstepError: the environment cannot be made here, or its spaces are not the data's.
+    """
     environment = config.dataset.environment
     episodes = config.training.evaluation_episodes
     if episodes == 0:
@@ -27,9 +31,10 @@ def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | No
         return None
 
     # Training on data alone must work where no simulator is installed.
-    from farstep.evaluation.rollout import evaluate
+    from farstep.evaluation.rollout import check_environment, evaluate
     from farstep.evaluation.temperature import AtTemperature, protocol_temperature
 
+    check_environment(environment, config.spaces)
     temperature = protocol_temperature(find_environment(environment))
 
     def evaluator(run: Run, params: Params, step: int) -> Mapping[str, float]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from farstep.core.errors import FarstepError, nearest
@@ -80,6 +82,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line; exits with 2 where the input is at fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _unwind_when_stopped()
     try:
         run_command(words)
     except FarstepError as error:
@@ -92,6 +95,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _unwind_when_stopped() -> None:
+    """Let SIGTERM and SIGHUP end the process as Ctrl-C does, so that unfinished files go."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # Not ignored, as nohup has it.
+                signal.signal(number, stop)
 
 
 def run_command(words: list[str]) -> None:

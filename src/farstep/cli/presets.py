@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,7 @@ from farstep.agents.registry import AGENTS
 from farstep.core.errors import FarstepError, nearest
 from farstep.envs.catalog import DATASETS
 from farstep.presets import PRESETS, Preset, find_preset
+from farstep.presets.presets import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def _show_entries(console: Console, preset: Preset, agent: str | None) -> None:
     sources = _Footnotes()
     for entry in preset.entries:
         if agent in (None, entry.agent):
-            values = _assignments(entry.values)
+            values = entry.assignments
             table.add_row(entry.agent, entry.datasets, values, sources.mark(entry.source))
     if table.row_count:
         console.print(table)
@@ -85,7 +86,7 @@ def _show_values(console: Console, preset: Preset, agent: str, dataset: str) -> 
     sources = _Footnotes()
     for setting in preset.settings(agent, dataset):
         source = "default" if setting.source is None else sources.mark(setting.source)
-        table.add_row(setting.name, _shown(setting.value), setting.datasets or "", source)
+        table.add_row(setting.name, shown(setting.value), setting.datasets or "", source)
     console.print(table)
     sources.show(console)
     for text in preset.remarks_on(agent, dataset):
@@ -105,11 +106,3 @@ class _Footnotes:
     def show(self, console: Console) -> None:
         for source, number in self._numbers.items():
             console.print(f"({number}) {source}", highlight=False, soft_wrap=True)
-
-
-def _assignments(values: Any) -> str:
-    return ", ".join(f"{name} = {_shown(value)}" for name, value in values.items())
-
-
-def _shown(value: Any) -> str:
-    return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)

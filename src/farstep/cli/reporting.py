@@ -72,6 +72,11 @@ class TrainingReporter:
                 soft_wrap=True,
             )
 
+    def frozen(self, run: Run, reason: str) -> None:
+        self._console.print(
+            f"{reason} This seed goes no further; the others go on.", markup=False, soft_wrap=True
+        )
+
     def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         self._console.print(
             f"{run.path.name}: success {100 * metrics[SUCCESS]:.1f} % after {step:,} updates",

@@ -53,7 +53,7 @@ from farstep.serving.policy import load_policy
 from farstep.training.config import RunConfig
 from farstep.training.run import CONFIG, Run
 
-OWN = ("agent", "out", "seed", "seeds", "resume", "overwrite", "max-minutes")
+OWN = ("agent", "out", "seed", "seeds", "resume", "from-step", "overwrite", "max-minutes")
 """Options of `farstep train` that a study sets itself."""
 
 FORWARDED = (
@@ -168,15 +168,22 @@ class StudyCommand(abc.ABC):
         for first, count, updates in _together(self._seeds, states):
             if updates >= train.training.steps:
                 continue
-            words = [*self._command(variant), "--seed", str(first)]
-            if count > 1:
-                words += ["--seeds", str(count), "--out", str(base)]
-            else:
-                words += ["--out", str(base / f"s{first}")]
+            training = replace(train.training, seed=first)
             if updates >= 0:
-                words.append("--resume")
-            console.print(f"{variant.name}: farstep train {shlex.join(words)}", highlight=False)
-            Train.parse("farstep train", words).run()
+                paths = tuple(base / f"s{seed}" for seed in range(first, first + count))
+                one = replace(train, preset=None, training=training, resume=paths)
+                words = [word for path in paths for word in ("--resume", str(path))]
+                words += ["--steps", str(training.steps)]
+            else:
+                out = base if count > 1 else base / f"s{first}"
+                one = replace(train, training=training, seeds=count, out=out)
+                words = [*self._command(variant), "--seed", str(first)]
+                words += ["--seeds", str(count)] if count > 1 else []
+                words += ["--out", str(out)]
+            console.print(
+                f"{variant.name}: farstep train {shlex.join(words)}", highlight=False, markup=False
+            )
+            one.run()
 
     def _report(self, console: Console) -> None:
         scores = [
@@ -356,7 +363,7 @@ def _check_same(run: Run, train: Train[Agent], dataset: Dataset) -> None:
         spaces=config.spaces,
         normalization=config.normalization,
     )
-    differences = config.differences(asked)
+    differences = config.differences(asked, besides=["steps"])
     if config.training.steps > train.training.steps:
         differences.append(
             f"training.steps: {config.training.steps} before, {train.training.steps} now"

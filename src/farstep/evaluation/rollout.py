@@ -156,6 +156,16 @@ def evaluate(
     )
 
 
+def check_environment(environment: str, spaces: Spaces) -> None:
+    """Make the environment once, before long work that ends with evaluating in it.
+
+    Raises:
+        FarstepError: it is unknown, cannot be made here, or has other spaces.
+    """
+    with VectorEnv(environment, 1, min(1, _workers(None))) as simulators:
+        _check_spaces(find_environment(environment), simulators, spaces)
+
+
 @dataclass(frozen=True)
 class _Running:
     """The episode of one slot."""

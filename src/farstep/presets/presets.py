@@ -34,6 +34,11 @@ class Entry:
     values: Mapping[str, Any]
     source: str
 
+    @property
+    def assignments(self) -> str:
+        """The values, as people write them."""
+        return ", ".join(f"{name} = {shown(value)}" for name, value in self.values.items())
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -117,6 +122,14 @@ class Preset:
                 found[name] = Setting(name, value, entry.source, entry.datasets)
         return list(found.values())
 
+    def applied(self, agent: str, dataset: str) -> list[str]:
+        """In lines, the entries that apply and what stands where none does."""
+        fallback = self.fallback(agent, dataset)
+        lines = [] if fallback is None else [fallback]
+        for entry in self.matching(agent, dataset):
+            lines.append(f"Preset '{self.name}', {agent} on {entry.datasets}: {entry.assignments}")
+        return lines
+
     def fallback(self, agent: str, dataset: str) -> str | None:
         """What stands in where nothing is known of just this combination; None where it is."""
         matching = self.matching(agent, dataset)
@@ -139,6 +152,11 @@ class Preset:
             for remark in self.remarks
             if agent in remark.agents and fnmatch(dataset, remark.datasets)
         ]
+
+
+def shown(value: Any) -> str:
+    """A hyperparameter's value as people write it, `512×512×512` for layers."""
+    return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def find_preset(name: str, presets: Mapping[str, Preset]) -> Preset:

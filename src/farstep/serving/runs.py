@@ -26,9 +26,8 @@ def policy_of_run(path: Path, checkpoint: int | str = "last") -> Policy:
     config = run.config
     skeleton = jax.eval_shape(partial(config.agent.networks, config.spaces), root_key(0))
     with Checkpoints(path / "checkpoints") as checkpoints:
-        step = checkpoints.find(_which(checkpoint))
-        params = checkpoints.restore(step, {PARAMS: skeleton})[PARAMS]
-    return assemble(run, params, step)
+        step, trees = checkpoints.load(_which(checkpoint), {PARAMS: skeleton})
+    return assemble(run, trees[PARAMS], step)
 
 
 def assemble(run: Run, params: Params, step: int) -> Policy:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import jax
+import numpy as np
 
 from farstep.core.errors import FarstepError
 from farstep.core.trees import from_named, named_leaves
@@ -17,37 +20,41 @@ from farstep.core.trees import from_named, named_leaves
 SUCCESS = "success"
 """The evaluation metric by which the best checkpoint is chosen."""
 
+ABOUT = "about"
+"""Of a checkpoint, the part that tells its success and its checksums."""
+
+READ_ATTEMPTS = 3
+READ_PAUSE = 0.2
+"""Seconds between attempts to read a checkpoint of a run that may be training."""
+
 Which = Literal["last", "best"] | int
 
 
 class Checkpoints:
-    """The checkpoints of one run. Orbax is imported when the first one is opened."""
+    """The checkpoints of one run. Orbax is imported when the first one is opened.
 
-    def __init__(self, path: Path, *, keep: int = 1):
+    Args:
+        path: their directory.
+        keep: how many of the latest `save` leaves besides the best.
+        writable: create `path` and clear away what an interrupted save left. Without it nothing
+            is created or removed, so a run can be read while it trains.
+    """
+
+    def __init__(self, path: Path, *, keep: int = 1, writable: bool = False):
         import orbax.checkpoint as ocp
 
         # Orbax reports each save at INFO and each missing optional back end at WARNING.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        policies = ocp.checkpoint_managers
         self._ocp = ocp
         self._path = path
+        self._keep = keep
         self._manager = ocp.CheckpointManager(
             path.resolve(),
             options=ocp.CheckpointManagerOptions(
+                create=writable,
+                read_only=not writable,
+                cleanup_tmp_directories=writable,
                 enable_async_checkpointing=False,
-                cleanup_tmp_directories=True,
-                # Without it Orbax does not store the metrics that the policies below compare.
-                best_fn=_success,
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(keep),
-                        policies.BestN(
-                            get_metric_fn=_success,
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
             ),
         )
 
@@ -64,31 +71,42 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, in order."""
-        return sorted(self._manager.all_steps())
+        """Steps that have a checkpoint, in order; those on disk now."""
+        return sorted(self._manager.all_steps(read=True))
 
     def save(self, step: int, items: Mapping[str, Any], *, success: float | None = None) -> None:
         """Save trees by name; `success` makes this step a candidate for the best.
 
-        A checkpoint of the same step is replaced.
+        A checkpoint of the same step is replaced; all but the latest and the best are removed.
 
         Raises:
             FarstepError: the disk is full or not writable; earlier checkpoints are intact.
         """
-        metrics = None if success is None else {SUCCESS: success}
-        trees = {name: self._ocp.args.StandardSave(named_leaves(t)) for name, t in items.items()}
+        trees = {name: named_leaves(tree) for name, tree in items.items()}
+        about = {SUCCESS: success, "sha256": {name: _sha256(tree) for name, tree in trees.items()}}
+        saved = {name: self._ocp.args.StandardSave(tree) for name, tree in trees.items()}
         try:
             if step in self.steps:
                 self._manager.delete(step)
             with _without_tracebacks():
                 self._manager.save(
-                    step, args=self._ocp.args.Composite(**trees), metrics=metrics, force=True
+                    step,
+                    args=self._ocp.args.Composite(
+                        **{ABOUT: self._ocp.args.JsonSave(about)}, **saved
+                    ),
+                    force=True,
                 )
         except (OSError, ValueError) as error:
             raise FarstepError(
                 f"Could not save a checkpoint of step {step} to {self._path}: {error}. "
                 "Free some space and continue with --resume."
             ) from error
+        self.forget(set(self.steps[: -self._keep]) - {self.find("best")})
+
+    def forget(self, steps: Iterable[int]) -> None:
+        """Remove the checkpoints of these steps."""
+        for step in steps:
+            self._manager.delete(step)
 
     def find(self, which: Which) -> int:
         """The step meant by `last`, `best` (`last` if none was evaluated) or a number.
@@ -96,21 +114,34 @@ class Checkpoints:
         Raises:
             FarstepError: there is no such checkpoint; says which there are.
         """
-        if not self.steps:
+        steps = self.steps
+        if not steps:
             raise FarstepError(f"{self._path} holds no checkpoint yet.")
         if which == "best":
             evaluated = [
-                (metrics[SUCCESS], step)
-                for step in self.steps
-                if (metrics := self._metrics(step)) is not None
+                (success, step) for step in steps if (success := self._success(step)) is not None
             ]
-            return max(evaluated)[1] if evaluated else self.steps[-1]
+            return max(evaluated)[1] if evaluated else steps[-1]
         if which == "last":
-            return self.steps[-1]
-        if which not in self.steps:
-            known = ", ".join(map(str, self.steps))
+            return steps[-1]
+        if which not in steps:
+            known = ", ".join(map(str, steps))
             raise FarstepError(f"{self._path} has no checkpoint of step {which}; it has {known}.")
         return which
+
+    def load(self, which: Which, skeletons: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Find and restore a checkpoint of a run that may be training: its step and its trees.
+
+        Raises:
+            FarstepError: there is no such checkpoint, or it is damaged or of other networks.
+        """
+        for _ in range(READ_ATTEMPTS - 1):
+            step = self.find(which)
+            with suppress(FarstepError):
+                return step, self.restore(step, skeletons)
+            time.sleep(READ_PAUSE)  # The training may be about to remove or replace it.
+        step = self.find(which)
+        return step, self.restore(step, skeletons)
 
     def restore(self, step: int, skeletons: Mapping[str, Any]) -> dict[str, Any]:
         """The trees saved at `step` under these names.
@@ -121,7 +152,7 @@ class Checkpoints:
         Raises:
             FarstepError: the checkpoint is damaged or belongs to other networks.
         """
-        where = str(self._path / str(step))
+        where = self._path / str(step)
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         wanted = {
             name: self._ocp.args.StandardRestore(
@@ -132,17 +163,35 @@ class Checkpoints:
             )
             for name, skeleton in skeletons.items()
         }
-        try:
-            found = self._manager.restore(step, args=self._ocp.args.Composite(**wanted))
-        except (OSError, ValueError, KeyError) as error:
-            raise FarstepError(f"Could not read the checkpoint {where}: {error}") from error
+        found = self._read(step, wanted)
+        sums = self._read(step, {ABOUT: self._ocp.args.JsonRestore()})[ABOUT]["sha256"]
+        for name in skeletons:
+            if _sha256(found[name]) != sums[name]:
+                raise FarstepError(
+                    f"The checkpoint {where} is damaged, or of other networks: '{name}' "
+                    "is not what was saved."
+                )
         return {
             name: from_named(skeleton, found[name], where=f"{where}/{name}")
             for name, skeleton in skeletons.items()
         }
 
-    def _metrics(self, step: int) -> Mapping[str, float] | None:
-        return self._manager.metrics(step)
+    def _read(self, step: int, wanted: Mapping[str, Any]) -> Any:
+        try:
+            with _without_tracebacks():
+                return self._manager.restore(step, args=self._ocp.args.Composite(**wanted))
+        except Exception as error:  # Orbax and TensorStore raise all kinds, `Exception` itself too.
+            reason = str(error).partition("\n")[0]
+            raise FarstepError(
+                f"Could not read the checkpoint {self._path / str(step)}: {reason}"
+            ) from error
+
+    def _success(self, step: int) -> float | None:
+        """Of the evaluation at `step`; None without one, or where the note of it is damaged."""
+        try:
+            return self._read(step, {ABOUT: self._ocp.args.JsonRestore()})[ABOUT][SUCCESS]
+        except (FarstepError, KeyError, TypeError):
+            return None
 
 
 @contextmanager
@@ -157,5 +206,10 @@ def _without_tracebacks() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _success(metrics: Mapping[str, float]) -> float:
-    return metrics[SUCCESS]
+def _sha256(tree: Mapping[str, Any]) -> str:
+    """Of all arrays' names and elements."""
+    digest = hashlib.sha256()
+    for name in sorted(tree):
+        digest.update(name.encode())
+        digest.update(np.asarray(tree[name]).tobytes())
+    return digest.hexdigest()

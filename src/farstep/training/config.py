@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,7 +16,14 @@ from farstep.core.seeds import check_seed
 from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 
-FORMAT = 2
+FORMAT = "farstep-run"
+VERSION = 3
+
+CONTINUABLE = (
+    *("steps", "log_every", "checkpoint_every", "keep_checkpoints"),
+    *("evaluate_every", "evaluation_episodes", "validation_batches"),
+)
+"""What may change when a run is continued: how long it trains and how often it is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,7 @@ class RunConfig:
         """The text of `config.json`."""
         document = {
             "format": FORMAT,
+            "version": VERSION,
             "agent": agent_to_dict(self.agent),
             "training": asdict(self.training),
             "dataset": asdict(self.dataset),
@@ -111,8 +120,10 @@ class RunConfig:
         try:
             document = json.loads(text)
             if document["format"] != FORMAT:
+                raise FarstepError(f"{where} is not a run's configuration.")
+            if document["version"] != VERSION:
                 raise FarstepError(
-                    f"{where} has format {document['format']}, this version reads {FORMAT}."
+                    f"{where} has version {document['version']}, this farstep reads {VERSION}."
                 )
             return cls(
                 agent=agent_from_dict(document["agent"], where=where),
@@ -129,14 +140,17 @@ class RunConfig:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise FarstepError(f"{where} is not a run's configuration: {error!r}.") from error
 
-    def differences(self, other: RunConfig) -> list[str]:
+    def differences(self, other: RunConfig, *, besides: Sequence[str] = CONTINUABLE) -> list[str]:
         """What keeps a run of `self` from being continued as `other`, one line each.
 
-        The number of steps may differ (a run can be extended), and so may the data's path.
+        Args:
+            besides: of the training options, those that may differ. The data's path may, too.
         """
         mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
         for document in (mine, theirs):
-            del document["training"]["steps"], document["dataset"]["path"]
+            del document["dataset"]["path"]
+            for name in besides:
+                del document["training"][name]
         return [
             f"{section}.{key}: {mine[section].get(key)!r} before, {theirs[section].get(key)!r} now"
             for section in ("agent", "training", "dataset", "spaces", "normalization")

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from farstep.core.types import Params
 from farstep.training.program import Progress
 
-Measure = Callable[[int, Sequence[Params]], list[Mapping[str, float]]]
-"""At a step, the networks of each seed to what their evaluation found."""
+Measure = Callable[[int, Sequence[Params | None]], list[Mapping[str, float]]]
+"""At a step, the networks of each seed to what their evaluation found; None is left out."""
 
 
 class Evaluation:
@@ -67,7 +67,7 @@ class Evaluations:
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def start(self, step: int, progress: Progress, params: Sequence[Params]) -> Evaluation:
+    def start(self, step: int, progress: Progress, params: Sequence[Params | None]) -> Evaluation:
         """Evaluate the networks `params` of each seed, as `progress` holds them at `step`."""
         if self._beside:
             kept = jax.tree.map(jnp.copy, progress)  # Training takes the original's memory over.

@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
@@ -32,6 +33,8 @@ from farstep.training.run import Run
 DISPATCH_SECONDS = 0.5
 """Aim for dispatches this long: rare enough to cost nothing, short enough to answer Ctrl-C."""
 
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Advance = Callable[[Progress, int], Progress]
 """Does a number of updates."""
@@ -52,6 +55,8 @@ class Reporter(Protocol):
 
     def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None: ...
 
+    def frozen(self, run: Run, reason: str) -> None: ...
+
 
 class Interrupted(Exception):
     """Training was asked to stop, saved everything, and stopped."""
@@ -67,14 +72,16 @@ class Trainer:
     """Trains runs that differ in nothing but their seed, in one program.
 
     Attributes:
-        runs: the run directories; all share the first one's configuration but for the seed.
+        runs: the run directories, locked by the caller; all share the first one's configuration
+            but for the seed.
         table: training data, in device memory or on disk.
         validation: held-out data, if there is any, likewise.
         evaluator: measures the policy in its environment, if there is one.
         evaluate_beside: whether training goes on meanwhile; else it waits.
         reporter: shows progress.
         loggers: for each run, where its numbers go besides its own journals.
-        time_limit: end, as if that had been the last step, after so many seconds of updates.
+        time_limit: end, as if that had been the last step, after so many seconds of updates from
+            here on.
         profiler: told where the time goes.
     """
 
@@ -88,32 +95,42 @@ class Trainer:
     evaluate_beside: bool = False
     profiler: Profiler = field(default_factory=Profiler)
     _stop_signal: int | None = field(default=None, init=False)
+    _frozen: dict[int, str] = field(default_factory=dict, init=False)
+    _clock: _Clock = field(default_factory=lambda: _Clock(), init=False)
 
-    def train(self, *, resume: bool = False) -> None:
+    def train(self, *, resume: bool = False, from_step: int | None = None) -> None:
         """Train to the configured number of steps, from the start or from the last checkpoint.
 
+        A seed whose metrics become infinite or NaN goes no further; the others do, and the
+        error is raised when they have ended.
+
+        Args:
+            from_step: resume from this checkpoint and forget later ones; 0 begins anew.
+
         Raises:
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was saved first.
-            FarstepError: a metric became infinite or NaN (it is named), the disk is full, or
-                there is nothing to resume from.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came; a checkpoint was saved first.
+            FarstepError: a metric became infinite or NaN (it is named), the disk is full, the
+                last checkpoint is damaged, or more steps are done than configured.
         """
         config = self.runs[0].config.training
         with ExitStack() as resources:
             checkpoints = [
                 resources.enter_context(
-                    Checkpoints(run.path / "checkpoints", keep=config.keep_checkpoints)
+                    Checkpoints(
+                        run.path / "checkpoints", keep=config.keep_checkpoints, writable=True
+                    )
                 )
                 for run in self.runs
             ]
             resources.enter_context(self._catching_signals())
-            step, progress = self._begin(checkpoints, resume)
+            step, progress, seconds = self._begin(checkpoints, resume, from_step)
             advance = self._program(step, resources)
             held_out = self._held_out()
             evaluations = resources.enter_context(
                 Evaluations(self._measure, beside=self.evaluate_beside)
             )
             evaluation: Evaluation | None = None
-            clock = _Clock()
+            clock = self._clock = _Clock(seconds)
             finished = step >= config.steps
             if self._owes_evaluation(step, finished):
                 evaluation = self._evaluate(evaluations, step, progress, checkpoints, finished)
@@ -123,7 +140,7 @@ class Trainer:
                     progress = jax.block_until_ready(advance(progress, updates))
                 step += updates
                 self.reporter.advanced(step, clock.rate)
-                finished = step == config.steps or clock.seconds >= self.time_limit
+                finished = step == config.steps or clock.seconds - seconds >= self.time_limit
 
                 if finished or step % config.log_every == 0:
                     with self.profiler.phase("logging and validation"):
@@ -144,28 +161,83 @@ class Trainer:
                     if evaluation is not None:
                         self._record(evaluation, checkpoints)
                     raise Interrupted(stop, step)
+        if self._frozen:
+            raise FarstepError("\n".join(self._frozen.values()))
 
     @property
     def _agent(self) -> Agent:
         return self.runs[0].config.agent
 
-    def _begin(self, checkpoints: Sequence[Checkpoints], resume: bool) -> tuple[int, Progress]:
-        """The state to go on from, and its step."""
+    def _begin(
+        self, checkpoints: Sequence[Checkpoints], resume: bool, from_step: int | None
+    ) -> tuple[int, Progress, float]:
+        """The step to go on from, the state there, and the seconds of updates behind it."""
         spaces = self.runs[0].config.spaces
         seeds = [run.config.training.seed for run in self.runs]
-        if not resume:
-            return 0, self._join([program.start(self._agent, spaces, seed) for seed in seeds])
-        skeleton = jax.eval_shape(lambda: program.start(self._agent, spaces, seeds[0]).items())
-        # Seeds saved together can be one checkpoint apart if the process died while saving.
+        step = self._last_common(checkpoints, from_step) if resume else 0
+        limit = self.runs[0].config.training.steps
+        if step > limit:
+            raise FarstepError(
+                f"{self.runs[0].path} has done {step} updates already, more than --steps {limit}."
+            )
+        seconds = 0.0
+        if step:
+            restored = self._restore(checkpoints, step)
+            seconds = float(restored[0]["clock"]["seconds"])
+            progress = [Progress.from_items(items) for items in restored]
+        else:
+            progress = [program.start(self._agent, spaces, seed) for seed in seeds]
+        if resume:
+            for run, saved in zip(self.runs, checkpoints, strict=True):
+                run.proceed(step)
+                saved.forget(later for later in saved.steps if later > step)
+        return step, self._join(progress), seconds
+
+    def _last_common(self, checkpoints: Sequence[Checkpoints], from_step: int | None) -> int:
+        """The step to resume from, 0 if nothing was saved.
+
+        Seeds saved together can be one checkpoint apart if the process died while saving.
+        """
         common = set[int].intersection(*(set(saved.steps) for saved in checkpoints))
-        step = max(common, default=0)
-        for run in self.runs:
-            run.rewind(step)
-        if not common:
-            return self._begin(checkpoints, resume=False)
-        return step, self._join(
-            [Progress.from_items(saved.restore(step, skeleton)) for saved in checkpoints]
+        if from_step == 0 or not any(saved.steps for saved in checkpoints):
+            return 0
+        if from_step in common:
+            return from_step
+        if from_step is None and common:
+            return max(common)
+        saved = "\n  ".join(
+            f"{run.path}: {', '.join(map(str, one.steps)) or 'none'}"
+            for run, one in zip(self.runs, checkpoints, strict=True)
         )
+        wanted = "the same step" if from_step is None else f"step {from_step}"
+        raise FarstepError(
+            f"There is no checkpoint of {wanted} to go on from. There are:\n  {saved}\n"
+            "Continue runs that differ each by itself, with a --resume of its own."
+        )
+
+    def _restore(self, checkpoints: Sequence[Checkpoints], step: int) -> list[dict[str, Any]]:
+        """What each run saved at `step`.
+
+        Raises:
+            FarstepError: a checkpoint is damaged; says from which earlier step to go on.
+        """
+        spaces = self.runs[0].config.spaces
+        skeleton = jax.eval_shape(
+            lambda: _items(program.start(self._agent, spaces, seed=0), seconds=0.0)
+        )
+        try:
+            return [saved.restore(step, skeleton) for saved in checkpoints]
+        except FarstepError as error:
+            earlier = set[int].intersection(*(set(saved.steps) for saved in checkpoints))
+            for other in sorted((other for other in earlier if other < step), reverse=True):
+                if all(_is_sound(saved, other, skeleton) for saved in checkpoints):
+                    remedy = f"The checkpoint before it, of step {other}, is sound"
+                    break
+            else:
+                other, remedy = 0, "There is no sound one before it"
+            raise FarstepError(
+                f"{error}\n{remedy}: add --from-step {other} to go on from there."
+            ) from error
 
     def _join(self, seeds: Sequence[Progress]) -> Progress:
         return seeds[0] if len(seeds) == 1 else program.stack(seeds)
@@ -234,8 +306,7 @@ class Trainer:
         held_out: Callable[[Params], Metrics] | None,
     ) -> Progress:
         """Write the means since the last line and start new sums."""
-        for index, (run, one) in enumerate(zip(self.runs, self._split(progress), strict=True)):
-            self._check_finite(run, step, one)
+        for index, run, one in self._sound(step, progress):
             metrics = {name: float(mean) for name, mean in one.means().items()}
             if held_out is not None:
                 terms = held_out(one.state.params)
@@ -267,17 +338,20 @@ class Trainer:
     ) -> Evaluation | None:
         """Evaluate, and record it if training has to wait for it; else it is still under way."""
         with self.profiler.phase("evaluation"):
-            params = [one.state.params for one in self._split(progress)]
+            params: list[Params | None] = [None] * len(self.runs)
+            for index, _, one in self._sound(step, progress):
+                params[index] = one.state.params
             evaluation = evaluations.start(step, progress, params)
             if finished or evaluation.over:
                 return self._record(evaluation, checkpoints)
             return evaluation
 
-    def _measure(self, step: int, params: Sequence[Params]) -> list[Mapping[str, float]]:
-        """What the evaluator finds for each seed's networks."""
+    def _measure(self, step: int, params: Sequence[Params | None]) -> list[Mapping[str, float]]:
+        """What the evaluator finds for each seed's networks; nothing for a frozen seed's."""
         assert self.evaluator is not None
         return [
-            dict(self.evaluator(run, one, step)) for run, one in zip(self.runs, params, strict=True)
+            {} if one is None else dict(self.evaluator(run, one, step))
+            for run, one in zip(self.runs, params, strict=True)
         ]
 
     def _record(self, evaluation: Evaluation, checkpoints: Sequence[Checkpoints]) -> None:
@@ -292,13 +366,14 @@ class Trainer:
             self._save(step, evaluation.progress, checkpoints, None)
             raise
         for index, (run, metrics) in enumerate(zip(self.runs, found, strict=True)):
-            if self._evaluated(run, step):
-                continue  # The process died between the journals of seeds trained together.
+            # Frozen; or the process died between the journals of seeds trained together.
+            if not metrics or self._evaluated(run, step):
+                continue
             run.append("eval", {"step": step} | dict(metrics))
             self.reporter.evaluated(run, step, metrics)
             for logger in self.loggers[index] if self.loggers else ():
                 logger.log(step, {f"evaluation/{name}": v for name, v in metrics.items()})
-        success = [metrics[SUCCESS] for metrics in found]
+        success = [metrics.get(SUCCESS) for metrics in found]
         self._save(step, evaluation.progress, checkpoints, success)
 
     def _save(
@@ -306,24 +381,38 @@ class Trainer:
         step: int,
         progress: Progress,
         checkpoints: Sequence[Checkpoints],
-        success: Sequence[float] | None,
+        success: Sequence[float | None] | None,
     ) -> None:
-        for index, one in enumerate(self._split(progress)):
-            self._check_finite(self.runs[index], step, one)
-            checkpoints[index].save(step, one.items(), success=success[index] if success else None)
+        for index, _, one in self._sound(step, progress):
+            items = _items(one, self._clock.seconds)
+            checkpoints[index].save(step, items, success=success[index] if success else None)
 
-    def _check_finite(self, run: Run, step: int, progress: Progress) -> None:
-        broken = [name for name, total in progress.sums.items() if not math.isfinite(total)]
-        if broken:
-            raise FarstepError(
-                f"{run.path}: {', '.join(broken)} became infinite or NaN by update {step}. "
-                "The last checkpoint is sound; lower --learning-rate, or look at the data with "
-                "'farstep data info'."
-            )
+    def _sound(self, step: int, progress: Progress) -> list[tuple[int, Run, Progress]]:
+        """The seeds that go on, by index; one that is lost is frozen here.
+
+        Raises:
+            FarstepError: none is left.
+        """
+        seeds = list(zip(range(len(self.runs)), self.runs, self._split(progress), strict=True))
+        for index, run, one in seeds:
+            broken = [name for name, total in one.sums.items() if not math.isfinite(total)]
+            if broken and index not in self._frozen:
+                reason = (
+                    f"{run.path}: {', '.join(broken)} became infinite or NaN by update {step}. "
+                    "The last checkpoint is sound; lower --learning-rate, or look at the data "
+                    "with 'farstep data info'."
+                )
+                self._frozen[index] = reason
+                if len(seeds) > 1:
+                    run.freeze(reason)
+                    self.reporter.frozen(run, reason)
+        if len(self._frozen) == len(seeds):
+            raise FarstepError("\n".join(self._frozen.values()))
+        return [seed for seed in seeds if seed[0] not in self._frozen]
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a request to save and stop after the running dispatch."""
+        """Turn signals to stop into a request to save first, after the running dispatch."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -333,7 +422,11 @@ class Trainer:
                 raise KeyboardInterrupt
             self._stop_signal = number
 
-        previous = {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
+        previous = {
+            number: signal.signal(number, request)
+            for number in STOP_SIGNALS
+            if signal.getsignal(number) != signal.SIG_IGN  # As nohup has SIGHUP ignored.
+        }
         try:
             yield
         finally:
@@ -345,12 +438,28 @@ def _is_multiple(step: int, period: int) -> bool:
     return period > 0 and step % period == 0
 
 
-class _Clock:
-    """Time spent on updates, their rate, and from it how many to dispatch at once."""
+def _items(progress: Progress, seconds: float) -> dict[str, Any]:
+    """The parts of a checkpoint, after so many seconds of updates."""
+    return progress.items() | {"clock": {"seconds": np.float32(seconds)}}
 
-    def __init__(self) -> None:
+
+def _is_sound(saved: Checkpoints, step: int, skeleton: Mapping[str, Any]) -> bool:
+    with suppress(FarstepError):
+        saved.restore(step, skeleton)
+        return True
+    return False
+
+
+class _Clock:
+    """Time spent on updates, their rate, and from it how many to dispatch at once.
+
+    Args:
+        seconds: spent before this process, if a run is resumed.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
         self._compiled = False
-        self.seconds = 0.0
+        self.seconds = seconds
         self.rate = 0.0
         self.dispatch = 1
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from farstep.agents.base import Agent, AgentState
+from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_key
 from farstep.core.types import Batch, Metrics, Params, Spaces
 from farstep.sampling.batches import DeviceTable, batch_shape
@@ -76,6 +77,24 @@ def start(agent: Agent, spaces: Spaces, seed: int) -> Progress:
     _, metrics = jax.eval_shape(agent.update, state, batch_shape(agent.spec(), spaces), root)
     sums = {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
     return Progress(state, sums, jnp.zeros((), jnp.int32))
+
+
+def check(agent: Agent, spaces: Spaces) -> None:
+    """Trace initialisation and an update without computing either.
+
+    Raises:
+        FarstepError: the agent's hyperparameters do not fit each other or the data.
+    """
+    try:
+        jax.eval_shape(lambda: start(agent, spaces, seed=0))
+    except FarstepError:
+        raise
+    except Exception as error:  # Networks and losses raise whatever a wrong shape leads to.
+        reason = str(error).strip().partition("\n")[0]
+        raise FarstepError(
+            f"{type(agent).__name__} cannot be built with these hyperparameters for {spaces}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

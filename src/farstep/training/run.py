@@ -6,6 +6,8 @@ metrics.jsonl   a line every `log_every` updates
 eval.jsonl      a line an evaluation
 checkpoints/    the latest and the best
 plots/          pictures
+frozen.json     why this run of several seeds stopped before the others, if it did
+.lock           which process is training
 """
 
 from __future__ import annotations
@@ -25,12 +27,25 @@ from typing import Any, Literal
 import jax
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import write_text
-from farstep.training.config import RunConfig
+from farstep.core.files import check_replaceable, write_text
+from farstep.training.config import FORMAT, RunConfig
+from farstep.training.lock import LOCK, locked
 
 Journal = Literal["metrics", "eval"]
 
 CONFIG = "config.json"
+
+FROZEN = "frozen.json"
+
+EXPORTED = ("policy.json", "policy.safetensors")
+"""Files of an exported policy."""
+
+OWNED = (
+    *(CONFIG, "env.json", "metrics.jsonl", "eval.jsonl", FROZEN, LOCK),
+    *("checkpoints", "plots", "profile", "tensorboard", "wandb"),
+    *(f"{export}/{name}" for export in ("policy", "distilled") for name in EXPORTED),
+)
+"""What belongs to a run and goes with it: what training, pictures and exports write there."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +59,47 @@ class Run:
     def create(cls, path: Path, config: RunConfig, *, overwrite: bool = False) -> Run:
         """Make the directory and write what is known before training.
 
+        Args:
+            overwrite: replace a run at `path`, or at the directory that it links to.
+
         Raises:
-            FarstepError: the directory exists and is not to be overwritten, or is not a run.
+            FarstepError: as `check_free`, or the directory cannot be written.
         """
-        if not overwrite:
-            cls.check_absent(path)
-        if path.exists():
-            if any(path.iterdir()) and not (path / CONFIG).exists():
-                raise FarstepError(f"{path} is not a run directory; it is left untouched.")
-            shutil.rmtree(path)
-        path.mkdir(parents=True)
-        write_text(path / "env.json", json.dumps(_environment(), indent=2) + "\n")
-        write_text(path / CONFIG, config.to_json())
+        cls.check_free(path, overwrite=overwrite)
+        try:
+            path.mkdir(parents=True, exist_ok=overwrite)
+            with locked(path):
+                for name in OWNED:
+                    if name != LOCK:
+                        _remove(path / name)
+                write_text(path / "env.json", json.dumps(_environment(), indent=2) + "\n")
+                write_text(path / CONFIG, config.to_json())
+        except OSError as error:
+            raise FarstepError(f"Cannot write the run to {path}: {error.strerror}.") from error
         return cls(path, config)
 
-    @staticmethod
-    def check_absent(path: Path) -> None:
-        """Raises FarstepError if something stands at `path` already."""
-        if path.exists():
+    @classmethod
+    def check_free(cls, path: Path, *, overwrite: bool) -> None:
+        """Whether `create` may write to `path`; changes nothing.
+
+        Raises:
+            FarstepError: something stands there that is not to be overwritten, is no run, holds
+                what is not a run's, or is being trained.
+        """
+        if not overwrite and path.exists():
             raise FarstepError(
-                f"{path} exists already. Continue it with --resume, replace it with "
+                f"{path} exists already. Continue it with --resume {path}, replace it with "
                 "--overwrite, or choose another place with --out."
             )
+        if path.is_symlink() and not path.exists():
+            raise FarstepError(f"{path} is a link to {path.readlink()}, which does not exist.")
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+        if not is_run(path):
+            raise FarstepError(f"{path} is not a run directory; it is left untouched.")
+        check_replaceable(path, OWNED)
+        with locked(path):
+            pass
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -81,10 +115,31 @@ class Run:
             raise FarstepError(f"{path} is not a run directory: it has no {CONFIG}.") from error
         return cls(path, RunConfig.from_json(text, where=str(source)))
 
-    def with_config(self, config: RunConfig) -> Run:
-        """The same directory continued under `config`, which is written to it."""
-        write_text(self.path / CONFIG, config.to_json())
-        return Run(self.path, config)
+    def proceed(self, step: int) -> None:
+        """Go on from the checkpoint of `step` under `config`: forget what came after it.
+
+        Raises:
+            FarstepError: a line of a journal is damaged; nothing was changed.
+        """
+        kept = {
+            journal: [record for record in self.records(journal) if record["step"] <= step]
+            for journal in ("metrics", "eval")
+        }
+        for journal, records in kept.items():
+            source = self.path / f"{journal}.jsonl"
+            if source.exists():
+                write_text(source, "".join(json.dumps(record) + "\n" for record in records))
+        write_text(self.path / CONFIG, self.config.to_json())
+        _remove(self.path / FROZEN)
+
+    def freeze(self, reason: str) -> None:
+        """Note that this run goes no further while others of its group do."""
+        write_text(self.path / FROZEN, json.dumps({"reason": reason}) + "\n")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze` was called since training last began here."""
+        return (self.path / FROZEN).exists()
 
     def append(self, journal: Journal, record: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl` or `eval.jsonl`, on disk before this returns."""
@@ -94,20 +149,66 @@ class Run:
             os.fsync(file.fileno())
 
     def records(self, journal: Journal) -> list[dict[str, Any]]:
-        """The lines of a journal; a last line cut short by a crash is left out."""
+        """The lines of a journal; a last line cut short by a crash is left out.
+
+        Raises:
+            FarstepError: another line is damaged; says which.
+        """
         source = self.path / f"{journal}.jsonl"
         if not source.exists():
             return []
-        *lines, _unfinished = source.read_text().split("\n")
-        return [json.loads(line) for line in lines]
+        *lines, _unfinished = source.read_bytes().split(b"\n")
+        return [
+            _record(line, f"{source}, line {number}") for number, line in enumerate(lines, start=1)
+        ]
 
-    def rewind(self, step: int) -> None:
-        """Forget journal lines after `step`, where a resumed run continues."""
-        for journal in ("metrics", "eval"):
-            kept = [record for record in self.records(journal) if record["step"] <= step]
-            if (self.path / f"{journal}.jsonl").exists():
-                text = "".join(json.dumps(record) + "\n" for record in kept)
-                write_text(self.path / f"{journal}.jsonl", text)
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a directory with the configuration of a run."""
+    try:
+        document = json.loads((path / CONFIG).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and document.get("format") == FORMAT
+
+
+def run_paths(path: Path) -> list[Path]:
+    """The run at `path`, or those of the seeds that were trained together there, by seed.
+
+    Raises:
+        FarstepError: there is neither.
+    """
+    if is_run(path) or (path / CONFIG).exists():
+        return [path]
+    seeds = sorted(
+        int(found.name[1:])
+        for found in path.glob("s*")
+        if found.name[1:].isdecimal() and is_run(found)
+    )
+    if not seeds:
+        raise FarstepError(f"{path} is not a run directory: it has no {CONFIG}.")
+    return [path / f"s{seed}" for seed in seeds]
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if isinstance(record["step"], int):
+            return record
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise FarstepError(
+        f"{where} is damaged: it is not a record of training. Remove that line, or restore the "
+        "file from a copy."
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove what is at `path`; of a symbolic link, the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _environment() -> dict[str, Any]:
