@@ -200,24 +200,6 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "FARSTEP_DATA" in data.fix
 
 
-def test_limits_of_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "CONTROL_GROUP", tmp_path)
-    cores, memory = doctor.available_cores(), doctor.available_memory()
-    assert cores >= 1
-    assert memory > doctor.GIB / 8
-
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert doctor.available_cores() == 0.5
-    assert doctor.available_memory() == 2000
-
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert doctor.available_cores() == cores
-    assert doctor.available_memory() > doctor.GIB / 8
-
-
 def test_simulator_on_python_without_labmaze(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_checkout", lambda: None)
     monkeypatch.setattr(sys, "version_info", (3, 12, 1))

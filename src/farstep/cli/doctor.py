@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from farstep.core.machine import available_cores, available_memory
+
 GIB = 2**30
 
 CORE = ("jax", "jaxlib", "equinox", "optax", "orbax.checkpoint", "safetensors", "numpy", "scipy")
@@ -26,7 +28,6 @@ CUDA_13_DRIVER = 580
 
 ROOM_FOR_DATA_GIB = 5
 
-CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 RENDER_ONE_FRAME = """
 import mujoco
@@ -328,41 +329,6 @@ def place_findings() -> Iterator[Finding]:
             yield Finding(subject, f"{found}, little for datasets", "advice", fix)
         else:
             yield Finding(subject, found)
-
-
-def available_memory() -> int:
-    """Bytes of memory that can still be used here, within the container's limit if it has one."""
-    free = _kernel_available_memory()
-    limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
-    return free if limit is None or used is None else min(free, limit - used)
-
-
-def _kernel_available_memory() -> int:
-    try:
-        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        match = None
-    if match:
-        return int(match.group(1)) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def available_cores() -> float:
-    """Cores that this process may use, within the container's share if it has one."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    try:
-        quota, period = (CONTROL_GROUP / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else min(cores, int(quota) / int(period))
-
-
-def _cgroup_number(name: str) -> int | None:
-    """A limit of the control group; None where there is none ("max") or no such file."""
-    try:
-        return int((CONTROL_GROUP / name).read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def install_command(extra: str = "") -> str:

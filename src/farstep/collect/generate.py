@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Generator
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from farstep.collect.pointmaze import ARRAYS, Recipe
+from farstep.core import machine
 from farstep.core.files import staged_directory
 from farstep.data.table import TableWriter, dataset_files
 from farstep.envs.mazes import MazeMap
@@ -60,7 +60,7 @@ def generate(
     """
     sizes = {"train": recipe.episodes, "val": recipe.validation_episodes}
     requests = [(split, number) for split, size in sizes.items() for number in range(size)]
-    count = min(processes or os.cpu_count() or 1, len(requests))
+    count = min(processes or machine.processes(), len(requests))
     provenance = {
         "recipe": {"name": f"pointmaze-{recipe.behaviour}", **dataclasses.asdict(recipe)},
         "maze": {"name": maze.name, "text": maze.to_text()},

@@ -15,7 +15,6 @@ three things that could make a result depend on the machine are kept out of it:
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Int
 
+from farstep.core import machine
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.core.seeds import check_seed
@@ -364,9 +364,8 @@ def _check_at_least(least: int, **values: int | None) -> None:
 def _workers(asked: int | None) -> int:
     if asked is not None:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # With one core, a worker only adds hand-overs.
-    return cores if cores and cores > 1 else 0
+    return count if (count := machine.processes()) > 1 else 0
 
 
 def _versions() -> dict[str, str]:

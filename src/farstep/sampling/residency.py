@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import jax
 
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
+from farstep.core.machine import available_memory
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table
 from farstep.sampling.batches import DeviceTable
@@ -71,28 +70,8 @@ def share() -> float:
 def free_memory() -> int | None:
     """Bytes of device memory that are free now, where the device tells."""
     if jax.default_backend() == "cpu":
-        return _available_memory()
+        return available_memory()
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" not in statistics:
         return None
     return statistics["bytes_limit"] - statistics["bytes_in_use"]
-
-
-def _available_memory() -> int:
-    """Main memory that can be had without swapping, or what the container leaves of it."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":") for line in lines)
-        available = 1024 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError, ValueError):
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    control = Path("/sys/fs/cgroup")
-    try:
-        limit = int((control / "memory.max").read_text())
-        used = int((control / "memory.current").read_text())
-        lines = (control / "memory.stat").read_text().splitlines()
-    except (OSError, ValueError):
-        return available  # No container, or no limit ("max").
-    counts = {name: int(value) for name, value in (line.split() for line in lines)}
-    files = counts.get("active_file", 0) + counts.get("inactive_file", 0)  # Given up on demand.
-    return min(available, max(0, limit - used + files))
