@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,14 @@ def service(config):
             kept[0].send(b"a")
             kept[0].receive()
             return str(kept[0].pid).encode()
+        if word == "random":
+            import random
+            return str(random.__file__).encode()
+        if word == "path":
+            return json.dumps(sys.path).encode()
+        if word == "hang":
+            import time
+            time.sleep(600)
         if word == "exit":
             os._exit(3)
         return f"{config.get('name', '')}{word}".encode()
@@ -103,6 +113,59 @@ def test_a_worker_that_is_killed_while_idle_is_an_error_at_once(service: str) ->
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(FarstepError, match="SIGKILL"):
             ask(worker, b"a")
+
+
+def test_children_import_no_module_of_the_working_directory_in_place_of_pythons(
+    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "random.py").write_text("raise SystemExit('the wrong random')")
+    monkeypatch.chdir(elsewhere)
+    with Worker(service, {}) as worker:
+        assert str(elsewhere).encode() not in ask(worker, b"random")
+
+
+def test_children_find_what_their_parent_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After what they find themselves, and with the directory that was the working one."""
+    (tmp_path / "answering.py").write_text(SERVICE)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.chdir(tmp_path)
+    with Worker("answering:service", {}) as worker:
+        found = json.loads(ask(worker, b"path"))
+    assert found.index(str(tmp_path)) > found.index(str(Path(os.__file__).parent))
+
+
+def test_a_worker_that_hangs_is_named(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(service, {}, name="the worker of slots 0, 2") as worker:
+        assert ask(worker, b"a") == b"a"
+        monkeypatch.setenv("FARSTEP_PATIENCE", "0.5")
+        worker.send(b"hang")
+        began = time.monotonic()
+        with pytest.raises(FarstepError, match=r"the worker of slots 0, 2 \(process \d+\) has not"):
+            worker.receive()
+        assert time.monotonic() - began < 5
+
+
+def test_ctrl_c_at_once_prints_nothing_of_the_workers(service: str, tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole process group, while children are still starting."""
+    (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(0.4)")
+    program = f"""
+import os, signal, time
+from farstep.envs.processes import Worker
+try:
+    workers = [Worker({service!r}, {{}}) for _ in range(3)]
+    time.sleep(0.2)
+    os.killpg(0, signal.SIGINT)
+except KeyboardInterrupt:
+    pass
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, start_new_session=True
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_children_import_neither_jax_nor_a_simulator_by_themselves(service: str) -> None:

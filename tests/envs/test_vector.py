@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -156,7 +158,7 @@ def test_a_killed_worker_is_an_error_and_not_a_wait() -> None:
         victim, other = (worker.pid for worker in envs._workers)
         os.kill(victim, signal.SIGKILL)
         began = time.monotonic()
-        with pytest.raises(FarstepError, match=f"process {victim} ended by signal SIGKILL"):
+        with pytest.raises(FarstepError, match=rf"process {victim}\) ended by signal SIGKILL"):
             envs.step(np.zeros((4, 2), np.float32), range(4))
         assert time.monotonic() - began < 5
         with pytest.raises(FarstepError, match="closed"):
@@ -190,6 +192,39 @@ def test_shared_memory_has_no_name_while_it_is_used() -> None:
     with VectorEnv("pointmaze", 2, 1, maze=ROOMS) as envs:
         envs.reset([0, 1], [0, 1])
         assert named() <= before
+
+
+def test_a_place_for_shared_memory_that_cannot_be_written_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A container may mount /dev/shm read-only."""
+    real, tried = tempfile.mkstemp, []
+
+    def mkstemp(**options: Any) -> tuple[int, str]:
+        tried.append(options["dir"])
+        if len(tried) == 1 or full:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(**options)
+
+    full = False
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    with VectorEnv("pointmaze", 2, 1, maze=ROOMS) as envs:
+        assert envs.reset([0, 1], [0, 1])[0].shape == (2, 2)
+    assert tried[0] == "/dev/shm"
+    full = True
+    with pytest.raises(FarstepError, match=r"/dev/shm: Read-only file system; .*: Read-only"):
+        VectorEnv("pointmaze", 2, 1, maze=ROOMS)
+
+
+def test_a_worker_that_hangs_is_an_error_that_names_its_slots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with VectorEnv("pointmaze", 3, 2, maze=ROOMS) as envs:
+        envs.reset([0, 1, 2], [0, 1, 2])
+        os.kill(envs._workers[1].pid, signal.SIGSTOP)
+        monkeypatch.setenv("FARSTEP_PATIENCE", "0.3")
+        with pytest.raises(FarstepError, match=r"worker of pointmaze, slots 1 \(process"):
+            envs.step(np.zeros((3, 2), np.float32), [0, 1, 2])
 
 
 @pytest.mark.parametrize(

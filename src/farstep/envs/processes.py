@@ -39,11 +39,15 @@ _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 # The package's front door imports JAX, whose start takes longer than a simulator's; a child gets a
 # package of the same modules without it.
+#
+# What the parent can import, a child can; but its own places come first, so that a file of the
+# working directory that is called random.py takes no module's place.
 _BOOT = """
 import sys, types
 package = types.ModuleType("farstep")
 package.__path__ = [sys.argv[1]]
 sys.modules["farstep"] = package
+sys.path += [place for place in sys.argv[2:] if place not in sys.path]
 from farstep.envs.processes import run
 run()
 """
@@ -61,17 +65,25 @@ class Worker:
         service: `module:function`; the function takes the configuration and returns a handler of
             requests, from bytes to bytes.
         config: JSON values for it.
+        name: what the process is for, in messages.
 
     Use as a context manager, or call `close`.
     """
 
-    def __init__(self, service: str, config: Mapping[str, Any]):
+    def __init__(self, service: str, config: Mapping[str, Any], name: str = "a worker"):
+        self._name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, str(_PACKAGE)],
+            [sys.executable, "-P", "-c", _BOOT, str(_PACKAGE), *map(os.path.abspath, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | _ONE_THREAD,
+            # Ctrl-C reaches the terminal's whole process group, from the first moment on. The
+            # parent alone decides what it means.
+            process_group=0,
         )
+        assert self._process.stdout is not None
+        self._answers = select.poll()
+        self._answers.register(self._process.stdout, select.POLLIN)
         self.send(json.dumps({"service": service, "config": config}).encode())
 
     @property
@@ -95,18 +107,17 @@ class Worker:
         """The next answer, in the order of the requests.
 
         Raises:
-            FarstepError: the request was wrong, or the process has died.
+            FarstepError: the request was wrong, or the process has died or hangs.
             RuntimeError: the service has failed; holds its traceback.
         """
-        assert self._process.stdout is not None
         try:
-            kind, content = _read(self._process.stdout)
+            kind, content = _read(self._read_some)
         except (EOFError, ValueError) as error:
             raise self._died() from error
         if kind == _BAD_INPUT:
             raise FarstepError(content.decode())
         if kind == _DEFECT:
-            raise RuntimeError(f"a worker process failed:\n{content.decode()}")
+            raise RuntimeError(f"{self._name} failed:\n{content.decode()}")
         return content
 
     def close(self) -> None:
@@ -130,23 +141,32 @@ class Worker:
     ) -> None:
         self.close()
 
+    def _read_some(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        patience = _patience()
+        if not self._answers.poll(1000 * patience):
+            raise FarstepError(
+                f"{self._name} (process {self.pid}) has not answered for {patience:g} seconds, and "
+                "seems to hang. If its work takes longer than that, set FARSTEP_PATIENCE to more "
+                "seconds."
+            )
+        return os.read(self._process.stdout.fileno(), size)
+
     def _died(self) -> FarstepError:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return FarstepError(f"worker process {self.pid} closed its connection")
+            return FarstepError(f"{self._name} (process {self.pid}) closed its connection")
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         return FarstepError(
-            f"worker process {self.pid} ended {how} before it had answered; its own messages are "
-            "above. SIGKILL is often the system's answer to too little memory: use fewer "
+            f"{self._name} (process {self.pid}) ended {how} before it had answered; its own "
+            "messages are above. SIGKILL is often the system's answer to too little memory: use fewer "
             "processes or slots"
         )
 
 
 def run() -> None:
     """The child's side: serve until the parent closes the connection."""
-    # Ctrl-C reaches the whole process group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.fdopen(os.dup(0), "rb", buffering=0)  # so that `select` sees all there is
     answers = os.fdopen(os.dup(1), "wb")
     # What libraries print must not end up among the frames.
@@ -159,7 +179,7 @@ def run() -> None:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    _, start = _read(requests)
+    _, start = _read(requests.read)
     described = json.loads(start)
     module, _, function = described["service"].partition(":")
 
@@ -169,7 +189,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
     while True:
         _look(requests)
-        _, request = _read(requests)
+        _, request = _read(requests.read)
         try:
             answer = handler()(request)
         except FarstepError as error:
@@ -192,19 +212,27 @@ def _write(stream: Any, kind: bytes, content: bytes) -> None:
     stream.flush()
 
 
-def _read(stream: Any) -> tuple[bytes, bytes]:
-    kind, length = _HEADER.unpack(_exactly(stream, _HEADER.size))
-    return kind, _exactly(stream, length)
+def _read(read: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    kind, length = _HEADER.unpack(_exactly(read, _HEADER.size))
+    return kind, _exactly(read, length)
 
 
-def _exactly(stream: Any, size: int) -> bytes:
+def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
     content = b""
     while len(content) < size:
-        part = stream.read(size - len(content))
+        part = read(size - len(content))
         if not part:
             raise EOFError
         content += part
     return content
+
+
+def _patience() -> float:
+    text = os.environ.get("FARSTEP_PATIENCE", "600")
+    try:
+        return float(text)
+    except ValueError:
+        raise FarstepError(f"FARSTEP_PATIENCE must be a number of seconds, not '{text}'") from None
 
 
 def in_order(

@@ -13,7 +13,6 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -104,6 +103,8 @@ class VectorEnv:
                 Worker(
                     "farstep.envs.vector:service",
                     {**config, "first": first, "stride": num_workers},
+                    f"the worker of {config['name']}, slots "
+                    + ", ".join(map(str, range(first, self.num_slots, num_workers))),
                 )
                 for first in range(num_workers)
             )
@@ -432,15 +433,16 @@ def _shared_memory(size: int) -> tuple[Path, mmap.mmap]:
     errors = []
     # Memory where the system has such a place and room in it, else a file that the system caches.
     for directory in ("/dev/shm", tempfile.gettempdir()):
-        with suppress(FileNotFoundError):
+        name = None
+        try:
             handle, name = tempfile.mkstemp(prefix="farstep-", dir=directory)
             with os.fdopen(handle, "w+b") as file:
-                try:
-                    # Written, not just sized: a full disk is an error here and a crash later.
-                    file.write(bytes(size))
-                    file.flush()
-                    return Path(name), mmap.mmap(file.fileno(), size)
-                except OSError as error:
-                    Path(name).unlink()
-                    errors.append(f"{directory}: {error.strerror}")
+                # Written, not just sized: a full disk is an error here and a crash later.
+                file.write(bytes(size))
+                file.flush()
+                return Path(name), mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            if name is not None:
+                Path(name).unlink()
+            errors.append(f"{directory}: {error.strerror}")
     raise FarstepError(f"no room for {size} bytes of shared memory ({'; '.join(errors)})")
