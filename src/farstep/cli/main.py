@@ -75,6 +75,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "farstep.cli.distill", "Distill", "Teach a policy to act as planned, without a plan."
     ),
     "export": Command("farstep.cli.export", "Export", "Write a policy that stands alone."),
+    "serve": Command("farstep.cli.serve", "Serve", "Answer requests for actions over a websocket."),
     "presets": Command("farstep.cli.presets", "Presets", "List presets and explain their values."),
 }
 

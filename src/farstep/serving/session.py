@@ -1,0 +1,113 @@
+"""One client's episode: its goal, flat or planned, and how it gets on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from farstep.core.errors import FarstepError
+from farstep.planning.plan import Plan
+from farstep.serving.policy import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """How a session reads requests and judges an episode.
+
+    Attributes:
+        observation_key: name of the observation in a request.
+        goal_key: name of the goal in a request.
+        plan: steer the policy along a plan over landmarks.
+        reached_steps: steps to go at which a goal counts as reached.
+        patience: requests without the steps to go falling after which an episode has stalled.
+    """
+
+    observation_key: str = "observation"
+    goal_key: str = "goal"
+    plan: bool = False
+    reached_steps: float = 1.0
+    patience: int = 50
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise FarstepError(f"patience must be at least 1, not {self.patience}")
+        if not self.reached_steps >= 0:
+            raise FarstepError(f"reached_steps must be at least 0, not {self.reached_steps}")
+
+
+class Session:
+    """The state of one client between its requests. Used by one thread at a time.
+
+    Args:
+        policy: what acts.
+        options: how requests are read.
+        goal: the goal until a request brings another.
+    """
+
+    def __init__(self, policy: Policy, options: SessionOptions, goal: np.ndarray | None = None):
+        self.policy = policy
+        self._options = options
+        self._goal = goal
+        self._plan: Plan | None = None
+        self._best = np.inf
+        self._stalled = 0
+
+    def answer(self, request: Any) -> dict[str, Any]:
+        """The reply to a request: a map with an observation, and a goal or `reset` if they change.
+
+        Returns:
+            `actions` (H, A) or (H,) integers, `server_timing`, and where the method has a distance
+            `steps_to_go`, `reached` and `stalled`.
+
+        Raises:
+            FarstepError: the request is not of this form, or not for this policy.
+        """
+        began = time.perf_counter()
+        observation = self._read(request)
+        if self._options.plan:
+            assert self._plan is not None
+            action = self._plan.act(observation)
+            steps: float | None = self._plan.steps_to_go
+        else:
+            action = self.policy.act(observation, self._goal)
+            steps = None
+            if self.policy.agent.has_distance:
+                steps = float(self.policy.distance(observation, self._goal))
+        reply: dict[str, Any] = {"actions": np.asarray(action)[None]}
+        if steps is not None:
+            reply |= self._progress(steps)
+        reply["server_timing"] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
+        return reply
+
+    def _read(self, request: Any) -> np.ndarray:
+        """The observation; the goal and a fresh start are taken up."""
+        options = self._options
+        if not isinstance(request, Mapping):
+            raise FarstepError("a request is a map with an observation")
+        if options.observation_key not in request:
+            named = ", ".join(sorted(map(str, request)))
+            raise FarstepError(
+                f"the request has no '{options.observation_key}', only: {named or 'nothing'}"
+            )
+        goal = request.get(options.goal_key)
+        if goal is not None:
+            self._goal = np.array(goal)
+        if self._goal is None:
+            raise FarstepError(f"the session has no goal yet: send it as '{options.goal_key}'")
+        if goal is not None or request.get("reset") or (options.plan and self._plan is None):
+            self._best, self._stalled = np.inf, 0
+            self._plan = self.policy.plan(self._goal) if options.plan else None
+        return np.asarray(request[options.observation_key])
+
+    def _progress(self, steps: float) -> dict[str, Any]:
+        if steps < self._best:
+            self._best, self._stalled = steps, 0
+        else:
+            self._stalled += 1
+        reached = steps <= self._options.reached_steps
+        stalled = not reached and self._stalled >= self._options.patience
+        return {"steps_to_go": steps, "reached": reached, "stalled": stalled}
