@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ from farstep.analysis.figures import save_figure
 from farstep.data.table import open_dataset
 from farstep.evaluation.rollout import evaluate
 from farstep.planning.calibration import calibrate
-from farstep.planning.policy import PlannedPolicy, Steering
+from farstep.planning.policy import PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.serving.policy import Policy, load_policy
 
@@ -101,14 +101,17 @@ def success(policy: Policy, setting: dict[str, float], options: Options) -> floa
             stride=setting["stride"] * usual.stride,
         ),
     )
-    planned = PlannedPolicy(policy, graph, Steering(replan_every=int(setting["replan every"])))
+    # The lengths stay those of the usual time between choices: one thing is varied at a time.
+    every = int(setting["replan every"])
+    graph = replace(graph, landmarks=replace(graph.landmarks, replan_every=every))
+    planned = PlannedPolicy(policy, graph)
     assert policy.environment is not None
     result = evaluate(
         planned,
         policy.environment,
         episodes_per_task=options.episodes,
         spaces=policy.spaces,
-        start_every=planned.steering.replan_every,
+        start_every=every,
         workers=options.workers,
     )
     return 100 * result.mean_success

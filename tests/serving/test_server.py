@@ -27,7 +27,6 @@ import pytest
 pytest.importorskip("websockets", reason="needs the extra 'serve'")
 
 import websockets.sync.client
-from farstep_client import AsyncClient, Client, ConnectionLost, Refused, pack, unpack
 
 from farstep.agents.mqe import MQE
 from farstep.core.errors import FarstepError
@@ -36,6 +35,7 @@ from farstep.data.normalize import Normalization
 from farstep.serving.policy import Policy
 from farstep.serving.server import PolicyServer, ServerOptions
 from farstep.serving.session import SessionOptions
+from farstep_client import AsyncClient, Client, ConnectionLost, Refused, pack, unpack
 
 TOKEN = "correct horse battery staple".replace(" ", "-")
 GOAL, HERE = np.ones(2, np.float32), np.zeros(2, np.float32)
@@ -77,7 +77,7 @@ class Slow:
 def served(policy: Any, *, log: list[str] | None = None, **options: Any) -> Iterator[PolicyServer]:
     """A server on a thread of its own, at a free port."""
     session = options.pop("session", SessionOptions())
-    load = policy if callable(policy) else lambda: policy
+    load: Any = policy if callable(policy) else lambda: policy
     lines: list[str] = [] if log is None else log
     server = PolicyServer(load, ServerOptions(port=0, **options), session, log=lines.append)
     ready = threading.Event()

@@ -34,7 +34,8 @@ def pack(message: Any) -> bytes:
     Raises:
         TypeError: an array of another type, such as one of objects.
     """
-    return msgpack.packb(message, default=_described)
+    packed: bytes = msgpack.Packer(default=_described).pack(message)
+    return packed
 
 
 def unpack(content: bytes) -> Any:

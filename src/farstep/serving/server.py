@@ -26,7 +26,6 @@ from typing import Any, Literal
 
 import numpy as np
 import websockets
-from farstep_client.wire import WireError, pack, unpack
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
@@ -34,6 +33,7 @@ from farstep.agents.registry import agent_name
 from farstep.core.errors import FarstepError
 from farstep.serving.policy import Policy
 from farstep.serving.session import Session, SessionOptions
+from farstep_client.wire import WireError, pack, unpack
 
 BUCKETS = (1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0)
 """Upper ends of the latency histogram, in milliseconds."""

@@ -67,24 +67,23 @@ class Session:
             FarstepError: the request is not of this form, or not for this policy.
         """
         began = time.perf_counter()
-        observation = self._read(request)
-        if self._options.plan:
-            assert self._plan is not None
+        observation, goal = self._read(request)
+        steps = None
+        if self._plan is not None:
             action = self._plan.act(observation)
-            steps: float | None = self._plan.steps_to_go
+            steps = self._plan.steps_to_go
         else:
-            action = self.policy.act(observation, self._goal)
-            steps = None
+            action = self.policy.act(observation, goal)
             if self.policy.agent.has_distance:
-                steps = float(self.policy.distance(observation, self._goal))
+                steps = float(self.policy.distance(observation, goal))
         reply: dict[str, Any] = {"actions": np.asarray(action)[None]}
         if steps is not None:
             reply |= self._progress(steps)
         reply["server_timing"] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
         return reply
 
-    def _read(self, request: Any) -> np.ndarray:
-        """The observation; the goal and a fresh start are taken up."""
+    def _read(self, request: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The observation and the goal, once a new goal and a fresh start are taken up."""
         options = self._options
         if not isinstance(request, Mapping):
             raise FarstepError("a request is a map with an observation")
@@ -101,7 +100,7 @@ class Session:
         if goal is not None or request.get("reset") or (options.plan and self._plan is None):
             self._best, self._stalled = np.inf, 0
             self._plan = self.policy.plan(self._goal) if options.plan else None
-        return np.asarray(request[options.observation_key])
+        return np.asarray(request[options.observation_key]), self._goal
 
     def _progress(self, steps: float) -> dict[str, Any]:
         if steps < self._best:
