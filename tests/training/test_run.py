@@ -171,6 +171,10 @@ def test_training_stops_where_a_metric_is_lost_and_names_it(tmp_path, capsys):
         (["TOY", "--resume"], "--resume"),
         ([], "give a DATASET"),
         (["TOY", "--from-step", "3"], "--from-step needs --resume"),
+        (["TOY", "--max-minutes", "-1"], "--max-minutes must be positive"),
+        (["TOY", "--wandb", "mine"], "--wandb needs a package"),
+        (["TOY", "--out", "a[1]/run"], "cannot lie in"),
+        (["TOY", "--out", "a\\run"], "cannot lie in"),
         (["TOY", "--alfa", "1"], "--alfa"),
     ],
 )
@@ -184,6 +188,7 @@ def test_bad_input_is_one_clear_error_before_any_work(
         "MISSING": "missing",
     }
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)
     words = list(arguments)
     for place, path in places.items():
         words = [path if word == place else word for word in words]
@@ -193,7 +198,7 @@ def test_bad_input_is_one_clear_error_before_any_work(
         main(["train", *words])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["existing"]
 
 
 def test_a_run_can_be_followed_in_tensorboard(toy, tmp_path):

@@ -33,7 +33,7 @@ from farstep.sampling.residency import Residency, place
 from farstep.sampling.stream import HostTable
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.lock import locked
-from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger
+from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger, check_logger
 from farstep.training.loop import Evaluator, Interrupted, Trainer
 from farstep.training.profile import Profiler
 from farstep.training.program import check as check_program
@@ -123,6 +123,7 @@ class Train(Generic[Kind]):
 
     def run(self) -> None:
         console = Console()
+        self._check_options()
         resumed = [Run.open(path) for base in self.resume for path in run_paths(base)]
         if resumed:
             resumed = self._going_on(resumed, console)
@@ -204,6 +205,19 @@ class Train(Generic[Kind]):
         if self.profile:
             print_profile(console, profiler, runs[0].path / "profile")
 
+    def _check_options(self) -> None:
+        """Before anything else: what no dataset and no run is needed to judge."""
+        if self.seeds < 1:
+            raise FarstepError(f"--seeds must be at least 1, not {self.seeds}.")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise FarstepError(f"--max-minutes must be positive, not {self.max_minutes}.")
+        if self.from_step is not None and (self.from_step < 0 or not self.resume):
+            raise FarstepError("--from-step needs --resume RUN, and a step that is not negative.")
+        if self.tensorboard:
+            check_logger("tensorboard")
+        if self.wandb is not None:
+            check_logger("wandb")
+
     def _going_on(self, runs: Sequence[Run], console: Console) -> list[Run]:
         """Those of the runs asked for that can go on; checks what is asked along with them."""
         given = {
@@ -244,10 +258,6 @@ class Train(Generic[Kind]):
         """What each run is to be, seed by seed."""
         table = dataset.train
         check_crops(self.hyperparameters.crops, table.spaces)
-        if self.seeds < 1:
-            raise FarstepError(f"--seeds must be at least 1, not {self.seeds}.")
-        if not resumed and self.from_step is not None:
-            raise FarstepError("--from-step needs --resume RUN.")
         normalization = (
             Normalization.of(table)
             if self.training.normalize

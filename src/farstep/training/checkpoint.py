@@ -41,6 +41,7 @@ class Checkpoints:
     """
 
     def __init__(self, path: Path, *, keep: int = 1, writable: bool = False):
+        check_path(path)
         import orbax.checkpoint as ocp
 
         # Orbax reports each save at INFO and each missing optional back end at WARNING.
@@ -192,6 +193,16 @@ class Checkpoints:
             return self._read(step, {ABOUT: self._ocp.args.JsonRestore()})[ABOUT][SUCCESS]
         except (FarstepError, KeyError, TypeError):
             return None
+
+
+def check_path(path: Path) -> None:
+    """Raises FarstepError if TensorStore could not read back what it writes at `path`."""
+    place = str(path.resolve())
+    if any(character in place for character in "[]\\"):
+        raise FarstepError(
+            f"A run cannot lie in {place}: checkpoints are not readable where a path holds '[', ']' "
+            "or a backslash. Choose another directory, or rename this one."
+        )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from farstep.core.errors import FarstepError
 
@@ -19,14 +19,10 @@ class Logger(Protocol):
 
 
 class TensorBoardLogger:
-    """Event files under `RUN/tensorboard`."""
+    """Event files under `RUN/tensorboard`. Ask `check_logger` first."""
 
     def __init__(self, run_path: Path):
-        try:
-            tensorboard = importlib.import_module("tensorboardX")
-        except ImportError as error:
-            raise _missing("tensorboard") from error
-        self._writer = tensorboard.SummaryWriter(str(run_path / "tensorboard"))
+        self._writer = _package("tensorboard").SummaryWriter(str(run_path / "tensorboard"))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -37,14 +33,10 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """A Weights & Biases run named like the run directory."""
+    """A Weights & Biases run named like the run directory. Ask `check_logger` first."""
 
     def __init__(self, run_path: Path, project: str, config: Mapping[str, object]):
-        try:
-            wandb = importlib.import_module("wandb")
-        except ImportError as error:
-            raise _missing("wandb") from error
-        self._run = wandb.init(
+        self._run = _package("wandb").init(
             project=project, name=run_path.name, dir=str(run_path), config=dict(config)
         )
 
@@ -55,5 +47,13 @@ class WandbLogger:
         self._run.finish()
 
 
-def _missing(extra: str) -> FarstepError:
-    return FarstepError(f'--{extra} needs a package: pip install "farstep[{extra}]".')
+def _package(extra: Literal["tensorboard", "wandb"]) -> Any:
+    return importlib.import_module("tensorboardX" if extra == "tensorboard" else extra)
+
+
+def check_logger(extra: Literal["tensorboard", "wandb"]) -> None:
+    """Raises FarstepError if the package that this logger needs is not installed."""
+    try:
+        _package(extra)
+    except ImportError as error:
+        raise FarstepError(f'--{extra} needs a package: pip install "farstep[{extra}]".') from error
