@@ -45,6 +45,10 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "import": Command("farstep.cli.data", "DataImport", "Turn .npz files into a dataset."),
         "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
     },
+    "walker": {
+        "train": Command("farstep.cli.walker", "WalkerTrain", "Teach a body to walk as told."),
+        "test": Command("farstep.cli.walker", "WalkerTest", "Measure how well a walker walks."),
+    },
     "train": Command("farstep.cli.train", "DefaultTrain", "Train an agent on a dataset."),
     "eval": Command("farstep.cli.evaluate", "Evaluate", "Measure a policy's success rates."),
     "compare": Command(

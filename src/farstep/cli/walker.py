@@ -1,0 +1,154 @@
+"""`farstep walker`: train a directional walker, and test one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from farstep.collect.walkers.bodies import walker_body
+from farstep.collect.walkers.fitness import fitness
+from farstep.collect.walkers.policy import Walker
+from farstep.core.errors import FarstepError
+
+
+@dataclass(frozen=True)
+class WalkerTrain:
+    """Train a body to walk in a commanded direction, for collecting maze data.
+
+    `farstep walker train ant --out runs/ant`
+
+    `farstep walker train ant --out runs/ant --resume` goes on where it was cut off, bit for bit.
+
+    The directory gets metrics.jsonl, checkpoint.safetensors and walker.safetensors; give the last
+    to 'farstep data make' by --walker.
+
+    Attributes:
+        body: ant or humanoid.
+        out: the run's directory; runs/walker-BODY by default.
+        steps: simulator steps, over all bodies; the recipe's unless told otherwise.
+        updates: updates after every step of all bodies.
+        bodies: bodies stepped together.
+        random_steps: steps of random actions before the first update.
+        capacity: steps that the replay buffer holds.
+        batch: rows of an update's batch.
+        learning_rate: Adam's.
+        seed: root of everything random.
+        test_every: simulator steps between fitness tests.
+        resume: go on with the run in --out, by its own recipe.
+    """
+
+    body: tyro.conf.Positional[str]
+    out: Path | None = None
+    steps: int | None = None
+    updates: int | None = None
+    bodies: int | None = None
+    random_steps: int | None = None
+    capacity: int | None = None
+    batch: int | None = None
+    learning_rate: float | None = None
+    seed: int | None = None
+    test_every: int = 50_000
+    resume: bool = False
+
+    def run(self) -> None:
+        """Train, with a line of progress and one for each test.
+
+        Raises:
+            FarstepError: no such body, a number that makes no sense, or a directory in use.
+        """
+        from farstep.collect.walkers.sac import RECIPES
+        from farstep.collect.walkers.training import stored_recipe, train
+
+        name = walker_body(self.body).name
+        names = "steps updates bodies random_steps capacity batch learning_rate seed".split()
+        given = {n: v for n in names if (v := getattr(self, n)) is not None}
+        path = self.out or Path("runs") / f"walker-{name}"
+        if self.test_every < 1:
+            raise FarstepError(f"--test-every must be at least 1, not {self.test_every}")
+        if self.resume:
+            recipe = stored_recipe(path)
+            changed = [n for n, v in given.items() if getattr(recipe, n) != v]
+            if changed or recipe.body != name:
+                raise FarstepError(
+                    f"{path} is a run of the {recipe.body} by a recipe of its own: resume it "
+                    f"without {', '.join('--' + n.replace('_', '-') for n in changed) or name}"
+                )
+        else:
+            recipe = dataclasses.replace(RECIPES[name], **given)
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(f"walker {name}", total=recipe.steps)
+
+            def report(line: Mapping[str, float]) -> None:
+                step = int(line["step"])
+                told = (
+                    f"{step:,} steps, {line['steps_per_second']:.0f}/s, "
+                    f"{line['train/speed']:.2f} m/s"
+                )
+                bar.update(task, completed=step, description=told)
+                if "test/speed" in line:
+                    bar.console.print(
+                        f"{told} in training; test: {line['test/speed']:.2f} m/s along the "
+                        f"command, turns in {line['test/turning_steps']:.0f} steps, "
+                        f"{line['test/falls']:.0%} falls",
+                        soft_wrap=True,
+                    )
+
+            train(path, recipe, resume=self.resume, test_every=self.test_every, reporter=report)
+        console.print(f"the walker is in {path / 'walker.safetensors'}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class WalkerTest:
+    """Measure a walker: speed along the command, falls, turning through 180°.
+
+    `farstep walker test ant` measures the walker that farstep ships; `farstep walker test
+    runs/ant/walker.safetensors` one of your own.
+
+    Attributes:
+        walker: a body's name, or a walker's file.
+        episodes: episodes of 1,000 steps; the command is reversed every 100.
+        noise: standard deviation of the noise on actions; data are collected with 0.2.
+        seed: root of everything random.
+    """
+
+    walker: tyro.conf.Positional[str]
+    episodes: int = 20
+    noise: float = 0.0
+    seed: int = 0
+
+    def run(self) -> None:
+        """Walk, and print the figures.
+
+        Raises:
+            FarstepError: no such walker, or a number that makes no sense.
+        """
+        if self.episodes < 1 or not self.noise >= 0 or self.seed < 0:
+            raise FarstepError("--episodes must be at least 1, --noise and --seed at least 0")
+        path = Path(self.walker)
+        walker = Walker.load(path) if path.suffix else Walker.shipped(self.walker)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("episodes", total=self.episodes)
+            found = fitness(
+                walker,
+                episodes=self.episodes,
+                noise=self.noise,
+                seed=self.seed,
+                progress=lambda done, _: bar.update(task, completed=done),
+            )
+        print(f"speed along the command   {found.speed:.2f} m/s")
+        print(f"  from 30 steps on        {found.steady_speed:.2f} m/s")
+        print(f"turns through 180° in     {found.turning_steps:.0f} steps")
+        print(f"episodes with a fall      {found.falls:.1%} of {found.episodes}")
