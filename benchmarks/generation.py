@@ -31,8 +31,8 @@ import ogbench  # noqa: F401 (registers its environments with Gymnasium)
 import tyro
 
 from farstep.collect.generate import generate
-from farstep.collect.pointmaze import STITCH_CELLS, Recipe, published_recipe
-from farstep.envs.catalog import environment_of
+from farstep.collect.mazes import STITCH_CELLS, MazeRecipe, published_recipe
+from farstep.envs.catalog import EnvironmentSpec, environment_of
 from farstep.envs.mazes import MazeMap
 
 
@@ -54,7 +54,7 @@ class Options:
 
 
 def plain_episode(
-    env: gymnasium.Env, maze: MazeMap, recipe: Recipe, rng: np.random.Generator
+    env: gymnasium.Env, maze: MazeMap, recipe: MazeRecipe, rng: np.random.Generator
 ) -> list[tuple[Any, ...]]:
     """One episode as the recipe is published: a plan from scratch at every step."""
     inner: Any = env.unwrapped
@@ -103,7 +103,7 @@ def measured(run: Callable[[], int]) -> Cost:
 
 
 def plain(
-    env: gymnasium.Env, maze: MazeMap, recipe: Recipe, steps: int, rng: np.random.Generator
+    env: gymnasium.Env, maze: MazeMap, recipe: MazeRecipe, steps: int, rng: np.random.Generator
 ) -> int:
     """At least `steps` steps of the plain form; returns how many."""
     kept = []
@@ -112,11 +112,11 @@ def plain(
     return len(kept)
 
 
-def farstep(name: str, maze: MazeMap, recipe: Recipe, steps: int, directory: Path) -> int:
+def farstep(spec: EnvironmentSpec, recipe: MazeRecipe, steps: int, directory: Path) -> int:
     """About `steps` steps of farstep, those for validation included; returns how many."""
     episodes = max(1, round(steps / recipe.steps / 1.1))
     recipe = dataclasses.replace(recipe, episodes=episodes)
-    generate(directory / "made", maze, recipe, environment=name, overwrite=True)
+    generate(directory / "made", spec, recipe, overwrite=True)
     return (recipe.episodes + recipe.validation_episodes) * recipe.steps
 
 
@@ -126,7 +126,7 @@ def medians(options: Options) -> tuple[Cost, Cost]:
     maze = spec.maze_map
     assert maze is not None
     behaviour = "stitch" if "stitch" in options.dataset else "navigate"
-    recipe = published_recipe(maze.name, behaviour)
+    recipe = published_recipe(spec.name, behaviour)
     env = gymnasium.make(spec.name, terminate_at_goal=False, max_episode_steps=recipe.steps + 1)
     rng = np.random.default_rng(0)
     slow, fast = [], []
@@ -134,9 +134,7 @@ def medians(options: Options) -> tuple[Cost, Cost]:
         made = Path(directory)
         for _ in range(options.rounds):
             slow.append(measured(lambda: plain(env, maze, recipe, options.plain_steps, rng)))
-            fast.append(
-                measured(lambda: farstep(spec.name, maze, recipe, options.farstep_steps, made))
-            )
+            fast.append(measured(lambda: farstep(spec, recipe, options.farstep_steps, made)))
     return _median(slow), _median(fast)
 
 

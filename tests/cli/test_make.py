@@ -57,18 +57,22 @@ def test_an_own_map(tmp_path: Path) -> None:
     ("line", "complaint"),
     [
         ("pointmaze-meduim-stitch", "Did you mean 'pointmaze-medium-stitch-v0'"),
-        ("antmaze-large-stitch", "farstep data get antmaze-large-stitch-v0"),
-        ("cube-double-play", "cannot be generated here"),
+        ("visual-antmaze-large-stitch", "farstep data get visual-antmaze-large-stitch-v0"),
+        ("humanoidmaze-large-stitch", "farstep walker train humanoid"),
+        ("antmaze-large-stitch --walker nowhere", "no walker at"),
         ("stitch", "needs a map"),
-        ("pointmaze-medium-stitch --maze rooms.txt", "no recipe 'pointmaze-medium-stitch'"),
-        ("stitch --maze nowhere.txt", "cannot read the maze file 'nowhere.txt'"),
+        ("pointmaze-medium-stitch --maze {rooms}", "has no behaviour 'pointmaze-medium-stitch'"),
+        ("stitch --maze {rooms} --body snake", "no body 'snake'"),
+        ("stitch --maze nowhere.txt", "cannot read the maze file"),
         ("pointmaze-medium-stitch --episodes 0", "at least 1 episode"),
         ("pointmaze-medium-stitch --steps 1", "at least 2 steps"),
         ("pointmaze-medium-stitch --processes 0", "--processes must be at least 1"),
         ("pointmaze-medium-stitch --seed -1", "--seed must be at least 0"),
     ],
 )
-def test_mistakes_are_explained(line: str, complaint: str) -> None:
+def test_mistakes_are_explained(line: str, complaint: str, tmp_path: Path) -> None:
+    rooms = tmp_path / "rooms.txt"
+    rooms.write_text("#####\n#...#\n#####")
     with pytest.raises(FarstepError) as caught:
-        make(line)
+        make(line.format(rooms=rooms))
     assert complaint in str(caught.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,23 +12,22 @@ import pytest
 for _module in ("gymnasium", "mujoco", "ogbench"):
     pytest.importorskip(_module)
 
-from farstep.collect.generate import generate  # noqa: E402 (after the checks above)
-from farstep.collect.pointmaze import Recipe  # noqa: E402
+from farstep.collect.collector import FAMILIES, Family, Layout, Recipe  # noqa: E402
+from farstep.collect.generate import generate, unfinished  # noqa: E402
+from farstep.collect.mazes import MazeRecipe  # noqa: E402
 from farstep.core.errors import FarstepError  # noqa: E402
 from farstep.core.rng import stream_generator  # noqa: E402
 from farstep.data.table import open_dataset  # noqa: E402
 from farstep.envs import environment  # noqa: E402
-from farstep.envs.mazes import PUBLISHED, MazeMap  # noqa: E402
+from farstep.envs.catalog import EnvironmentSpec  # noqa: E402
 from farstep.envs.seeds import stream  # noqa: E402
 
-RECIPE = Recipe("stitch", episodes=12, steps=15)
-MEDIUM = PUBLISHED["medium"]
+RECIPE = MazeRecipe("stitch", episodes=12, steps=15)
+MEDIUM = environment("pointmaze-medium-v0")
 
 
 def digests(path: Path, processes: int, seed: int = 0) -> tuple[str, str]:
-    generate(
-        path, MEDIUM, RECIPE, environment="pointmaze-medium-v0", seed=seed, processes=processes
-    )
+    generate(path, MEDIUM, RECIPE, seed=seed, processes=processes)
     dataset = open_dataset(path, verify=True)
     assert dataset.val is not None
     return dataset.train.digest, dataset.val.digest
@@ -46,12 +47,11 @@ def test_tables_are_what_the_recipe_says_and_know_where_they_come_from(tmp_path:
         tmp_path / "made",
         MEDIUM,
         RECIPE,
-        environment="pointmaze-medium-v0",
         seed=5,
         processes=1,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert seen == [(done, 13) for done in range(1, 14)]
+    assert seen == [(done, 13) for done in range(14)]
     dataset = open_dataset(tmp_path / "made")
     assert dataset.environment == "pointmaze-medium-v0"
     assert dataset.val is not None
@@ -68,6 +68,7 @@ def test_tables_are_what_the_recipe_says_and_know_where_they_come_from(tmp_path:
         "episodes": 12,
         "steps": 15,
         "noise": 0.5,
+        "walker": None,
     }
     assert {"farstep", "mujoco", "ogbench", "numpy"} <= set(provenance["versions"])
     # Training and validation come from different streams.
@@ -76,31 +77,113 @@ def test_tables_are_what_the_recipe_says_and_know_where_they_come_from(tmp_path:
 
 def test_an_own_map_stays_with_its_data(tmp_path: Path) -> None:
     rooms = "######\n#....#\n#.##.#\n#....#\n######\ntask (1, 1) -> (3, 4)"
-    maze = MazeMap.from_text(rooms, "rooms")
-    generate(tmp_path / "made", maze, RECIPE, environment=None, processes=1)
+    file = tmp_path / "rooms.txt"
+    file.write_text(rooms)
+    generate(tmp_path / "made", environment(f"pointmaze:{file}"), RECIPE, processes=1)
+    file.unlink()
     name = open_dataset(tmp_path / "made").environment
     assert name is not None
     spec = environment(name)
     assert spec.maze_map is not None
-    assert spec.maze_map.rows == maze.rows
+    assert list(spec.maze_map.rows) == rooms.splitlines()[:5]
     assert spec.tasks == 1
 
 
-def test_nothing_is_left_of_a_run_that_ends_early(tmp_path: Path) -> None:
-    def interrupted(done: int, total: int) -> None:
-        if done == 5:
-            raise KeyboardInterrupt
+class Stopped(Exception):
+    pass
 
-    with pytest.raises(KeyboardInterrupt):
-        generate(
-            tmp_path / "made",
-            MEDIUM,
-            RECIPE,
-            environment="pointmaze-medium-v0",
-            processes=2,
-            progress=interrupted,
-        )
+
+def stopped_after(path: Path, episodes: int, **options: Any) -> None:
+    """Begin the data set and stop as a kill would, after so many episodes."""
+
+    def stop(done: int, total: int) -> None:
+        if done == episodes:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        generate(path, MEDIUM, RECIPE, processes=2, progress=stop, **options)
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = digests(tmp_path / "whole", processes=1)
+    path = tmp_path / "made"
+    stopped_after(path, 5)
+    assert not path.exists()
+    # A kill can come in the middle of a record.
+    kept = unfinished(path) / "episodes"
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-100])
+    seen: list[int] = []
+    generate(path, MEDIUM, RECIPE, processes=1, progress=lambda done, _: seen.append(done))
+    assert seen == list(range(4, 14))
+    dataset = open_dataset(path, verify=True)
+    assert dataset.val is not None
+    assert (dataset.train.digest, dataset.val.digest) == whole
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_what_is_left_of_other_data_is_neither_used_nor_lost_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "made"
+    stopped_after(path, 5)
+    with pytest.raises(FarstepError, match="with other options"):
+        generate(path, MEDIUM, RECIPE, seed=1, processes=1)
+    assert unfinished(path).is_dir()
+    generate(path, MEDIUM, RECIPE, seed=1, processes=1, overwrite=True)
+    assert open_dataset(path).train.manifest.provenance["seed"] == 1
+
+
+def test_data_that_cannot_fit_are_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(FarstepError, match=r"needs 12\.5 kB, and 1\.0 kB are free"):
+        generate(tmp_path / "made", MEDIUM, RECIPE, processes=1)
     assert list(tmp_path.iterdir()) == []
+
+
+class Counting:
+    """A third party's collector: an episode counts up, and tells how often it was even."""
+
+    layout = Layout({"observations": ((1,), "float32"), "actions": ((), "int32")}, 3, counts=("even",))
+    about: ClassVar = {"robot": "the blue one"}
+
+    def __init__(self, environment: str, recipe: Recipe):
+        self.steps = recipe.steps
+
+    def episode(self, generator: np.random.Generator) -> dict[str, Any]:
+        numbers = generator.integers(3, size=self.steps, dtype=np.int32)
+        return {
+            "observations": np.arange(self.steps, dtype=np.float32)[:, None],
+            "actions": numbers,
+            "even": int((numbers % 2 == 0).sum()),
+        }
+
+
+def counting_recipe(environment: str, behaviour: str) -> Recipe:
+    return Recipe(behaviour, episodes=4, steps=6)
+
+
+def test_others_register_families_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "counting.py").write_text(Path(__file__).read_text())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    family = Family("counting", ("count",), "counting_recipe", "Counting")
+    monkeypatch.setitem(FAMILIES, "counting", family)
+    spec = EnvironmentSpec("counting-v0", "counting", 6, discrete=True)
+    recipe = family.published("counting-v0", "count")
+    generate(tmp_path / "made", spec, recipe, processes=2)
+    dataset = open_dataset(tmp_path / "made")
+    assert dataset.train.num_episodes == 4
+    assert dataset.train.spaces.action.discrete
+    assert dataset.val is not None
+    even = sum((table.actions % 2 == 0).sum() for table in (dataset.train, dataset.val))
+    provenance = dataset.train.manifest.provenance
+    assert provenance["counts"] == {"even": even}
+    assert provenance["robot"] == "the blue one"
+    with pytest.raises(FarstepError, match="--noise means nothing"):
+        family.published("counting-v0", "count", noise=0.1)
 
 
 def test_existing_data_are_kept_unless_told_otherwise(tmp_path: Path) -> None:

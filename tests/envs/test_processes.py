@@ -28,7 +28,7 @@ def service(config):
     def answer(request):
         word = request.decode()
         if word == "modules":
-            import farstep.envs.vector, farstep.collect.pointmaze
+            import farstep.envs.vector, farstep.collect.mazes
             return json.dumps(sorted(sys.modules)).encode()
         if word == "print":
             print("noise on the standard output", flush=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import tyro
 from rich.console import Console
@@ -19,48 +18,56 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from farstep.collect.generate import generate
-from farstep.collect.pointmaze import BEHAVIOURS, Behaviour, Recipe, published_recipe
+from farstep.collect.collector import FAMILIES, Recipe
+from farstep.collect.generate import generate, unfinished
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.seeds import check_seed
-from farstep.data.table import data_root
-from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment_of, own_maze
+from farstep.data.table import canonical_name, data_root
+from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environment_of, own_maze
 from farstep.envs.mazes import MazeMap
 
 
 @dataclass(frozen=True)
 class DataMake:
-    """Generate a data set of the point mass by the recipe of the published one.
+    """Generate a data set by the recipe of the published one.
 
     Episodes, steps and noise are the published ones unless told otherwise, and a validation table
     of a tenth of the episodes is made too. The same seed gives the same data for any number of
-    processes. Nothing is written until everything is there.
+    processes. The data set appears when everything is there; a call that was cut off goes on where
+    it was when it is given again.
 
     `farstep data make pointmaze-giant-stitch`
 
-    `farstep data make stitch --maze rooms.txt` takes a map of your own.
+    `farstep data make antmaze-large-explore`
+
+    `farstep data make stitch --maze rooms.txt --body antmaze` takes a map of your own.
 
     Attributes:
-        name: a published data set, such as pointmaze-medium-stitch; with --maze, navigate or
-            stitch.
+        name: a published data set, such as antmaze-medium-stitch; with --maze, a behaviour:
+            navigate, stitch or explore.
         episodes: episodes of the training table.
         steps: stored observations of an episode.
         noise: standard deviation of the noise on actions.
+        walker: file of the walker to walk an ant or a humanoid with, in place of farstep's own.
         seed: root of everything random.
         processes: simulator processes; one a core unless told otherwise.
         out: directory to write; by default its name under $FARSTEP_DATA or ~/.farstep/data.
         maze: a text file with a map of your own.
-        overwrite: replace a data set that is already there.
+        body: with --maze, pointmaze, antmaze or humanoidmaze.
+        overwrite: replace a data set that is already there, or what is left of one that was begun
+            with other options.
     """
 
     name: tyro.conf.Positional[str]
     episodes: int | None = None
     steps: int | None = None
     noise: float | None = None
+    walker: Path | None = None
     seed: int = 0
     processes: int | None = None
     out: Path | None = None
     maze: Path | None = None
+    body: str = "pointmaze"
     overwrite: bool = False
 
     def run(self) -> None:
@@ -73,65 +80,106 @@ class DataMake:
         check_seed(self.seed, "--seed")
         if self.processes is not None and self.processes < 1:
             raise FarstepError(f"--processes must be at least 1, not {self.processes}")
-        name, behaviour, spec, maze = self._asked()
-        recipe = self._overridden(published_recipe(maze.name, behaviour))
+        name, spec, recipe = self._asked()
         path = self.out or data_root() / name
         columns = (
             TextColumn(name),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("episodes"),
+            TextColumn("{task.fields[rate]:,.0f} steps/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         console = Console(stderr=True)
-        began = time.perf_counter()
-        with Progress(*columns, console=console) as bar:
-            task = bar.add_task(name, total=None)
-            generate(
-                path,
-                maze,
-                recipe,
-                name=name,
-                environment=spec.name if self.maze is None else None,
-                seed=self.seed,
-                processes=self.processes,
-                overwrite=self.overwrite,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        steps = (recipe.episodes + recipe.validation_episodes) * recipe.steps
-        rate = steps / (time.perf_counter() - began)
-        console.print(f"{steps:,} steps at {rate:,.0f} a second in {path}", soft_wrap=True)
+        with Progress(*columns, console=console, speed_estimate_period=300) as bar:
+            task = bar.add_task(name, total=None, rate=0.0)
+            clock = _Clock(recipe.steps)
 
-    def _asked(self) -> tuple[str, Behaviour, EnvironmentSpec, MazeMap]:
-        """The data set's name, its behaviour, its environment and its map."""
-        if self.maze is not None:
-            if self.name not in BEHAVIOURS:
-                raise FarstepError(
-                    f"no recipe '{self.name}' for the point mass.{nearest(self.name, BEHAVIOURS)}"
+            def report(done: int, total: int) -> None:
+                rate = clock.rate(done)
+                bar.update(task, completed=done, total=total, rate=rate)
+
+            try:
+                generate(
+                    path,
+                    spec,
+                    recipe,
+                    name=name,
+                    seed=self.seed,
+                    processes=self.processes,
+                    overwrite=self.overwrite,
+                    progress=report,
                 )
-            maze = MazeMap.from_file(self.maze)
-            spec = own_maze("pointmaze", maze)
-            name = spec.name.removesuffix("-v0") + f"-{self.name}-v0"
-            return name, cast(Behaviour, self.name), spec, maze
-        if self.name in BEHAVIOURS:
+            except KeyboardInterrupt:
+                if unfinished(path).exists():
+                    bar.console.print("stopped; the same command goes on from here")
+                raise
+        done = (recipe.episodes + recipe.validation_episodes) * recipe.steps
+        console.print(
+            f"{done:,} steps in {path}, made at {clock.rate(None):,.0f} a second", soft_wrap=True
+        )
+
+    def _asked(self) -> tuple[str, EnvironmentSpec, Recipe]:
+        """The data set's name, its environment and its recipe."""
+        if self.maze is not None:
+            if self.body not in FAMILIES:
+                raise FarstepError(f"no body '{self.body}'.{nearest(self.body, FAMILIES)}")
+            spec = environment(f"{self.body}:{self.maze.absolute()}")
+            behaviour = self.name
+            named = own_maze(self.body, MazeMap.from_file(self.maze)).name
+            name = f"{named.removesuffix('-v0')}-{behaviour}-v0"
+        elif any(self.name in family.behaviours for family in FAMILIES.values()):
             raise FarstepError(
                 f"'{self.name}' needs a map: add --maze FILE.txt, or name a data set"
             )
-        spec = environment_of(self.name)
-        maze = spec.maze_map
-        name = self.name.removesuffix("-v0") + "-v0"
-        behaviour = name.split("-")[-2]
-        if spec.body != "point" or maze is None:
-            makeable = [known for known in DATASETS if known.startswith("pointmaze-")]
+        else:
+            spec = environment_of(self.name)
+            name = canonical_name(self.name)
+            behaviour = name.split("-")[-2]
+        family = FAMILIES.get(spec.family)
+        if family is None or behaviour not in family.behaviours or spec.pixels:
             raise FarstepError(
-                f"'{name}' cannot be generated here, since its behaviour policy is not a rule of "
-                f"the point mass; download it instead: farstep data get {name}."
-                f" Can be generated: {', '.join(makeable)}."
+                f"'{name}' cannot be generated here; download it instead: farstep data get {name}."
+                f" Can be generated: {', '.join(makeable())}."
+                if self.maze is None or family is None
+                else f"{self.body} has no behaviour '{behaviour}'."
+                f"{nearest(behaviour, family.behaviours)}"
             )
-        return name, cast(Behaviour, behaviour), spec, maze
+        changes: dict[str, Any] = {
+            "episodes": self.episodes,
+            "steps": self.steps,
+            "noise": self.noise,
+            "walker": None if self.walker is None else str(self.walker.absolute()),
+        }
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return name, spec, family.published(spec.name, behaviour, **changes)
 
-    def _overridden(self, recipe: Recipe) -> Recipe:
-        given = {"episodes": self.episodes, "steps": self.steps, "noise": self.noise}
-        return dataclasses.replace(recipe, **{k: v for k, v in given.items() if v is not None})
+
+def makeable() -> list[str]:
+    """Names of the published data sets that can be generated."""
+    return [
+        name
+        for name in DATASETS
+        if not (spec := environment_of(name)).pixels
+        and (family := FAMILIES.get(spec.family)) is not None
+        and name.split("-")[-2] in family.behaviours
+    ]
+
+
+class _Clock:
+    """Steps a second since the first episode that was not there before."""
+
+    def __init__(self, steps: int):
+        self._steps = steps
+        self._began: float | None = None
+        self._there = self._done = 0
+
+    def rate(self, done: int | None) -> float:
+        """The rate, with `done` episodes there; `None` for no more than when last asked."""
+        if self._began is None:
+            self._began, self._there = time.perf_counter(), done or 0
+        self._done = self._done if done is None else done
+        elapsed = time.perf_counter() - self._began
+        return (self._done - self._there) * self._steps / elapsed if elapsed > 0 else 0.0

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from farstep.collect.walkers.bodies import walker_body
 from farstep.collect.walkers.fitness import fitness
-from farstep.collect.walkers.policy import Walker
+from farstep.collect.walkers.policy import Walker, shipped_walker
 from farstep.core.errors import FarstepError
 
 
@@ -66,8 +66,17 @@ class WalkerTrain:
         from farstep.collect.walkers.training import stored_recipe, train
 
         name = walker_body(self.body).name
-        names = "steps updates bodies random_steps capacity batch learning_rate seed".split()
-        given = {n: v for n in names if (v := getattr(self, n)) is not None}
+        names = "steps updates bodies random_steps capacity batch learning_rate seed"
+        given = {n: v for n in names.split() if (v := getattr(self, n)) is not None}
+            "steps",
+            "updates",
+            "bodies",
+            "random_steps",
+            "capacity",
+            "batch",
+            "learning_rate",
+            "seed",
+        ]
         path = self.out or Path("runs") / f"walker-{name}"
         if self.test_every < 1:
             raise FarstepError(f"--test-every must be at least 1, not {self.test_every}")
@@ -138,7 +147,7 @@ class WalkerTest:
         if self.episodes < 1 or not self.noise >= 0 or self.seed < 0:
             raise FarstepError("--episodes must be at least 1, --noise and --seed at least 0")
         path = Path(self.walker)
-        walker = Walker.load(path) if path.suffix else Walker.shipped(self.walker)
+        walker = Walker.load(path if path.suffix else shipped_walker(self.walker))
         with Progress(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("episodes", total=self.episodes)
             found = fitness(

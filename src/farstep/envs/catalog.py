@@ -34,6 +34,7 @@ class EnvironmentSpec:
 
     Attributes:
         name: `pointmaze-medium-v0`, or `pointmaze:my_maze.txt`.
+        family: `pointmaze`, `cube` …, the same for pictures as for states.
         max_episode_steps: steps after which an episode is cut.
         tasks: number of evaluation tasks.
         maze: name of the map, for mazes and antsoccer.
@@ -43,6 +44,7 @@ class EnvironmentSpec:
     """
 
     name: str
+    family: str
     max_episode_steps: int
     tasks: int = 5
     maze: str | None = None
@@ -53,7 +55,7 @@ class EnvironmentSpec:
     @property
     def ball(self) -> bool:
         """Whether the goal is for a ball (antsoccer), not for the body."""
-        return self.name.startswith("antsoccer")
+        return self.family == "antsoccer"
 
     @functools.cached_property
     def maze_map(self) -> MazeMap | None:
@@ -76,7 +78,7 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
     def add(family: str, variant: str, steps: int, behaviours: str, **more: Any) -> None:
         stem = f"{family}-{variant}" if variant else family
         for prefix in ("", "visual-") if more.pop("seen", False) else ("",):
-            spec = EnvironmentSpec(f"{prefix}{stem}-v0", steps, pixels=bool(prefix), **more)
+            spec = EnvironmentSpec(f"{prefix}{stem}-v0", family, steps, pixels=bool(prefix), **more)
             environments[spec.name] = spec
             for behaviour in behaviours.split():
                 datasets[f"{prefix}{stem}-{behaviour}-v0"] = spec.name
@@ -202,6 +204,7 @@ def own_maze(family: str, maze: MazeMap, name: str | None = None) -> Environment
         raise FarstepError(f"no body '{family}' for a maze of your own.{nearest(family, known)}")
     return EnvironmentSpec(
         name or f"{family}-{_as_id(maze.name)}-v0",
+        body_family,
         OWN_MAZE_STEPS,
         tasks=len(maze.tasks),
         maze=maze.name,

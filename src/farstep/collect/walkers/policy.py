@@ -16,9 +16,6 @@ from safetensors.numpy import save_file
 from farstep.collect.walkers.bodies import WalkerBody, walker_body
 from farstep.core.errors import FarstepError
 
-SHIPPED = Path(__file__).parent
-"""Where the package's own walkers lie, as `ant.safetensors`."""
-
 
 @dataclass(frozen=True)
 class Walker:
@@ -91,20 +88,20 @@ class Walker:
             raise FarstepError(f"{path} holds no walker for the {body.name}: its shapes differ")
         return cls(body, layers, json.loads(metadata["about"]))
 
-    @classmethod
-    def shipped(cls, body: str) -> Walker:
-        """The package's own walker of `body`.
 
-        Raises:
-            FarstepError: the package has none.
-        """
-        path = SHIPPED / f"{walker_body(body).name}.safetensors"
-        if not path.is_file():
-            raise FarstepError(
-                f"farstep ships no walker of the {body}: train one (farstep walker train {body}) "
-                "and give it by --walker"
-            )
-        return cls.load(path)
+def shipped_walker(body: str) -> Path:
+    """Where the package's own walker of `body` lies.
+
+    Raises:
+        FarstepError: the package has none.
+    """
+    path = Path(__file__).with_name(f"{walker_body(body).name}.safetensors")
+    if not path.is_file():
+        raise FarstepError(
+            f"farstep ships no walker of the {body}: train one (farstep walker train {body}) and "
+            "give its file by --walker"
+        )
+    return path
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:

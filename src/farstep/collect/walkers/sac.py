@@ -286,7 +286,9 @@ def _update(
     learner = Learner(
         actor,
         critics,
-        optax.incremental_update(critics, learner.targets, recipe.polyak),
+        jax.tree.map(
+            lambda new, old: old + recipe.polyak * (new - old), critics, learner.targets
+        ),
         log_temperature,
         (actor_state, critic_state, temperature_state),
         learner.updates + 1,
