@@ -144,7 +144,9 @@ def test_data_that_cannot_fit_are_not_begun(
 class Counting:
     """A third party's collector: an episode counts up, and tells how often it was even."""
 
-    layout = Layout({"observations": ((1,), "float32"), "actions": ((), "int32")}, 3, counts=("even",))
+    layout = Layout(
+        {"observations": ((1,), "float32"), "actions": ((), "int32")}, 3, counts=("even",)
+    )
     about: ClassVar = {"robot": "the blue one"}
 
     def __init__(self, environment: str, recipe: Recipe):

@@ -62,21 +62,12 @@ class WalkerTrain:
         Raises:
             FarstepError: no such body, a number that makes no sense, or a directory in use.
         """
-        from farstep.collect.walkers.sac import RECIPES
+        from farstep.collect.walkers.sac import RECIPES, WalkerRecipe
         from farstep.collect.walkers.training import stored_recipe, train
 
         name = walker_body(self.body).name
-        names = "steps updates bodies random_steps capacity batch learning_rate seed"
-        given = {n: v for n in names.split() if (v := getattr(self, n)) is not None}
-            "steps",
-            "updates",
-            "bodies",
-            "random_steps",
-            "capacity",
-            "batch",
-            "learning_rate",
-            "seed",
-        ]
+        own = {field.name for field in dataclasses.fields(WalkerRecipe)} - {"body"}
+        given = {n: v for n, v in vars(self).items() if n in own and v is not None}
         path = self.out or Path("runs") / f"walker-{name}"
         if self.test_every < 1:
             raise FarstepError(f"--test-every must be at least 1, not {self.test_every}")

@@ -20,28 +20,30 @@ class Ground:
 
     Everything that it does follows from `reset`'s seed and the actions; `state` and `restore` put
     it back to where it was, bit for bit.
+
+    Attributes:
+        env: OGBench's environment.
     """
 
     def __init__(self, body: BodyName):
         mujoco = importlib.import_module("mujoco")
         module = importlib.import_module(f"ogbench.online_locomotion.{body}")
         self._mujoco: Any = mujoco
-        self._env: Any = {"ant": "AntEnv", "humanoid": "HumanoidEnv"}[body]
-        self._env = getattr(module, self._env)()
+        self.env: Any = getattr(module, {"ant": "AntEnv", "humanoid": "HumanoidEnv"}[body])()
         self._body = body
         self._kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        self._size = mujoco.mj_stateSize(self._env.model, self._kind)
+        self._size = mujoco.mj_stateSize(self.env.model, self._kind)
 
     def reset(self, seed: int) -> Float[np.ndarray, " observation"]:
         """Begin an episode."""
-        observation, _ = self._env.reset(seed=seed)
+        observation, _ = self.env.reset(seed=seed)
         return observation
 
     def step(
         self, action: Float[np.ndarray, " action"]
     ) -> tuple[Float[np.ndarray, " observation"], Float[np.ndarray, "2"], float, bool]:
         """The observation, the displacement in metres, the poise, and whether the body fell."""
-        env, data = self._env, self._env.data
+        env, data = self.env, self.env.data
         before = data.qpos[:2].copy()
         env.do_simulation(action, env.frame_skip)
         observation = env._get_obs()
@@ -55,7 +57,7 @@ class Ground:
     @property
     def upright(self) -> bool:
         """Whether the body is on its feet: the ant not on its back, the humanoid's head up."""
-        data = self._env.data
+        data = self.env.data
         if self._body == "ant":
             return bool(data.xmat[1, 8] > 0)
         return bool(data.xpos[2, 2] > 1.0)
@@ -64,14 +66,14 @@ class Ground:
     def state(self) -> Float[np.ndarray, " state"]:
         """All that the next step depends on."""
         vector = np.empty(self._size)
-        self._mujoco.mj_getState(self._env.model, self._env.data, vector, self._kind)
+        self._mujoco.mj_getState(self.env.model, self.env.data, vector, self._kind)
         return vector
 
     def restore(self, state: Float[np.ndarray, " state"]) -> None:
         """Go back to `state`."""
-        self._mujoco.mj_setState(self._env.model, self._env.data, state, self._kind)
+        self._mujoco.mj_setState(self.env.model, self.env.data, state, self._kind)
         # dm_control's bodies begin a step with the second half of MuJoCo's.
-        self._mujoco.mj_step1(self._env.model, self._env.data)
+        self._mujoco.mj_step1(self.env.model, self.env.data)
 
 
 def _poise(head: float, upwards: float) -> float:

@@ -21,6 +21,7 @@ from farstep.collect.walkers.bodies import walker_body
 from farstep.core.ensemble import apply_ensemble, make_ensemble
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_key
+from farstep.core.seeds import check_seed
 from farstep.networks.actors import LOG_STD_RANGE, TanhGaussian
 from farstep.networks.mlp import MLP
 
@@ -71,6 +72,7 @@ class WalkerRecipe:
 
     def __post_init__(self) -> None:
         walker_body(self.body)
+        check_seed(self.seed, "--seed")
         whole = ("steps", "random_steps", "bodies", "updates", "batch")
         for name in whole:
             if getattr(self, name) < 1:
@@ -286,9 +288,7 @@ def _update(
     learner = Learner(
         actor,
         critics,
-        jax.tree.map(
-            lambda new, old: old + recipe.polyak * (new - old), critics, learner.targets
-        ),
+        jax.tree.map(lambda new, old: old + recipe.polyak * (new - old), critics, learner.targets),
         log_temperature,
         (actor_state, critic_state, temperature_state),
         learner.updates + 1,

@@ -43,6 +43,7 @@ def train(
     log_every: int = 5_000,
     checkpoint_seconds: float = 60.0,
     test_every: int = 50_000,
+    test_episodes: int = 4,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> None:
@@ -56,6 +57,7 @@ def train(
         log_every: simulator steps between lines of the journal.
         checkpoint_seconds: time between checkpoints.
         test_every: simulator steps between fitness tests.
+        test_episodes: episodes of such a test.
         reporter: told of every line.
         stop_after: save and return after so many simulator steps.
 
@@ -88,7 +90,7 @@ def train(
                 line = {"step": steps, **run.summary(metrics)}
                 line["steps_per_second"] = (run.round - begun_at) * recipe.bodies / elapsed
                 if tests:
-                    line |= _tested(run, path / WALKER, steps)
+                    line |= _tested(run, path / WALKER, steps, test_episodes)
                 journal.write(json.dumps(line) + "\n")
                 journal.flush()
                 if reporter is not None:
@@ -247,9 +249,9 @@ class _Run:
         self.directions[index] = unit_direction(self.recipe.seed, *where)
 
 
-def _tested(run: _Run, file: Path, steps: int) -> dict[str, float]:
+def _tested(run: _Run, file: Path, steps: int, episodes: int) -> dict[str, float]:
     """Test the walker as it is, and write it with the result."""
-    found = dataclasses.asdict(fitness(run.walker({}), episodes=4))
+    found = dataclasses.asdict(fitness(run.walker({}), episodes=episodes))
     about = {"recipe": dataclasses.asdict(run.recipe), "steps": steps, "test": found}
     run.walker(about).save(file)
     return {f"test/{name}": value for name, value in found.items()}
