@@ -26,8 +26,9 @@ FIND_PYTHON = for candidate in "$(PYTHON)" .venv/bin/python python3 python3.13 p
 empty :=
 space := $(empty) $(empty)
 SYNCED := .venv/.synced-$(subst $(space),-,$(strip $(EXTRAS)))
+DOCS := .venv/.synced-docs
 
-.PHONY: help setup quickstart test test-all bench-smoke lint format clean
+.PHONY: help setup quickstart test test-all bench-smoke docs lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -38,14 +39,17 @@ setup: $(SYNCED) ## create .venv with the locked versions (EXTRAS="... cuda" add
 quickstart: $(SYNCED) ## train and evaluate a small agent, with pictures, in minutes
 	.venv/bin/farstep quickstart $(ARGS)
 
-test: lint ## lint, then the fast tests
+test: lint docs ## lint, build the site, then the fast tests
 	.venv/bin/pytest -n $(JOBS) $(ARGS)
 
-test-all: lint ## lint, then every test, slow ones too
+test-all: lint docs ## the same with every test, slow ones too
 	.venv/bin/pytest -n $(JOBS) -m "" $(ARGS)
 
 bench-smoke: $(SYNCED) ## whether the documented speeds still hold, in under two minutes
 	.venv/bin/python benchmarks/smoke.py
+
+docs: $(DOCS) ## build the documentation into site/; warnings and broken links are errors
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 lint: $(SYNCED) ## formatting, lint rules, types, and who imports whom
 	.venv/bin/ruff format --check
@@ -58,7 +62,7 @@ format: $(SYNCED) ## rewrite the sources as `make lint` wants them
 	.venv/bin/ruff check --fix
 
 clean: ## remove the environment and every cache
-	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .tools site .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV_STAMP):
@@ -86,3 +90,8 @@ $(SYNCED): $(UV_STAMP) pyproject.toml uv.lock
 	@.tools/bin/uv sync --frozen --python "$$($(FIND_PYTHON))" $(addprefix --extra ,$(EXTRAS))
 	@touch $@
 	@.venv/bin/python -c 'from farstep.cli.doctor import rendering_advice; print(rendering_advice(), end="")'
+
+# Beside what is there already; the rule above takes it away again together with its stamp.
+$(DOCS): $(SYNCED)
+	@.tools/bin/uv sync --frozen --inexact --python "$$($(FIND_PYTHON))" $(addprefix --extra ,$(EXTRAS)) --group docs
+	@touch $@

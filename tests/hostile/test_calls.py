@@ -88,7 +88,7 @@ CALLS: list[tuple[str, Call, str]] = [
     ("vectors", lambda p: p.plan(GOALS[0]).act(STATES), r"the observation has shape \(5, 3\)"),
     ("vectors", lambda p: p.plan(GOALS[0], patience=0), "patience must be at least 1"),
     ("without a distance", lambda p: p.distance(STATES, GOALS), "has no distance"),
-    ("without a distance", lambda p: p.plan(GOALS[0]), "planning needs a distance"),
+    ("without a distance", lambda p: p.plan(GOALS[0]), "has no distance"),
     ("discrete", lambda p: p.distance(STATES, GOALS, np.zeros((5, 1), int)), "actions have shape"),
     ("discrete", lambda p: p.distance(STATES, GOALS, np.zeros(5)), "actions are of float64"),
     ("discrete", lambda p: p.distance(STATES, GOALS, np.full(5, 4)), "actions are 0 to 3, and 4"),

@@ -74,6 +74,11 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "plan": Command(
             "farstep.cli.plot_plan", "PlotPlan", "Draw a plan over the maze and the way taken."
         ),
+        "calibration": Command(
+            "farstep.cli.plot_calibration",
+            "PlotCalibration",
+            "Draw learned steps over logged steps, in held-out episodes.",
+        ),
     },
     "distill": Command(
         "farstep.cli.distill", "Distill", "Teach a policy to act as planned, without a plan."

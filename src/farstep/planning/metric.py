@@ -48,8 +48,8 @@ class LearnedMetric:
     def __post_init__(self) -> None:
         if not self.agent.has_distance:
             raise FarstepError(
-                f"{type(self.agent).__name__} learns a policy only, and planning needs a "
-                "distance. Train a method that has one, such as mqe."
+                f"{type(self.agent).__name__} has learned a policy only and has "
+                "no distance. Train a method that has one, such as mqe."
             )
 
     @cached_property

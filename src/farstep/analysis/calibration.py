@@ -1,0 +1,82 @@
+"""Learned steps against logged steps, between states of held-out episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from farstep.analysis.figures import begin_figure
+from farstep.analysis.tables import Cells
+from farstep.core.errors import FarstepError
+from farstep.core.rng import stream_generator
+from farstep.data.table import Table
+from farstep.planning.calibration import PAIRS, QUANTILES, Envelope, envelope
+from farstep.planning.metric import LearnedMetric
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutCalibration:
+    """How a learned distance goes with time in episodes that it has not seen.
+
+    Attributes:
+        curve: learned steps at each number of logged steps.
+        trusted: learned steps up to which the curve keeps growing with the logged steps.
+        apart: median learned steps between states drawn at random.
+    """
+
+    curve: Envelope
+    trusted: float
+    apart: float
+
+    @classmethod
+    def measure(cls, metric: LearnedMetric, table: Table, seed: int = 0) -> HeldOutCalibration:
+        """Measure a distance on the episodes of a table.
+
+        Args:
+            metric: the distance.
+            table: episodes, best those that the distance was not learned from.
+            seed: of the choice of pairs.
+
+        Raises:
+            FarstepError: learned distances are not finite.
+        """
+        curve = envelope(metric, table, seed)
+        rows = stream_generator(seed, "apart").integers(table.num_steps, size=(2, PAIRS))
+        apart = np.median(metric.between(*(table.observations[some] for some in rows)))
+        if not (np.isfinite(curve.steps).all() and np.isfinite(apart)):
+            raise FarstepError(
+                "learned distances are not finite: the training has diverged. Train again with a "
+                "smaller --learning-rate."
+            )
+        return cls(curve, curve.trusted(1), float(apart))
+
+    @property
+    def cells(self) -> Cells:
+        """A row per number of logged steps: quantiles of the learned steps."""
+        head = ["logged steps", *(f"{100 * q:.0f} %" for q in QUANTILES)]
+        rows = zip(self.curve.gaps, self.curve.steps, strict=True)
+        return [head, *([str(gap), *(f"{x:.1f}" for x in steps)] for gap, steps in rows)]
+
+
+def draw_calibration(calibration: HeldOutCalibration, title: str = "") -> Figure:
+    """Median and 5–95 % band of the learned steps over the logged ones, on logarithmic axes.
+
+    The dashed diagonal is a distance that equals the logged steps.
+    """
+    figure, (axes,) = begin_figure(5.6, 4.6)
+    gaps, (low, median, high) = calibration.curve.gaps, calibration.curve.steps.T
+    # A logarithmic axis has no zero.
+    least = max(1e-2, float(high[high > 0].min(initial=1.0)) / 100)
+    low, median, high = (np.maximum(steps, least) for steps in (low, median, high))
+    axes.fill_between(gaps, low, high, color="C0", alpha=0.2, linewidth=0, label="5–95 %")
+    axes.plot(gaps, median, "o-", color="C0", ms=3, label="median")
+    axes.plot(gaps, gaps, "--", color="0.5", label="as many as logged")
+    axes.axhline(calibration.trusted, color="C1", linewidth=1, label="trusted up to here")
+    axes.axhline(calibration.apart, color="C2", linewidth=1, label="states at random, median")
+    axes.set(xscale="log", yscale="log", xlabel="logged steps apart", ylabel="learned steps")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
