@@ -32,17 +32,18 @@ from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environ
 
 @dataclass(frozen=True)
 class DataImport:
-    """Import .npz files of your own or of OGBench as a dataset.
+    """Import logs as a dataset: .npz files, or what robots write (RLDS, LeRobot, raw Bridge).
 
-    A file holds `observations` (N, …), `actions` (N, A) and `terminals` (N,), which is 1 on the
-    last observation of each episode; `timeouts`, `truncations` and the like are read beside it.
+    An .npz file holds `observations` (N, …), `actions` (N, A) and `terminals` (N,), which is 1 on
+    the last observation of each episode; `timeouts`, `truncations` and the like are read too.
     `my-val.npz` beside `my.npz` becomes the validation table; of a directory, all files are read
     in name order.
 
     `farstep data import my.npz --name my-robot`
 
     Attributes:
-        source: an .npz file, or a directory of them.
+        source: an .npz file or a directory of them; the directory of an RLDS, LeRobot or raw
+            Bridge dataset.
         format: the kind of files; told by the files themselves unless said.
         name: the dataset's name; by default that of the file.
         val: a validation file or directory that lies elsewhere.
@@ -56,6 +57,11 @@ class DataImport:
         close_last_episode: the end of each file ends its last episode.
         extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
         num_actions: actions are integers from 0 up to this number, exclusive.
+        observation_key: the array that becomes the observations, such as observation/state.
+        action_key: the array that becomes the actions.
+        image_size: scale pictures to squares of this many pixels.
+        missing_files: what to do with episodes whose files are not there.
+        relabel: take as Bridge's actions the motions that the arm made.
         overwrite: replace a dataset of this name.
     """
 
@@ -71,6 +77,11 @@ class DataImport:
     close_last_episode: bool = False
     extra: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     num_actions: int | None = None
+    observation_key: str | None = None
+    action_key: str | None = None
+    image_size: int | None = None
+    missing_files: Literal["error", "drop"] = "error"
+    relabel: Literal["none", "reached"] = "none"
     overwrite: bool = False
 
     def run(self) -> None:
@@ -98,6 +109,11 @@ class DataImport:
                     close_last_episode=self.close_last_episode,
                     extras=self.extra,
                     num_actions=self.num_actions,
+                    observation_key=self.observation_key,
+                    action_key=self.action_key,
+                    image_size=self.image_size,
+                    missing_files=self.missing_files,
+                    relabel=self.relabel,
                 ),
                 overwrite=self.overwrite,
                 progress=bars.on_import,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from farstep.core.errors import FarstepError, nearest
 from farstep.data.episodes import Split
 
 
@@ -26,6 +28,12 @@ class ImportOptions:
             key marks it.
         extras: further keys to store.
         num_actions: actions are integers in [0, num_actions).
+        observation_key: the array that becomes the observations; by default the format's usual.
+        action_key: the same of the actions.
+        image_size: pictures are scaled to squares of this many pixels, by Lanczos' filter.
+        missing_files: files that the metadata name and that are not there are refused, or the
+            episodes that need them left out.
+        relabel: `reached` replaces Bridge's commanded motions by those that the arm made.
     """
 
     val: Path | None = None
@@ -36,6 +44,36 @@ class ImportOptions:
     close_last_episode: bool = False
     extras: tuple[str, ...] = ()
     num_actions: int | None = None
+    observation_key: str | None = None
+    action_key: str | None = None
+    image_size: int | None = None
+    missing_files: Literal["error", "drop"] = "error"
+    relabel: Literal["none", "reached"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size < 1:
+            raise FarstepError(f"images need at least 1 pixel a side, not {self.image_size}.")
+
+    def keys(self, observations: str, actions: str, known: Iterable[str], where: str) -> list[str]:
+        """The keys of observations, of actions and of the extras, which must all be known.
+
+        Args:
+            observations: the format's usual key of the observations.
+            actions: the same of the actions.
+            known: the arrays that a step has.
+            where: what has them, for messages.
+
+        Raises:
+            FarstepError: one of them is not known.
+        """
+        asked = [self.observation_key or observations, self.action_key or actions, *self.extras]
+        names = list(known)
+        for key in asked:
+            if key not in names:
+                raise FarstepError(
+                    f"{where} has no '{key}'.{nearest(key, names)} It has: {', '.join(names)}."
+                )
+        return asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,3 +105,8 @@ class Format:
     name: str
     recognises: Callable[[Path], bool]
     open: Callable[[Path, ImportOptions], Source]
+
+
+def extra_name(key: str) -> str:
+    """The name under which a table keeps an array: `observation/state` as `observation_state`."""
+    return re.sub(r"\W", "_", key)

@@ -15,10 +15,13 @@ from farstep.core.errors import FarstepError, nearest
 from farstep.data.conversion import Conversion
 from farstep.data.episodes import Episode, Split, import_episodes
 from farstep.data.sources.base import Format, ImportOptions, Source
+from farstep.data.sources.lerobot import LEROBOT
 from farstep.data.sources.npz import NPZ
+from farstep.data.sources.raw_bridge import RAW_BRIDGE
+from farstep.data.sources.rlds import RLDS
 from farstep.data.table import check_name, data_root
 
-FORMATS: dict[str, Format] = {format.name: format for format in (NPZ,)}
+FORMATS: dict[str, Format] = {format.name: format for format in (RLDS, LEROBOT, RAW_BRIDGE, NPZ)}
 
 DISCRETE_ACTIONS = {"powderworld": 8}
 """How many actions there are, by the first word of the published dataset's name."""
