@@ -94,7 +94,7 @@ class TestRendering:
         monkeypatch.delenv("MUJOCO_GL", raising=False)
 
     def replace_probe(self, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-        monkeypatch.setattr(doctor, "RENDER_ONE_FRAME", textwrap.dedent(script))
+        monkeypatch.setattr("farstep.envs.opengl.DRAW_ONE_FRAME", textwrap.dedent(script))
 
     def test_names_the_backend_that_draws(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.replace_probe(monkeypatch, "import os; assert os.environ['MUJOCO_GL'] == 'osmesa'")
@@ -112,7 +112,9 @@ class TestRendering:
 
     def test_nothing_draws(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.replace_probe(monkeypatch, "raise ImportError('no libEGL')")
-        monkeypatch.setattr(doctor, "opengl_command", lambda: "apt-get install -y libegl1")
+        monkeypatch.setattr(
+            "farstep.envs.opengl.opengl_command", lambda: "apt-get install -y libegl1"
+        )
         (finding,) = doctor.rendering_findings()
         assert finding.level == "advice", "learning needs no rendering"
         assert "egl: ImportError: no libEGL" in finding.found
@@ -127,28 +129,6 @@ class TestRendering:
         self.replace_probe(monkeypatch, "import time; time.sleep(60)")
         (finding,) = doctor.rendering_findings(seconds=0.2)
         assert "egl: no frame in 0.2 s" in finding.found
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="package managers of Linux")
-@pytest.mark.parametrize(
-    ("manager", "packages"),
-    [
-        ("apt-get", "libegl1 libopengl0 libgl1-mesa-dri"),
-        ("dnf", "mesa-libEGL libglvnd-opengl mesa-dri-drivers"),
-    ],
-)
-def test_opengl_command(
-    manager: str, packages: str, programs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add_program(programs, manager)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert doctor.opengl_command() == f"{manager} install -y {packages}"
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert doctor.opengl_command() == f"sudo {manager} install -y {packages}"
-
-
-def test_opengl_command_without_a_known_manager(programs: Path) -> None:
-    assert "libEGL.so.1" in doctor.opengl_command() or sys.platform != "linux"
 
 
 @pytest.mark.parametrize(("driver", "fix"), [("580.65.06", "cuda'"), ("550.54", "jax[cuda12]==")])

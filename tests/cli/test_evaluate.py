@@ -13,6 +13,7 @@ from farstep.cli.main import main
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
+from farstep.envs.opengl import require_drawing
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import evaluate
 from farstep.serving.policy import Policy
@@ -185,15 +186,15 @@ def test_data_without_an_environment_need_one_named(tmp_path, capsys):
     assert NAME in capsys.readouterr().out
 
 
-def test_without_a_display_or_a_library_to_draw_with_it_says_what_to_install(
+def test_a_video_that_cannot_be_drawn_is_refused_before_the_work(
     export, tmp_path, capsys, monkeypatch
 ):
-    for name in ("DISPLAY", "MUJOCO_GL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr("farstep.cli.evaluate.find_library", lambda name: None)
+    monkeypatch.setattr("farstep.envs.opengl.DRAW_ONE_FRAME", "raise ImportError('no libEGL')")
+    monkeypatch.setattr("farstep.cli.evaluate.evaluate", None)  # must not get that far
+    require_drawing.cache_clear()
     said = fails(capsys, export, *QUICK, "--video", tmp_path / "videos")
-    assert "neither a display nor libEGL" in said
+    assert "cannot draw pictures" in said
+    assert "ImportError: no libEGL" in said
     assert "install" in said
     assert not (tmp_path / "videos").exists()
 

@@ -29,18 +29,6 @@ CUDA_13_DRIVER = 580
 ROOM_FOR_DATA_GIB = 5
 
 
-RENDER_ONE_FRAME = """
-import mujoco
-model = mujoco.MjModel.from_xml_string(
-    "<mujoco><worldbody><light pos='0 0 2'/><geom size='.2' rgba='1 0 0 1'/></worldbody></mujoco>"
-)
-data = mujoco.MjData(model)
-mujoco.mj_forward(model, data)
-with mujoco.Renderer(model, 16, 16) as renderer:
-    renderer.update_scene(data)
-    assert renderer.render().any(), "the frame is black"
-"""
-
 Level = Literal["fine", "advice", "broken"]
 MARKS: dict[Level, str] = {
     "fine": "[green]✓[/]",
@@ -203,11 +191,13 @@ def rendering_findings(seconds: float = 60) -> list[Finding]:
     Args:
         seconds: how long a backend may take before it counts as hanging.
     """
+    from farstep.envs.opengl import failure, opengl_command, start_probe
+
     if importlib.util.find_spec("mujoco") is None:
         return [Finding("rendering", "not tried: MuJoCo is not installed", "advice")]
     backends = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("glfw",)
-    probes = {backend: _start_probe(backend) for backend in backends}
-    failures = {backend: _failure(probe, seconds) for backend, probe in probes.items()}
+    probes = {backend: start_probe(backend) for backend in backends}
+    failures = {backend: failure(probe, seconds) for backend, probe in probes.items()}
     working = [backend for backend in backends if failures[backend] is None]
     if not working:
         tried = "; ".join(f"{backend}: {reason}" for backend, reason in failures.items())
@@ -231,47 +221,6 @@ def rendering_advice() -> str:
         "observations work without it; pixel environments and videos need\n"
         f"  {finding.fix}\n"
     )
-
-
-def _start_probe(backend: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", RENDER_ONE_FRAME],
-        env=os.environ | {"MUJOCO_GL": backend},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _failure(probe: subprocess.Popen[str], seconds: float) -> str | None:
-    """Why `probe` did not draw, None if it did."""
-    try:
-        _, log = probe.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        probe.kill()
-        probe.communicate()
-        return f"no frame in {seconds:g} s"
-    if probe.returncode == 0:
-        return None
-    # A driver may crash the process without a word, and PyOpenGL logs after the traceback.
-    errors = [line for line in log.splitlines() if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return errors[-1] if errors else f"ended with status {probe.returncode}"
-
-
-def opengl_command() -> str:
-    """The command that installs OpenGL for rendering without a display."""
-    if sys.platform != "linux":
-        return "MuJoCo renders with the system's own OpenGL here; run from a desktop session"
-    sudo = "" if os.geteuid() == 0 else "sudo "
-    commands = {
-        "apt-get": "apt-get install -y libegl1 libopengl0 libgl1-mesa-dri",
-        "dnf": "dnf install -y mesa-libEGL libglvnd-opengl mesa-dri-drivers",
-        "pacman": "pacman -S --needed mesa libglvnd",
-    }
-    for manager, command in commands.items():
-        if shutil.which(manager):
-            return sudo + command
-    return "install Mesa's EGL (libEGL.so.1, libOpenGL.so.0) with the system's package manager"
 
 
 def extra_findings() -> Iterator[Finding]:

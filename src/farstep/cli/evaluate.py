@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from contextlib import ExitStack
-from ctypes.util import find_library
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,13 +22,13 @@ from farstep.analysis.tables import (
     rich_table,
 )
 from farstep.cli.console import plain_console
-from farstep.cli.doctor import opengl_command
 from farstep.cli.environments import environment_of
 from farstep.cli.planner import Planning, calibration_record
 from farstep.cli.planner import described as planning_line
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_writable
 from farstep.envs.catalog import EnvironmentSpec
+from farstep.envs.opengl import require_drawing
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
 from farstep.evaluation.temperature import AtTemperature, SamplingPolicy, protocol_temperature
@@ -150,7 +147,7 @@ class Evaluate:
         with ExitStack() as resources:
             videos = None
             if self.video is not None:
-                draw_without_display()
+                require_drawing()
                 videos = resources.enter_context(
                     Videos(self.video, self.video_episodes, self.video_every, self.video_format)
                 )
@@ -207,20 +204,3 @@ class Evaluate:
             console.print(markdown_table(cells), soft_wrap=True)
         else:
             console.print(rich_table(cells))
-
-
-def draw_without_display() -> None:
-    """Let MuJoCo, which is imported later and would look for a display, draw where there is none.
-
-    Raises:
-        FarstepError: there is no library to draw with.
-    """
-    if sys.platform != "linux" or {"DISPLAY", "MUJOCO_GL"} & os.environ.keys():
-        return
-    if find_library("EGL") is None:
-        raise FarstepError(
-            "Videos are drawn with OpenGL, and there is neither a display nor libEGL here. Run\n"
-            f"  {opengl_command()}\n"
-            "or set MUJOCO_GL to a backend that 'farstep doctor' finds working."
-        )
-    os.environ["MUJOCO_GL"] = "egl"

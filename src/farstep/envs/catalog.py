@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class EnvironmentSpec:
     def ball(self) -> bool:
         """Whether the goal is for a ball (antsoccer), not for the body."""
         return self.family == "antsoccer"
+
+    @property
+    def drawn(self) -> bool:
+        """Whether observations are drawn with OpenGL; Powderworld's pictures are its state."""
+        return self.pixels and not self.discrete
 
     @functools.cached_property
     def maze_map(self) -> MazeMap | None:
@@ -220,6 +226,14 @@ def _as_id(name: str) -> str:
 def _check_installed(name: str) -> None:
     missing = [m for m in ("gymnasium", "mujoco", "ogbench") if importlib.util.find_spec(m) is None]
     if not missing:
+        try:
+            import mujoco  # noqa: F401
+        except Exception as error:
+            raise FarstepError(
+                f"MuJoCo cannot be imported ({type(error).__name__}: {error}). It loads the OpenGL "
+                f"that MUJOCO_GL names, here '{os.environ.get('MUJOCO_GL', '')}': unset it, or set "
+                "it to egl or to a backend that 'farstep doctor' finds working."
+            ) from error
         return
     hint = ""
     if sys.version_info >= (3, 13):

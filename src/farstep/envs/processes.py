@@ -160,8 +160,8 @@ class Worker:
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         return FarstepError(
             f"{self._name} (process {self.pid}) ended {how} before it had answered; its own "
-            "messages are above. SIGKILL is often the system's answer to too little memory: use fewer "
-            "processes or slots"
+            "messages are above. SIGKILL is often the system's answer to too little memory: use "
+            "fewer processes or slots"
         )
 
 

@@ -21,8 +21,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from farstep.core.errors import FarstepError, nearest
-from farstep.envs.catalog import environment, make
+from farstep.envs.catalog import environment, make, own_maze
 from farstep.envs.mazes import MazeMap
+from farstep.envs.opengl import require_drawing
 from farstep.envs.processes import Worker
 
 Slots = Int[np.ndarray, " n"] | Sequence[int]
@@ -71,10 +72,14 @@ class VectorEnv:
                 f"a vector of environments needs at least 1 slot and 0 workers, not {num_slots} "
                 f"slots and {num_workers} workers"
             )
+        # Says what is wrong with a name before any process starts.
         if (maze := env_kwargs.pop("maze", None)) is not None:
+            spec = own_maze(name, maze)
             env_kwargs["maze"] = {"name": maze.name, "text": maze.to_text()}
         else:
-            environment(name)  # says what is wrong with a name before any process starts
+            spec = environment(name)
+        if spec.drawn:
+            require_drawing()
         config = {
             "name": name,
             "kwargs": env_kwargs,
