@@ -90,7 +90,7 @@ def measured(policy: Policy, maze: MazeMap) -> Iterator[dict[str, Any]]:
     goals = np.repeat(states[:GOALS], STARTS, axis=0)
     starts = np.tile(states[GOALS:], (GOALS, 1))
     true = shortest_ways(maze, starts, goals)
-    learned = policy.distance(starts, goals) if policy.agent.has_distance else None
+    learned = policy.distance(starts, goals) if policy.agent.metric(policy.params) else None
     for chooser, moves in chosen_moves(policy, starts, goals):
         length = np.linalg.norm(moves, axis=1)
         straight = moves / np.maximum(length, 1e-6)[:, None]

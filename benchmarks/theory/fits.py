@@ -513,5 +513,6 @@ def fit_qrl(mdp: TabularMDP, how: Descent, *, margin: float = 0.05) -> StateGoal
         Embedding(Space((mdp.states,)), (), latent, key=key),
     )
     params = how.descend(lambda p: agent.critic_loss(p, batch)[0], networks)
-    starts = agent.embed(params, one_hot)
-    return np.asarray(agent.pairwise(params, starts, starts).steps)
+    metric = agent.metric(params)
+    starts = metric.embed(one_hot)
+    return np.asarray(metric.pairwise(starts, starts).steps)

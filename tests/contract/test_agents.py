@@ -63,6 +63,7 @@ by how far they are from a goal."""
 NEEDS_CONTINUOUS = {"cmd", "mqe", "nsacbc", "tmd"}
 NEEDS_CLONING = {"crl", "gciql", "qrl"}
 STATES_ONLY = {"gcivl", "hiql"}
+WITHOUT_METRIC = {"crl", "gcbc", "tra"}
 
 
 def slow_but(*quick):
@@ -140,24 +141,26 @@ def answer(name, params):
     def act(key, temperature):
         return agent.act(params, states, goals, key, temperature)
 
-    def after(actions):
-        return agent.distance(params, states, goals, actions)
-
     answers: dict[str, Any] = {}
     answers["actions"] = jax.vmap(act)(keys, jnp.asarray([0.0, 0.0, 100.0]))
-    answers["embedded"] = agent.embed(params, corridor_states)
-    if agent.has_distance:
-        answers["distance"] = agent.distance(params, states, goals)
-        answers["pairwise"] = agent.pairwise(params, *[answers["embedded"]] * 2)
-        pairs = answers["embedded"][HERE], answers["embedded"][THERE]
-        answers["both ways"] = agent.both_ways(params, *pairs)
-        answers["from one"] = agent.both_ways(params, answers["embedded"][:1], pairs[1])
-        for few in (1, 2):
-            some = answers["embedded"], answers["embedded"][:few]
-            answers[f"to {few}"] = agent.pairwise(params, *some)
-            answers[f"from {few}"] = agent.pairwise(params, *some[::-1])
-    if agent.has_distance and name not in STATES_ONLY:
-        answers["after actions"] = jax.vmap(after)(jnp.stack([towards, -towards]))
+    metric = agent.metric(params)
+    if metric is None:
+        return answers
+    starts, ends = metric.embed(corridor_states), metric.embed_goal(corridor_states)
+    answers["embedded"] = starts
+    answers["distance"] = metric.distance(starts[HERE], ends[THERE])
+    answers["from one start"] = metric.distance(starts[:1], ends[THERE])
+    answers["pairwise"] = metric.pairwise(starts, ends)
+    laid_out = metric.laid_out(starts)
+    answers["laid out"] = metric.embeddings(laid_out)
+    answers["both ways"] = metric.both_ways(laid_out[HERE], laid_out[THERE])
+    answers["from one"] = metric.both_ways(laid_out[:1], laid_out[THERE])
+    for few in (1, 2):
+        answers[f"to {few}"] = metric.pairwise(starts, ends[:few])
+        answers[f"from {few}"] = metric.pairwise(starts[:few], ends)
+    if name not in STATES_ONLY:
+        after = [metric.after(states, actions, goals) for actions in (towards, -towards)]
+        answers["after actions"] = jax.tree.map(lambda *each: jnp.stack(each), *after)
     return answers
 
 
@@ -209,11 +212,8 @@ def test_actions_lie_in_bounds_and_noise_needs_temperature(name):
 
 
 def test_the_distance_is_as_far_as_the_goal_is_or_clearly_absent(name):
-    agent = small(name)
-    if not agent.has_distance:
-        params, states = learned(name, 0).state.params, jnp.eye(LENGTH)
-        with pytest.raises(TypeError, match="no distance"):
-            agent.distance(params, states, states)
+    if name in WITHOUT_METRIC:
+        assert "distance" not in asked(name)
         return
     nats, steps = asked(name)["distance"]
     assert np.all(nats >= 0)
@@ -232,20 +232,22 @@ def test_the_distance_is_as_far_as_the_goal_is_or_clearly_absent(name):
 def test_mqe_keeps_its_distance_where_other_rows_actions_cost_nothing_either():
     agent = small("mqe", invariance="cross")
     critic = go_on(agent, learned("mqe", 0), UPDATES).state.params
-    steps = agent.distance(critic, jnp.eye(LENGTH)[HERE], jnp.eye(LENGTH)[THERE]).steps
+    metric = agent.metric(critic)
+    assert metric is not None
+    steps = metric.distance(*(metric.embed(jnp.eye(LENGTH)[at]) for at in (HERE, THERE))).steps
     apart = np.abs(AHEAD)
     assert np.corrcoef(steps, apart)[0, 1] > 0.95
     assert np.mean(steps[apart > 0]) == pytest.approx(np.mean(apart[apart > 0]), rel=0.15)
 
 
 def test_the_distance_after_an_action_counts_the_action_or_is_refused(name):
-    agent = small(name)
-    if not agent.has_distance:
+    if name in WITHOUT_METRIC:
         return
     if name in STATES_ONLY:
-        params, states = learned(name, 0).state.params, jnp.eye(LENGTH)
+        metric, states = small(name).metric(learned(name, 0).state.params), jnp.eye(LENGTH)
+        assert metric is not None
         with pytest.raises(FarstepError, match="without them"):
-            agent.distance(params, states, states, jnp.zeros((LENGTH, 2)))
+            metric.after(states, jnp.zeros((LENGTH, 2)), states)
         return
     inside = (AHEAD != 0) & (HERE > 0) & (HERE < LENGTH - 1)  # Where both actions are logged.
     towards, away = asked(name)["after actions"].steps[:, inside]
@@ -255,10 +257,11 @@ def test_the_distance_after_an_action_counts_the_action_or_is_refused(name):
 
 
 def test_pairwise_distances_are_those_of_each_pair(name):
+    if name in WITHOUT_METRIC:
+        return
     answers = asked(name)
     assert len(answers["embedded"]) == LENGTH
-    if "pairwise" not in answers:
-        return
+    np.testing.assert_array_equal(answers["laid out"], answers["embedded"])
     for pairwise, each in zip(answers["pairwise"], answers["distance"], strict=True):
         np.testing.assert_allclose(pairwise, each.reshape(LENGTH, -1), rtol=1e-4, atol=1e-4)
     for few in (1, 2):
@@ -272,6 +275,8 @@ def test_pairwise_distances_are_those_of_each_pair(name):
         for each, every in zip(ways, expected, strict=True):
             np.testing.assert_allclose(each, every, rtol=1e-4, atol=1e-4)
     from_one = [every[0, THERE] for every in answers["pairwise"]]
+    for each, every in zip(answers["from one start"], from_one, strict=True):
+        np.testing.assert_allclose(each, every, rtol=1e-4, atol=1e-4)
     to_one = [every[THERE, 0] for every in answers["pairwise"]]
     for ways, expected in zip(answers["from one"], (from_one, to_one), strict=True):
         for each, every in zip(ways, expected, strict=True):
@@ -299,12 +304,10 @@ def outcome(agent, spaces):
         observations = batch.observations
         actions = agent.act(later.params, observations, observations, KEY)
         distances = ()
-        if agent.has_distance:
-            embedded = agent.embed(later.params, observations)
-            distances = (
-                agent.distance(later.params, observations, observations),
-                agent.pairwise(later.params, embedded[:2], embedded),
-            )
+        metric = agent.metric(later.params)
+        if metric is not None:
+            embedded = metric.embed(observations)
+            distances = metric.distance(embedded, embedded), metric.pairwise(embedded[:2], embedded)
         return state, later, metrics, actions, distances
 
     return jax.eval_shape(run, batch_shape(agent.training_spec(), spaces))
@@ -318,7 +321,7 @@ def test_pixels_are_observations_like_any_other(name):
     assert convolutions
     assert actions.shape == (agent.batch_size, 2)
     assert all(metric.shape == () for metric in metrics.values())
-    if agent.has_distance:
+    if name not in WITHOUT_METRIC:
         each, pairwise = distances
         assert each.steps.shape == (agent.batch_size,)
         assert pairwise.steps.shape == (2, agent.batch_size)

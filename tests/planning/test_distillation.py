@@ -37,8 +37,8 @@ class Networks(NamedTuple):
 class Walking(TabularAgent):
     """Walks to goals within the horizon, and stands still for others."""
 
-    def distance(self, params, observations, goals, actions=None):
-        return super().distance((params.steps, params.cells), observations, goals)
+    def metric(self, params):
+        return super().metric((params.steps, params.cells))
 
     def act(self, params, observations, goals, key, temperature=0.0):
         def cell(states):

@@ -6,16 +6,19 @@ or spoilt on purpose.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from farstep.agents.base import Agent, Distance
+from farstep.agents.base import Agent
+from farstep.agents.metric import Distance, PairMetric
 from farstep.core.types import Actions, BatchSpec, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.metric import LearnedMetric
@@ -66,8 +69,6 @@ class World:
 class TabularAgent(Agent):
     """Its distance is a table, its policy steps to the neighbour nearest by the same table."""
 
-    has_distance: ClassVar[bool] = True
-
     def spec(self):
         return BatchSpec(1)
 
@@ -80,15 +81,23 @@ class TabularAgent(Agent):
     def act(self, params, observations, goals, key, temperature=0.0):
         raise NotImplementedError
 
-    def distance(self, params, observations, goals, actions=None):
-        steps, table = params
+    def metric(self, params):
+        return TabularMetric(*params)
 
+
+class TabularMetric(PairMetric):
+    """The steps of a table between the cells that states lie in."""
+
+    steps: jax.Array
+    table: jax.Array
+    discount: float = eqx.field(static=True, default=math.exp(-0.01))
+
+    def between(self, observations, goals):
         def cell(states):
             place = jnp.round(states).astype(jnp.int32)
-            return table[place[:, 1], place[:, 0]]
+            return self.table[place[:, 1], place[:, 0]]
 
-        found = steps[cell(observations), cell(goals)]
-        return Distance(found * 0.01, found)
+        return Distance.from_steps(self.steps[cell(observations), cell(goals)], self.discount)
 
 
 class Walker:

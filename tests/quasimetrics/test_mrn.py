@@ -17,7 +17,7 @@ from farstep.quasimetrics.rowwise import UNROLLED
 
 def mrn_in_lanes(x, y, groups=8):
     """`rowwise_mrn` of an ensemble of one."""
-    return rowwise_mrn(in_lanes(x[None], groups), in_lanes(y[None], groups), groups)
+    return rowwise_mrn(in_lanes(x[..., None, :], groups), in_lanes(y[..., None, :], groups), groups)
 
 
 forms = pytest.mark.parametrize("distance", [mrn, mrn_in_lanes])
@@ -53,7 +53,7 @@ def test_leading_axes_broadcast(distance, fewer_axes):
 @pytest.mark.parametrize("half", [1, UNROLLED, UNROLLED + 1])
 def test_of_an_ensemble_it_is_the_mean_both_ways(half):
     x, y = jax.random.normal(jax.random.key(5), (2, 3, 4, 7, 6 * half))
-    x_lanes, y_lanes = in_lanes(x, 3), in_lanes(y, 3)
+    x_lanes, y_lanes = (in_lanes(jnp.moveaxis(each, 0, -2), 3) for each in (x, y))
     there, back = mrn_both_ways(x_lanes[:, :1], y_lanes, 3)
     np.testing.assert_array_equal(there, rowwise_mrn(x_lanes[:, :1], y_lanes, 3))
     np.testing.assert_allclose(there, mrn(x[:, :, :1], y, 3).mean(axis=0), rtol=1e-5)
@@ -63,11 +63,11 @@ def test_of_an_ensemble_it_is_the_mean_both_ways(half):
 def test_lanes_lie_as_documented_and_lead_back():
     members, rows, groups, half = 2, 5, 3, 4
     x = jnp.arange(members * rows * groups * 2 * half, dtype=jnp.float32)
-    x = x.reshape(members, rows, groups * 2 * half)
+    x = x.reshape(rows, members, groups * 2 * half)
     lanes = in_lanes(x, groups)
     assert lanes.shape == (rows, half, 2, members * groups)
     # The second member's last group, second half, third coordinate.
-    assert lanes[4, 2, 1, 5] == x[1, 4, 2 * 2 * half + half + 2]
+    assert lanes[4, 2, 1, 5] == x[4, 1, 2 * 2 * half + half + 2]
     np.testing.assert_array_equal(out_of_lanes(lanes, groups), x)
 
 

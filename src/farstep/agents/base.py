@@ -6,23 +6,20 @@ An agent never sees a file, an environment, a logger or the command line.
 from __future__ import annotations
 
 import abc
-import math
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, Real
+from jaxtyping import Array, Float, Int, Key
 
+from farstep.agents.metric import Metric, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Scalar, Spaces
 from farstep.networks.precision import Precision, kernels_in
-
-Observations = Real[Array, "batch *obs"]
-"""(B, D) floats or (B, H, W, C) bytes, of states or of goals."""
 
 
 class AgentState(eqx.Module):
@@ -37,23 +34,6 @@ class AgentState(eqx.Module):
     params: Params
     optimizer: optax.OptState
     step: Int[Array, ""]
-
-
-class Distance(NamedTuple):
-    """A temporal distance in two units: nats (d) and environment steps (d / −log γ)."""
-
-    nats: Float[Array, " *batch"]
-    steps: Float[Array, " *batch"]
-
-    @classmethod
-    def from_nats(cls, nats: Float[Array, " *batch"], discount: float) -> Distance:
-        """Both units of a distance in nats."""
-        return cls(nats, nats / -math.log(discount))
-
-    @classmethod
-    def from_steps(cls, steps: Float[Array, " *batch"], discount: float) -> Distance:
-        """Both units of a distance in environment steps."""
-        return cls(steps * -math.log(discount), steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +55,6 @@ class Agent(abc.ABC):
     precision: Precision = "float32"
     policy_random: Probability = 0.0
     crops: Probability = 0.0
-
-    has_distance: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -127,50 +105,9 @@ class Agent(abc.ABC):
         """
         return params.actor(observations, goals).act(key, temperature)
 
-    def distance(
-        self,
-        params: Params,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """Temporal distance from each state (and action) to its goal, where the method has one.
-
-        Raises:
-            TypeError: it has none.
-            FarstepError: it has one of states alone, and actions are given.
-        """
-        raise TypeError(f"{type(self).__name__} learns a policy only, it has no distance")
-
-    def embed(self, params: Params, observations: Observations) -> Array:
-        """What `between` and `pairwise` need of each state, (B, …), computed once a state.
-
-        The states themselves, unless the method's distance is one between embeddings.
-        """
-        return observations
-
-    def between(self, params: Params, starts: Array, goals: Array) -> Distance:
-        """Temporal distance from each start to its own goal, (B,), both given by `embed`."""
-        return self.distance(params, starts, goals)
-
-    def both_ways(self, params: Params, starts: Array, goals: Array) -> tuple[Distance, Distance]:
-        """`between` and the way back, each (B,); one start or one goal alone serves for all."""
-        starts, goals = jnp.broadcast_arrays(starts, goals)
-        return self.between(params, starts, goals), self.between(params, goals, starts)
-
-    def pairwise(self, params: Params, starts: Array, goals: Array) -> Distance:
-        """Temporal distance from every start to every goal, (B, C), both given by `embed`."""
-
-        def from_one(start: Array) -> Distance:
-            return self.distance(params, jnp.broadcast_to(start, goals.shape), goals)
-
-        def to_one(goal: Array) -> Distance:
-            return self.distance(params, starts, jnp.broadcast_to(goal, starts.shape))
-
-        # One by one of the fewer: the networks see the others' rows at a time, not B × C.
-        if len(goals) < len(starts):
-            return jax.tree.map(jnp.transpose, jax.lax.map(to_one, goals))
-        return jax.lax.map(from_one, starts)
+    def metric(self, params: Params) -> Metric | None:
+        """The temporal distance of these networks; None if the method learns a policy only."""
+        return None
 
     def move_targets(self, params: Params) -> Params:
         """The networks after an update, their target networks (if any) moved by τ."""
@@ -215,11 +152,3 @@ class Agent(abc.ABC):
             params = self.move_targets(optax.apply_updates(state.params, updates))
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         return AgentState(params, optimizer, state.step + 1), metrics
-
-
-def states_only(agent: Agent, actions: Array | None) -> None:
-    """Raises FarstepError if actions are given to a distance that is one of states alone."""
-    if actions is not None:
-        raise FarstepError(
-            f"{type(agent).__name__} values states, not actions: ask for its distance without them."
-        )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations
+from farstep.agents.base import Agent
+from farstep.agents.metric import Distance, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import binary_nce
@@ -27,6 +28,23 @@ class CMDNetworks(eqx.Module):
     actor: Actor
 
 
+class CMDMetric(PairMetric):
+    """Mean over the ensemble of d(f(s, a), f(g, π(g, g))), at a = π(s, g) unless one is given."""
+
+    critic: Embedding
+    actor: Actor
+    discount: float = eqx.field(static=True)
+    groups: int = eqx.field(static=True)
+
+    def between(self, observations: Observations, goals: Observations) -> Distance:
+        return self.after(observations, self.actor(observations, goals).mode, goals)
+
+    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+        start = self.critic(observations, actions)
+        goal = self.critic(goals, self.actor(goals, goals).mode)
+        return Distance.from_nats(jnp.mean(mrn(start, goal, self.groups), axis=0), self.discount)
+
+
 @dataclass(frozen=True, kw_only=True)
 class CMD(Agent):
     """A contrastive critic whose logit is minus a quasimetric.
@@ -35,7 +53,7 @@ class CMD(Agent):
     behaviour's log p(g)/p(g | s, a) in nats, plus the odds log(B − 1) of a pair in a batch of B,
     as far as a quasimetric can take that form. It joins what the triangle inequality joins, but
     those two offsets leave its steps uncalibrated; they rank, and do not count. Goals have no
-    action of their own, so in training another row's stands in for a'. `distance` puts the
+    action of their own, so in training another row's stands in for a'. The distance puts the
     policy's actions, π(s, g) and π(g, g), where none are given.
 
     Attributes:
@@ -57,8 +75,6 @@ class CMD(Agent):
     groups: Count = 8
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,17 +133,5 @@ class CMD(Agent):
 
         return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
 
-    def distance(
-        self,
-        params: CMDNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """Mean over the ensemble of d(f(s, a), f(g, π(g, g))), by default at a = π(s, g)."""
-        if actions is None:
-            actions = params.actor(observations, goals).mode
-        start = params.critic(observations, actions)
-        goal = params.critic(goals, params.actor(goals, goals).mode)
-        nats = jnp.mean(mrn(start, goal, self.groups), axis=0)
-        return Distance.from_nats(nats, self.discount)
+    def metric(self, params: CMDNetworks) -> CMDMetric:
+        return CMDMetric(params.critic, params.actor, self.discount, self.groups)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Observations
+from farstep.agents.base import Agent
+from farstep.agents.metric import Observations
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
@@ -47,7 +48,7 @@ class CRL(Agent):
     p(g | s, a) is the γ-discounted distribution of states that the behaviour visits after (s, a).
     Being the behaviour's own, it joins no pieces of different episodes.
 
-    There is no `distance`: the successor distance log p(g | g)/p(g | s) (Myers et al. 2024) needs
+    There is no metric: the successor distance log p(g | g)/p(g | s) (Myers et al. 2024) needs
     how likely a state is to see itself, and goals at least one step ahead do not show that.
 
     Attributes:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Observations
+from farstep.agents.base import Agent
+from farstep.agents.metric import Observations
 from farstep.core.fields import Count
 from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning

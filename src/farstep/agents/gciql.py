@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations
+from farstep.agents.base import Agent
+from farstep.agents.metric import Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.policy import (
@@ -19,7 +20,7 @@ from farstep.losses.policy import (
     advantage_weighted,
     policy_improvement,
 )
-from farstep.losses.values import expectile_loss, goal_backup, value_to_nats
+from farstep.losses.values import expectile_loss, goal_backup
 from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalActionValue, GoalValue
 from farstep.networks.targets import copy_of, polyak
@@ -39,7 +40,7 @@ class GCIQL(Agent):
     """Q(s, a, g) by one-step backups on V, V by expectile regression on Q, and a policy on Q.
 
     It estimates the value of the best behaviour that the expectile reaches within the data's
-    support, in stochastic worlds as well as in deterministic ones. `distance` turns V, or Q if
+    support, in stochastic worlds as well as in deterministic ones. Its metric turns V, or Q if
     given actions, into the steps d at which it is −(1 − γ^d)/(1 − γ).
 
     Attributes:
@@ -66,8 +67,6 @@ class GCIQL(Agent):
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -145,16 +144,5 @@ class GCIQL(Agent):
             params, target_critic=polyak(params.target_critic, params.critic, self.target_rate)
         )
 
-    def distance(
-        self,
-        params: GCIQLNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """The steps whose discounted cost V(s, g), or the mean Q(s, a, g), is."""
-        if actions is None:
-            values = params.value(observations, goals)[0]
-        else:
-            values = jnp.mean(params.critic(observations, goals, actions), axis=0)
-        return Distance.from_nats(value_to_nats(values, self.discount), self.discount)
+    def metric(self, params: GCIQLNetworks) -> ValueMetric:
+        return ValueMetric(params.value, self.discount, params.critic)

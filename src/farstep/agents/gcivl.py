@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.agents.base import Agent
+from farstep.agents.metric import ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.policy import advantage_weighted
-from farstep.losses.values import implicit_value, value_to_nats
+from farstep.losses.values import implicit_value
 from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalValue
 from farstep.networks.targets import copy_of, polyak
@@ -35,7 +36,7 @@ class GCIVL(Agent):
     It estimates the value of the best of the behaviour that the expectile reaches: in a
     deterministic world and with κ → 1, −(1 − γ^d)/(1 − γ) at d optimal steps within the data's
     support. In a stochastic world it takes lucky outcomes for good actions, because V alone cannot
-    tell them apart. `distance` inverts that formula, for states alone.
+    tell them apart. Its metric inverts that formula, for states alone.
 
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
@@ -53,8 +54,6 @@ class GCIVL(Agent):
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -110,14 +109,5 @@ class GCIVL(Agent):
             params, target_value=polyak(params.target_value, params.value, self.target_rate)
         )
 
-    def distance(
-        self,
-        params: GCIVLNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """The steps whose discounted cost the mean V(s, g) of the ensemble is."""
-        states_only(self, actions)
-        values = jnp.mean(params.value(observations, goals), axis=0)
-        return Distance.from_nats(value_to_nats(values, self.discount), self.discount)
+    def metric(self, params: GCIVLNetworks) -> ValueMetric:
+        return ValueMetric(params.value, self.discount)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.agents.base import Agent
+from farstep.agents.metric import Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import advantage_weighted
-from farstep.losses.values import implicit_value, value_to_nats
+from farstep.losses.values import implicit_value
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
 from farstep.networks.encoders import join, joined
@@ -37,13 +38,30 @@ class HIQLNetworks(eqx.Module):
         """φ([s; g]), of length √width."""
         return normalised(self.representation(join(observations, goals))[0])
 
+    def values(
+        self, observations: Observations, goals: Observations
+    ) -> Float[Array, "members batch"]:
+        """V(s, φ([s; g])) of each member."""
+        return self.value(observations, self.represent(observations, goals))[..., 0]
+
+
+class HIQLValue(eqx.Module):
+    """V of the networks as a function of states and goals, which is what a metric takes."""
+
+    networks: HIQLNetworks
+
+    def __call__(
+        self, observations: Observations, goals: Observations
+    ) -> Float[Array, "members batch"]:
+        return self.networks.values(observations, goals)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HIQL(Agent):
     """Two policies from one value: a high one names a subgoal some steps ahead, a low one goes.
 
     V(s, φ([s; g])) is GCIVL's value behind a bottleneck φ, which is also the language in which the
-    high policy names subgoals to the low one. `distance` reads steps off V, for states alone.
+    high policy names subgoals to the low one. Its metric reads steps off V, for states alone.
 
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
@@ -70,8 +88,6 @@ class HIQL(Agent):
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -127,9 +143,9 @@ class HIQL(Agent):
         goals, following = goal.observations, batch.successors["next"].observations
         target = jax.lax.stop_gradient(replace(params, value=params.target_value))
         return implicit_value(
-            self.values(params, batch.observations, goals),
-            self.values(target, batch.observations, goals),
-            self.values(target, following, goals),
+            params.values(batch.observations, goals),
+            target.values(batch.observations, goals),
+            target.values(following, goals),
             goal.offsets == 0,
             discount=self.discount,
             expectile=self.expectile,
@@ -140,7 +156,7 @@ class HIQL(Agent):
         fixed = jax.lax.stop_gradient(params)
         goals = batch.goals["policy"].observations
         ahead = batch.successors["towards"].observations
-        rise = self.values(fixed, ahead, goals) - self.values(fixed, batch.observations, goals)
+        rise = fixed.values(ahead, goals) - fixed.values(batch.observations, goals)
         named = fixed.represent(batch.observations, ahead)
         log_probs = params.high_actor(batch.observations, goals).log_prob(named)
         return advantage_weighted(
@@ -152,21 +168,13 @@ class HIQL(Agent):
         fixed = jax.lax.stop_gradient(params)
         subgoals = batch.successors["subgoal"].observations
         following = batch.successors["next"].observations
-        rise = self.values(fixed, following, subgoals) - self.values(
-            fixed, batch.observations, subgoals
-        )
+        rise = fixed.values(following, subgoals) - fixed.values(batch.observations, subgoals)
         reader = params if self.low_representation_gradient else fixed
         named = reader.represent(batch.observations, subgoals)
         log_probs = params.low_actor.given(batch.observations, named).log_prob(batch.actions)
         return advantage_weighted(
             log_probs, jnp.mean(rise, axis=0), inverse_temperature=self.low_inverse_temperature
         )
-
-    def values(
-        self, params: HIQLNetworks, observations: Observations, goals: Observations
-    ) -> Float[Array, "members batch"]:
-        """V(s, φ([s; g])) of each member."""
-        return params.value(observations, params.represent(observations, goals))[..., 0]
 
     def move_targets(self, params: HIQLNetworks) -> HIQLNetworks:
         return replace(
@@ -186,17 +194,8 @@ class HIQL(Agent):
         named = normalised(params.high_actor(observations, goals).sample(high_key, temperature))
         return params.low_actor.given(observations, named).act(low_key, temperature)
 
-    def distance(
-        self,
-        params: HIQLNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """The steps whose discounted cost the mean V of the ensemble is."""
-        states_only(self, actions)
-        values = jnp.mean(self.values(params, observations, goals), axis=0)
-        return Distance.from_nats(value_to_nats(values, self.discount), self.discount)
+    def metric(self, params: HIQLNetworks) -> ValueMetric:
+        return ValueMetric(HIQLValue(params), self.discount)
 
 
 def normalised(x: Float[Array, "batch width"]) -> Float[Array, "batch width"]:

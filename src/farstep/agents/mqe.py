@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Observations
-from farstep.agents.embedded import EmbeddedDistance
+from farstep.agents.base import Agent
+from farstep.agents.metric import MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.types import (
     Batch,
@@ -60,7 +60,7 @@ def expectile_value(
 
 
 @dataclass(frozen=True, kw_only=True)
-class MQE(EmbeddedDistance, Agent):
+class MQE(Agent):
     """Hyperparameters of MQE; the defaults are the paper's.
 
     Attributes:
@@ -175,3 +175,6 @@ class MQE(EmbeddedDistance, Agent):
             return -jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
 
         return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+
+    def metric(self, params: MQENetworks) -> MRNMetric:
+        return MRNMetric(params.critic, self.discount, self.groups)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations
+from farstep.agents.base import Agent
+from farstep.agents.metric import Distance, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.policy import PolicyGoals, of_other_rows
@@ -28,12 +29,27 @@ class NSACBCNetworks(eqx.Module):
     log_entropy_weight: Float[Array, ""]
 
 
+class NSACBCMetric(PairMetric):
+    """Mean over the ensemble of −log Q, at the policy's own action unless one is given."""
+
+    critic: GoalActionValue
+    actor: TanhGaussianActor
+    discount: float = eqx.field(static=True)
+
+    def between(self, observations: Observations, goals: Observations) -> Distance:
+        return self.after(observations, self.actor(observations, goals).mode, goals)
+
+    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+        nats = jnp.mean(jax.nn.softplus(-self.critic(observations, goals, actions)), axis=0)
+        return Distance.from_nats(nats, self.discount)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NSACBC(Agent):
     """Goal-conditioned SAC+BC whose backups take n steps of logged behaviour at once.
 
     Q(s, a, g) ∈ [0, 1] estimates γ^d, d the steps to the goal: of the behaviour for the first n of
-    them, and of the learned policy after that. `distance` is −log Q, at the policy's own action
+    them, and of the learned policy after that. The distance is −log Q, at the policy's own action
     unless actions are given.
 
     Attributes:
@@ -59,8 +75,6 @@ class NSACBC(Agent):
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def spec(self) -> BatchSpec:
         return BatchSpec(
@@ -148,15 +162,5 @@ class NSACBC(Agent):
             params, target_critic=polyak(params.target_critic, params.critic, self.target_rate)
         )
 
-    def distance(
-        self,
-        params: NSACBCNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """Mean over the ensemble of −log Q."""
-        if actions is None:
-            actions = params.actor(observations, goals).mode
-        nats = jnp.mean(jax.nn.softplus(-params.critic(observations, goals, actions)), axis=0)
-        return Distance.from_nats(nats, self.discount)
+    def metric(self, params: NSACBCNetworks) -> NSACBCMetric:
+        return NSACBCMetric(params.critic, params.actor, self.discount)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Distance, Observations, states_only
+from farstep.agents.base import Agent
+from farstep.agents.metric import Distance, Metric, Observations, one_by_one
 from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Spaces
+from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.policy import (
     PolicyGoals,
     PolicyLoss,
@@ -35,6 +36,13 @@ class QRLCritic(eqx.Module):
     embedding: Embedding
     raw_alpha: Float[Array, ""] | None
     dynamics: MLP | None
+    groups: int = eqx.field(static=True)
+
+    def steps(self, x: Latents, y: Latents) -> Float[Array, "members *batch"]:
+        """d of latents, in environment steps."""
+        if self.raw_alpha is not None:
+            return iqe(x, y, self.raw_alpha, self.groups)
+        return math.sqrt(x.shape[-1]) * mrn(x, y, groups=1)
 
     def step(
         self, latents: Latents, actions: Float[Array, "batch actions"]
@@ -56,12 +64,49 @@ class QRLNetworks(eqx.Module):
     actor: Actor
 
 
+class QRLMetric(Metric):
+    """Mean over the ensemble of d(s, g), or of 1 + d(s', g) at the predicted s' of an action."""
+
+    critic: QRLCritic
+    discount: float = eqx.field(static=True)
+
+    def embed(self, observations: Observations) -> Float[Array, "batch members latent"]:
+        return jnp.moveaxis(self.critic.embedding(observations), 0, 1)
+
+    def embed_goal(self, goals: Observations) -> Float[Array, "batch members latent"]:
+        return self.embed(goals)
+
+    def distance(
+        self,
+        starts: Float[Array, "#batch members latent"],
+        goals: Float[Array, "#batch members latent"],
+    ) -> Distance:
+        steps = self.critic.steps(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0))
+        return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
+
+    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+        critic = self.critic
+        if critic.dynamics is None:
+            return super().after(observations, actions, goals)
+        start = critic.step(critic.embedding(observations), actions)
+        steps = 1 + critic.steps(start, critic.embedding(goals))
+        return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
+
+    def pairwise(
+        self,
+        starts: Float[Array, "batch members latent"],
+        goals: Float[Array, "goals members latent"],
+    ) -> Distance:
+        # Sorting the intervals of all pairs at once would need B × C × latent.
+        return one_by_one(self.distance, starts, goals)
+
+
 @dataclass(frozen=True, kw_only=True)
 class QRL(Agent):
     """A quasimetric pushed up between random states, while a logged step may cost no more than 1.
 
     In a deterministic world the optimum is the number of steps along the shortest path that the
-    data's transitions make up; in a stochastic one it is no distance of any policy. `distance`
+    data's transitions make up; in a stochastic one it is no distance of any policy. The metric
     gives that d in steps, and after an action 1 + d from where the latent dynamics lead.
 
     Attributes:
@@ -92,8 +137,6 @@ class QRL(Agent):
     groups: Count = 64
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
-
-    has_distance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,18 +172,11 @@ class QRL(Agent):
                 ),
                 raw_alpha=jnp.zeros(()) if self.quasimetric == "iqe" else None,
                 dynamics=dynamics,
+                groups=self.groups,
             ),
             log_multiplier=jnp.zeros(()),
             actor=Actor.of(spaces, self.hidden, actor_key),
         )
-
-    def steps_between(
-        self, critic: QRLCritic, x: Latents, y: Latents
-    ) -> Float[Array, "members *batch"]:
-        """d of latents, in environment steps."""
-        if critic.raw_alpha is not None:
-            return iqe(x, y, critic.raw_alpha, self.groups)
-        return math.sqrt(self.latent) * mrn(x, y, groups=1)
 
     def loss(
         self, params: QRLNetworks, batch: Batch, key: Key[Array, ""]
@@ -157,10 +193,10 @@ class QRL(Agent):
         following = critic.embedding(batch.successors["next"].observations)
         goal = critic.embedding(batch.goals["value"].observations)
 
-        distances = self.steps_between(critic, state, goal)
+        distances = critic.steps(state, goal)
         # Softened, so that the push weakens as distances pass 500 steps.
         push = jnp.mean(100 * jax.nn.softplus(5 - distances / 100))
-        local = self.steps_between(critic, state, following)
+        local = critic.steps(state, following)
         excess = jnp.mean(jnp.square(jax.nn.relu(local - 1)))
         multiplier = jnp.exp(params.log_multiplier)
         dual = multiplier * (self.margin - jax.lax.stop_gradient(excess))
@@ -176,8 +212,7 @@ class QRL(Agent):
             return loss, metrics
         predicted = critic.step(state, batch.actions)
         error = 0.5 * jnp.mean(
-            self.steps_between(critic, following, predicted)
-            + self.steps_between(critic, predicted, following)
+            critic.steps(following, predicted) + critic.steps(predicted, following)
         )
         return loss + error, metrics | {"dynamics/loss": error}
 
@@ -188,7 +223,7 @@ class QRL(Agent):
 
         def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
             after = critic.step(state, actions)
-            return -jnp.max(self.steps_between(critic, after, critic.embedding(goals)), axis=0)
+            return -jnp.max(critic.steps(after, critic.embedding(goals)), axis=0)
 
         if self.policy_loss == "ddpg-bc":
             return policy_improvement(
@@ -198,7 +233,7 @@ class QRL(Agent):
         goal = critic.embedding(goals)
         following = critic.embedding(batch.successors["next"].observations)
         advantages = jnp.mean(
-            self.steps_between(critic, state, goal) - self.steps_between(critic, following, goal),
+            critic.steps(state, goal) - critic.steps(following, goal),
             axis=0,
         )
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
@@ -206,63 +241,5 @@ class QRL(Agent):
             log_probs, advantages, inverse_temperature=self.inverse_temperature
         )
 
-    def distance(
-        self,
-        params: QRLNetworks,
-        observations: Observations,
-        goals: Observations,
-        actions: Array | None = None,
-    ) -> Distance:
-        """Mean over the ensemble of d(s, g), or of 1 + d(s', g) at the predicted s' of actions.
-
-        Raises:
-            FarstepError: actions are given, and the agent has no dynamics (`awr`).
-        """
-        critic = params.critic
-        start, goal = critic.embedding(observations), critic.embedding(goals)
-        if critic.dynamics is None:
-            states_only(self, actions)
-        if actions is None:
-            steps = self.steps_between(critic, start, goal)
-        else:
-            steps = 1 + self.steps_between(critic, critic.step(start, actions), goal)
-        return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
-
-    def embed(
-        self, params: Params, observations: Observations
-    ) -> Float[Array, "batch members latent"]:
-        """The latents of every member."""
-        return jnp.moveaxis(params.critic.embedding(observations), 0, 1)
-
-    def between(
-        self,
-        params: QRLNetworks,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "batch members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d of each pair."""
-        columns = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
-        steps = self.steps_between(params.critic, *columns)
-        return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
-
-    def pairwise(
-        self,
-        params: QRLNetworks,
-        starts: Float[Array, "batch members latent"],
-        goals: Float[Array, "goals members latent"],
-    ) -> Distance:
-        """Mean over the ensemble of d of every pair."""
-        x, y = jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0)
-
-        def from_one(start: Float[Array, "members latent"]) -> Float[Array, " goals"]:
-            return jnp.mean(self.steps_between(params.critic, start[:, None], y), axis=0)
-
-        def to_one(goal: Float[Array, "members latent"]) -> Float[Array, " starts"]:
-            return jnp.mean(self.steps_between(params.critic, x, goal[:, None]), axis=0)
-
-        # One by one: sorting the intervals of all pairs at once would need B × C × latent.
-        if len(goals) < len(starts):
-            steps = jax.lax.map(to_one, goals).T
-        else:
-            steps = jax.lax.map(from_one, starts)
-        return Distance.from_steps(steps, self.discount)
+    def metric(self, params: QRLNetworks) -> QRLMetric:
+        return QRLMetric(params.critic, self.discount)

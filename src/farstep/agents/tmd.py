@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Observations
-from farstep.agents.embedded import EmbeddedDistance
+from farstep.agents.base import Agent
+from farstep.agents.metric import MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
 from farstep.losses.contrastive import info_nce
@@ -31,12 +31,12 @@ class TMDNetworks(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TMD(EmbeddedDistance, Agent):
+class TMD(Agent):
     """A quasimetric contrasted against other rows' futures, and held to two invariances.
 
     The contrast makes d(φ(s, a), ψ(g)) the behaviour's successor distance; action invariance,
     d(ψ(s), φ(s, a)) → 0, and one-step backups pull it down towards the optimal one. In nats,
-    where a step costs −log γ. `distance` is d between states, or from (s, a) given actions.
+    where a step costs −log γ. Its metric is d between states, or from (s, a) given actions.
 
     Attributes:
         discount: γ, of the value goals, the backup, and the distance's unit.
@@ -135,3 +135,6 @@ class TMD(EmbeddedDistance, Agent):
             return -self.scale * jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
 
         return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+
+    def metric(self, params: TMDNetworks) -> MRNMetric:
+        return MRNMetric(params.critic, self.discount, self.groups, self.scale)

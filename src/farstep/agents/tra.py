@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, Observations
+from farstep.agents.base import Agent
+from farstep.agents.metric import Observations
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
 from farstep.losses.contrastive import all_products, info_nce

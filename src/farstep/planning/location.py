@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from farstep.agents.base import Agent
+from farstep.agents.metric import Metric
 from farstep.core.trees import Packed
 from farstep.planning.metric import BLOCK, TOGETHER, LearnedMetric, in_blocks
 from farstep.planning.triangle import pairs_left
@@ -149,7 +149,7 @@ class Locator:
         """These parts alone of what `nearest` computes for each of the observations."""
         columns = (self.metric.normalization.apply(observations), *columns)
         blocks = [
-            nearest(self.metric.agent, self.metric.packed, self._neighbours, *block)[parts]
+            nearest(self.metric.packed, self._neighbours, *block)[parts]
             for block in zip(*(in_blocks(column, height) for column in columns), strict=True)
         ]
         return [
@@ -209,14 +209,14 @@ def _found(
     return Location(landmark, apart, steps, back, carried_off=np.zeros(len(landmark), bool))
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _nearest_of_all(
-    agent: Agent, packed: Packed, landmarks: Neighbours, observations: Array
+    packed: Packed, landmarks: Neighbours, observations: Array
 ) -> tuple[Array, ...]:
     """As in `Location`; then the ways to and from all landmarks, and the embeddings."""
-    params = packed.tree
-    states = agent.embed(params, observations)
-    ways = agent.both_ways(params, states, landmarks.embeddings)
+    metric: Metric = packed.tree
+    states = metric.laid_out(metric.embed(observations))
+    ways = metric.both_ways(states, landmarks.embeddings)
     there, back = (way.steps[None] for way in ways)
     apart = jnp.maximum(there, back)
     landmark = jnp.argmin(apart, axis=1)
@@ -225,9 +225,8 @@ def _nearest_of_all(
     return landmark, apart[nearest], there[nearest], back[nearest], there, back, states
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _nearest_of_some(
-    agent: Agent,
     packed: Packed,
     landmarks: Neighbours,
     observations: Array,
@@ -239,10 +238,10 @@ def _nearest_of_some(
     How far it is apart, the way there and back, the way from the one before, and with aims the ways
     to and from them.
     """
-    params = packed.tree
+    metric: Metric = packed.tree
 
     def ways(state: Array, others: Array) -> tuple[Array, Array]:
-        there, back = agent.both_ways(params, state[None], others)
+        there, back = metric.both_ways(state[None], others)
         return there.steps, back.steps
 
     def of_row(row: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -261,6 +260,6 @@ def _nearest_of_some(
         found = [apart[place], there[place], back[place], from_nearby[0]]
         return beside[place], jnp.stack([*found, there[-1], back[-1]] if aim else found)
 
-    states = agent.embed(params, observations)
+    states = metric.laid_out(metric.embed(observations))
     rows = (states, previous) if aims is None else (states, previous, aims)
     return jax.lax.map(of_row, rows, batch_size=TOGETHER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from farstep.agents.base import Agent
+from farstep.agents.metric import Metric
 from farstep.core.errors import FarstepError
 from farstep.core.trees import Packed
 from farstep.core.types import Params
@@ -46,7 +47,7 @@ class LearnedMetric:
     normalization: Normalization
 
     def __post_init__(self) -> None:
-        if not self.agent.has_distance:
+        if self.agent.metric(self.params) is None:
             raise FarstepError(
                 f"{type(self.agent).__name__} has learned a policy only and has "
                 "no distance. Train a method that has one, such as mqe."
@@ -54,17 +55,17 @@ class LearnedMetric:
 
     @cached_property
     def packed(self) -> Packed:
-        """`params`, as the programs take them."""
-        return Packed.of(self.params)
+        """The agent's `Metric`, as the programs take it."""
+        return Packed.of(self.agent.metric(self.params))
 
     def embed(self, observations: Num[np.ndarray, "n *obs"]) -> Array:
-        """Embeddings of raw observations, (n, …), as `steps` takes them.
+        """Embeddings of raw observations, (n, …), laid out as all methods here take them.
 
         Always in calls of the same height: an embedding does not depend, in its last bits either,
         on how many others are computed beside it.
         """
         blocks = [
-            _embed(self.agent, self.packed, self.normalization.apply(block))
+            _embed(self.packed, self.normalization.apply(block))
             for block in in_blocks(observations, BLOCK)
         ]
         return jnp.concatenate(blocks)[: len(observations)]
@@ -77,8 +78,7 @@ class LearnedMetric:
         Every number of starts up to `BLOCK` is compiled separately, unless a `height` is given.
         """
         blocks = [
-            np.asarray(_steps(self.agent, self.packed, block, goals))
-            for block in in_blocks(starts, height)
+            np.asarray(_steps(self.packed, block, goals)) for block in in_blocks(starts, height)
         ]
         return np.concatenate(blocks)[: len(starts)]
 
@@ -93,7 +93,7 @@ class LearnedMetric:
         if not pairs.size:
             return np.zeros(0, np.float32), np.zeros(0, np.float32)
         blocks = [
-            [np.asarray(way) for way in _ways(self.agent, self.packed, starts, goals, block)]
+            [np.asarray(way) for way in _ways(self.packed, starts, goals, block)]
             for block in in_blocks(pairs.T.astype(np.int32), PAIRS)
         ]
         there, back = (np.concatenate(way)[: pairs.shape[1]] for way in zip(*blocks, strict=True))
@@ -106,7 +106,6 @@ class LearnedMetric:
         blocks = [
             np.asarray(
                 _between(
-                    self.agent,
                     self.packed,
                     self.normalization.apply(start),
                     self.normalization.apply(goal),
@@ -132,28 +131,33 @@ def in_blocks(rows: np.ndarray | Array, size: int | None = None) -> Iterator[Any
         yield block
 
 
-@partial(jax.jit, static_argnums=0)
-def _embed(agent: Agent, params: Packed, observations: Array) -> Array:
-    return agent.embed(params.tree, observations)
+@jax.jit
+def _embed(packed: Packed, observations: Array) -> Array:
+    metric: Metric = packed.tree
+    return metric.laid_out(metric.embed(observations))
 
 
-@partial(jax.jit, static_argnums=0)
-def _steps(agent: Agent, params: Packed, starts: Array, goals: Array) -> Array:
-    return agent.pairwise(params.tree, starts, goals).steps
+@jax.jit
+def _steps(packed: Packed, starts: Array, goals: Array) -> Array:
+    metric: Metric = packed.tree
+    return metric.pairwise(metric.embeddings(starts), metric.embeddings(goals)).steps
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _ways(
-    agent: Agent, params: Packed, starts: Array, goals: Array, pairs: Int[Array, "pairs 2"]
+    packed: Packed, starts: Array, goals: Array, pairs: Int[Array, "pairs 2"]
 ) -> tuple[Array, Array]:
+    metric: Metric = packed.tree
+
     def some(pairs: Int[Array, "some 2"]) -> tuple[Array, Array]:
-        ways = agent.both_ways(params.tree, starts[pairs[:, 0]], goals[pairs[:, 1]])
+        ways = metric.both_ways(starts[pairs[:, 0]], goals[pairs[:, 1]])
         return ways[0].steps, ways[1].steps
 
     there, back = jax.lax.map(some, pairs.reshape(-1, TOGETHER, 2))
     return there.reshape(-1), back.reshape(-1)
 
 
-@partial(jax.jit, static_argnums=0)
-def _between(agent: Agent, params: Packed, starts: Array, goals: Array) -> Array:
-    return agent.distance(params.tree, starts, goals).steps
+@jax.jit
+def _between(packed: Packed, starts: Array, goals: Array) -> Array:
+    metric: Metric = packed.tree
+    return metric.distance(metric.embed(starts), metric.embed_goal(goals)).steps

@@ -5,7 +5,7 @@ a latent: processors add and compare vectors well, and numbers within a vector b
 coordinates of different groups lie next to each other, and of different members too, since the mean
 over an ensemble is one over all groups that it has:
 
-    members × (group: half: coordinate)   ──in_lanes──▶   coordinate: half: (member, group)
+    member: (group: half: coordinate)   ──in_lanes──▶   coordinate: half: (member, group)
 
 So what is to be reduced comes in vectors as long as the ensemble has groups. That takes a third of
 the definition's time.
@@ -28,7 +28,7 @@ UNROLLED = 16
 
 
 def in_lanes(
-    x: Float[Array, "members *batch latent"], groups: int
+    x: Float[Array, "*batch members latent"], groups: int
 ) -> Float[Array, "*batch half 2 lanes"]:
     """Latents of an ensemble as `rowwise_mrn` takes them.
 
@@ -36,8 +36,8 @@ def in_lanes(
     """
     check_groups(x.shape[-1], groups)
     split = x.reshape(*x.shape[:-1], groups, 2, -1)
-    # (members, *batch, groups, 2, half) → (*batch, half, 2, members, groups)
-    lanes = jnp.moveaxis(split, (-1, -2, 0), (-4, -3, -2))
+    # (*batch, members, groups, 2, half) → (*batch, half, 2, members, groups)
+    lanes = jnp.moveaxis(split, (-1, -2), (-4, -3))
     # Without a barrier the transposition is fused into the loops that follow, which are then not
     # vectorised.
     return jax.lax.optimization_barrier(lanes.reshape(*lanes.shape[:-2], -1))
@@ -45,10 +45,10 @@ def in_lanes(
 
 def out_of_lanes(
     x: Float[Array, "*batch half 2 lanes"], groups: int
-) -> Float[Array, "members *batch latent"]:
+) -> Float[Array, "*batch members latent"]:
     """What `in_lanes` was given."""
     split = x.reshape(*x.shape[:-1], -1, groups)
-    latents = jnp.moveaxis(split, (-4, -3, -2), (-1, -2, 0))
+    latents = jnp.moveaxis(split, (-4, -3), (-1, -2))
     return latents.reshape(*latents.shape[:-3], -1)
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Array, Int, UInt
 from numpy.typing import ArrayLike
 
 from farstep.agents.base import Agent
+from farstep.agents.metric import Metric
 from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
@@ -120,7 +121,7 @@ class Policy:
             FarstepError: the method has no distance, or an array has another shape than the policy
                 was trained on, or holds what is no finite number.
         """
-        if not self.agent.has_distance:
+        if self._packed_metric is None:
             raise FarstepError(
                 f"{type(self.agent).__name__} learns a policy only: it has no distance. "
                 "Train a method that has one, such as mqe."
@@ -128,7 +129,7 @@ class Policy:
         observations, goals, single = self._pairs(observations, goals)
         if actions is not None:
             actions = self._actions(actions, len(observations))
-        steps = np.array(_distance(self.agent, self._packed, observations, goals, actions))
+        steps = np.array(_distance(self._packed_metric, observations, goals, actions))
         return steps[0] if single else steps
 
     def begin(
@@ -163,6 +164,11 @@ class Policy:
     @cached_property
     def _packed(self) -> Packed:
         return Packed.of(self.params)
+
+    @cached_property
+    def _packed_metric(self) -> Packed | None:
+        metric = self.agent.metric(self.params)
+        return None if metric is None else Packed.of(metric)
 
     @cached_property
     def graph(self) -> LandmarkGraph:
@@ -356,8 +362,9 @@ def _act(
     return agent.act(params.tree, observations, goals, key, temperature)
 
 
-@partial(jax.jit, static_argnums=0)
-def _distance(
-    agent: Agent, params: Packed, observations: Array, goals: Array, actions: Array | None
-) -> Array:
-    return agent.distance(params.tree, observations, goals, actions).steps
+@jax.jit
+def _distance(packed: Packed, observations: Array, goals: Array, actions: Array | None) -> Array:
+    metric: Metric = packed.tree
+    if actions is not None:
+        return metric.after(observations, actions, goals).steps
+    return metric.distance(metric.embed(observations), metric.embed_goal(goals)).steps

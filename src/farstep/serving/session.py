@@ -74,7 +74,7 @@ class Session:
             steps = self._plan.steps_to_go
         else:
             action = self.policy.act(observation, goal)
-            if self.policy.agent.has_distance:
+            if self.policy.agent.metric(self.policy.params) is not None:
                 steps = float(self.policy.distance(observation, goal))
         reply: dict[str, Any] = {"actions": np.asarray(action)[None]}
         if steps is not None:
