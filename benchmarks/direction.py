@@ -7,7 +7,7 @@ which the shortest way to the goal becomes shorter in a metre of the policy's di
 along it, 0 sideways or into a wall, −1 straight back. The same for the direction that the critic
 likes best, argmin over 16 of d((s, a), g), where the method has a distance after actions: it tells
 what is not learned from what the policy does not take over. Beside it how long the actions are, and
-how the learned distance goes with the true one: steps a metre, and the rank correlation.
+how the learned distance goes with the true one: steps per metre, and the rank correlation.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ def measured(policy: Policy, maze: MazeMap) -> Iterator[dict[str, Any]]:
                     "pairs": int(within.sum()),
                     "progress": round(float(nearer[within].mean()), 4),
                     "length": round(float(length[within].mean()), 4),
-                    "steps a metre": "",
+                    "steps per metre": "",
                     "rank correlation": "",
                 }
                 if learned is not None:
                     each = agreement(learned[within], true[within])
-                    row["steps a metre"] = round(each.ratio, 4)
+                    row["steps per metre"] = round(each.ratio, 4)
                     row["rank correlation"] = round(each.correlation, 4)
                 yield row
 
@@ -169,7 +169,7 @@ def draw(rows: list[dict[str, Any]], name: str) -> Figure:
         axes.set_xlabel("shortest way to the goal (m)")
         axes.set_xticks(BOUNDS, [f"{bound:g}" for bound in BOUNDS])
         axes.minorticks_off()
-    panels[0].set_ylabel("nearer, metres a metre")
+    panels[0].set_ylabel("nearer, metres per metre")
     panels[0].legend(fontsize=7)
     figure.suptitle(name)
     return figure

@@ -120,7 +120,7 @@ def measure_relaxation(policy: Policy, graph: LandmarkGraph, states: np.ndarray)
     assert maze is not None
     goals = states[:100]
     true = np.stack([maze.geodesic(graph.observations[:, :2], goal[:2]) for goal in goals])
-    print("Against the true shortest path   rank correlation   steps a metre     spread 90/10 %")
+    print("Against the true shortest path   rank correlation   steps per metre   spread 90/10 %")
     print("metres          pairs              raw   relaxed     raw   relaxed     raw   relaxed")
     for row in relaxation_by_range(graph, goals, true, METRES):
         raw, relaxed = row.raw, row.relaxed

@@ -252,7 +252,7 @@ def direction() -> Cells:
     cells = [
         [
             *("", "nearer at 2–4 m", "4–8", "16–32", "32–64", "64–128", "action"),
-            *("steps a metre 4–8 m", "64–128", "rank correlation"),
+            *("steps per metre 4–8 m", "64–128", "rank correlation"),
             *("success to 32 m", "36–60", "68–124"),
         ]
     ]
@@ -263,8 +263,8 @@ def direction() -> Cells:
                 method,
                 *(text(direction_mean(method, *bounds, "progress"), 2) for bounds in ranges),
                 text(direction_mean(method, "2.0", "inf", "length"), 2),
-                text(direction_mean(method, "4.0", "8.0", "steps a metre"), 1),
-                text(direction_mean(method, "64.0", "128.0", "steps a metre"), 1),
+                text(direction_mean(method, "4.0", "8.0", "steps per metre"), 1),
+                text(direction_mean(method, "64.0", "128.0", "steps per metre"), 1),
                 text(direction_mean(method, "2.0", "inf", "rank correlation"), 3),
                 f"{success_between(method, 0, 32):.0f}",
                 f"{success_between(method, 36, 60):.0f}",
@@ -278,7 +278,7 @@ def far_waypoints() -> Cells:
     cells = [
         [
             *("", "each seed", "mean ± s.e.", "nearer at 32–64 m", "64–128"),
-            *("steps a metre 4–8 m", "64–128", "rank correlation"),
+            *("steps per metre 4–8 m", "64–128", "rank correlation"),
         ]
     ]
     for study, method in (("far-waypoints", "mqe-far"), ("horizon", "mqe"), ("horizon", "qrl")):
@@ -289,8 +289,8 @@ def far_waypoints() -> Cells:
                 *(each(values), over_seeds(values)),
                 text(direction_mean(method, "32.0", "64.0", "progress"), 2),
                 text(direction_mean(method, "64.0", "128.0", "progress"), 2),
-                text(direction_mean(method, "4.0", "8.0", "steps a metre"), 1),
-                text(direction_mean(method, "64.0", "128.0", "steps a metre"), 1),
+                text(direction_mean(method, "4.0", "8.0", "steps per metre"), 1),
+                text(direction_mean(method, "64.0", "128.0", "steps per metre"), 1),
                 text(direction_mean(method, "2.0", "inf", "rank correlation"), 3),
             ]
         )
