@@ -139,7 +139,7 @@ class DataMake:
             name = canonical_name(self.name)
             behaviour = name.split("-")[-2]
         family = FAMILIES.get(spec.family)
-        if family is None or behaviour not in family.behaviours or spec.pixels:
+        if family is None or behaviour not in family.behaviours or spec.states is not None:
             raise FarstepError(
                 f"'{name}' cannot be generated here; download it instead: farstep data get {name}."
                 f" Can be generated: {', '.join(makeable())}."
@@ -162,7 +162,7 @@ def makeable() -> list[str]:
     return [
         name
         for name in DATASETS
-        if not (spec := environment_of(name)).pixels
+        if (spec := environment_of(name)).states is None
         and (family := FAMILIES.get(spec.family)) is not None
         and name.split("-")[-2] in family.behaviours
     ]

@@ -116,12 +116,16 @@ class Family:
         return replace(recipe, **changes)
 
 
-_MAZE = "farstep.collect.mazes"
+_MAZE, _ARM = "farstep.collect.mazes", "farstep.collect.manipulation"
 
 FAMILIES: dict[str, Family] = {
     "pointmaze": Family(_MAZE, ("navigate", "stitch")),
     "antmaze": Family(_MAZE, ("navigate", "stitch", "explore")),
     "humanoidmaze": Family(_MAZE, ("navigate", "stitch", "explore")),
+    "cube": Family(_ARM, ("play", "noisy")),
+    "scene": Family(_ARM, ("play", "noisy")),
+    "puzzle": Family(_ARM, ("play", "noisy")),
+    "powderworld": Family("farstep.collect.powderworld", ("play",)),
 }
 """Families by name, as `EnvironmentSpec.family` has them."""
 

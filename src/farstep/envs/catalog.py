@@ -42,6 +42,7 @@ class EnvironmentSpec:
         body: what moves in the maze; `None` outside mazes.
         pixels: whether observations are pictures.
         discrete: whether actions are integers.
+        states: the environment of which this one shows pictures, if it does.
     """
 
     name: str
@@ -52,6 +53,7 @@ class EnvironmentSpec:
     body: BodyName | None = None
     pixels: bool = False
     discrete: bool = False
+    states: str | None = None
 
     @property
     def ball(self) -> bool:
@@ -84,7 +86,8 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
     def add(family: str, variant: str, steps: int, behaviours: str, **more: Any) -> None:
         stem = f"{family}-{variant}" if variant else family
         for prefix in ("", "visual-") if more.pop("seen", False) else ("",):
-            spec = EnvironmentSpec(f"{prefix}{stem}-v0", family, steps, pixels=bool(prefix), **more)
+            seen = {"pixels": True, "states": f"{stem}-v0"} if prefix else {}
+            spec = EnvironmentSpec(f"{prefix}{stem}-v0", family, steps, **more, **seen)
             environments[spec.name] = spec
             for behaviour in behaviours.split():
                 datasets[f"{prefix}{stem}-{behaviour}-v0"] = spec.name

@@ -70,11 +70,9 @@ class IsolatedEnv(gymnasium.Wrapper):
 
 def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
     """OGBench's environment `name`, isolated from the moment it is built."""
-    import ogbench  # noqa: F401 (registers its environments with Gymnasium)
-
     state = _state(np.random.default_rng())
-    with _global_state(state), _discarded_temporary_files():
-        env = gymnasium.make(name, **kwargs)
+    with _global_state(state):
+        env = make_quietly(name, **kwargs)
     inner = env.unwrapped
     if isinstance(getattr(type(inner), "action_space", None), property):
         # Manipulation makes a new, unseeded space whenever it is asked for its space, and samples
@@ -82,6 +80,21 @@ def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
         fixed = {"action_space": inner.action_space}
         inner.__class__ = type(type(inner).__name__, (type(inner),), fixed)
     return IsolatedEnv(env, state, steps_draw=name.startswith("powderworld"))
+
+
+def make_quietly(name: str, **kwargs: Any) -> gymnasium.Env:
+    """OGBench's environment `name`, which leaves no file behind."""
+    import ogbench  # noqa: F401 (registers its environments with Gymnasium)
+
+    with _discarded_temporary_files():
+        return gymnasium.make(name, **kwargs)
+
+
+@contextmanager
+def private_generator(generator: np.random.Generator) -> Iterator[None]:
+    """NumPy's global generator follows from `generator` inside, and is as before outside."""
+    with _global_state(_state(generator)):
+        yield
 
 
 def copy_sharing_models(env: gymnasium.Env) -> gymnasium.Env:
