@@ -12,6 +12,7 @@ from farstep.cli.main import main
 from farstep.data import download
 from farstep.data.table import open_dataset
 from farstep.envs.mazes import PUBLISHED
+from farstep.serving.policy import load_policy
 
 NAME = "pointmaze-medium-stitch-v0"
 
@@ -88,7 +89,7 @@ def test_ones_own_data(tmp_path, capsys):
     assert "Import it again with --environment" in error
     source = str(tmp_path / "log.npz")
     error = refused(capsys, "import", source, "--name", "r", "--out-of-range", "error")
-    assert "Scale them" in error
+    assert "--out-of-range scale" in error
     error = refused(capsys, "import", source, "--name", "r", "--environment", "pointmaze-medum")
     assert "Did you mean 'pointmaze-medium-v0'" in error
     assert "already exists" in refused(capsys, "import", source, "--name", "my-robot")
@@ -154,3 +155,32 @@ def test_overwriting_keeps_what_the_dataset_does_not_own(shelf, tmp_path, capsys
     assert "'thesis.tex'" in error
     assert thesis.read_text() == "years of work"
     assert open_dataset("mine", verify=True).train.num_steps == 60
+
+
+def test_actions_need_no_units(tmp_path, capsys):
+    """Torques of up to 30 N·m, logged as they are: the policy trained on them gives torques."""
+    generator = np.random.default_rng(0)
+    torques = np.column_stack([generator.uniform(-30, 10, 200), generator.uniform(-0.2, 0.2, 200)])
+    observations = np.cumsum(torques, axis=0) * [1e-3, 1]
+    observations[:, 1] = 1e-9 * np.arange(200)
+    ends = np.arange(200) % 20 == 19
+    np.savez(tmp_path / "log.npz", observations=observations, actions=torques, terminals=ends)
+    main(["data", "import", str(tmp_path / "log.npz"), "--name", "arm"])
+    assert "scaled from their bounds" in capsys.readouterr().err
+    main(["data", "info", "arm"])
+    assert "scaled from their bounds" in capsys.readouterr().out
+    run = str(tmp_path / "run")
+    words = ["--agent", "gcbc", "--hidden", "8", "--batch-size", "64", "--learning-rate", "0.03"]
+    words += ["--steps", "60", "--normalize", "--out", run]
+    main(["train", "arm", *words])
+    shown = capsys.readouterr().out
+    assert "Observations are standardised: 2 columns" in shown
+    assert "Actions are scaled to [-1, 1] from their bounds in the data, -29" in shown
+    main(["export", run, "--out", str(tmp_path / "policy")])
+    for path in (tmp_path / "run", tmp_path / "policy"):
+        acted = load_policy(path).act(observations[:50], observations[5:55], temperature=1.0)
+        assert acted.shape == (50, 2)
+        assert acted[:, 0].min() >= -30
+        assert acted[:, 0].max() <= 10
+        np.testing.assert_allclose(acted[:, 0].mean(), -10, atol=6)
+        assert np.abs(acted[:, 1]).max() <= 0.2

@@ -50,7 +50,7 @@ def test_a_configuration_survives_its_file(config, tmp_path):
     [
         ("{", "not a run's configuration"),
         ('{"format": "farstep-run", "version": 9}', "version 9"),
-        ('{"format": "farstep-run", "version": 3}', "not a run's configuration"),
+        ('{"format": "farstep-run", "version": 4}', "not a run's configuration"),
         ('{"architectures": ["Bert"]}', "not a run's configuration"),
     ],
 )

@@ -50,7 +50,8 @@ class DataImport:
         environment: the environment to evaluate in; known for published names.
         observations: vector (of any shape, then laid flat), or images, channels last (hwc) or
             first (chw); auto tells them by their shape.
-        out_of_range: what to do with actions outside [-1, 1].
+        out_of_range: actions outside [-1, 1] are scaled from their bounds in training, kept as
+            they are, clipped, or refused; by default scaled, but kept in published files.
         one_step_episodes: what to do with episodes of a single observation.
         ends: a key that is 1 on the last observation of each episode, in place of terminals and
             its kin; repeatable.
@@ -71,7 +72,7 @@ class DataImport:
     val: Path | None = None
     environment: str | None = None
     observations: Literal["auto", "vector", "hwc", "chw"] = "auto"
-    out_of_range: Literal["keep", "clip", "error"] = "keep"
+    out_of_range: Literal["scale", "keep", "clip", "error"] | None = None
     one_step_episodes: Literal["error", "drop"] = "error"
     ends: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     close_last_episode: bool = False
@@ -94,16 +95,17 @@ class DataImport:
             raise FarstepError(f"--num-actions must be at least 1, not {self.num_actions}.")
         name = self.name or self.source.resolve().name.removesuffix(".npz")
         chosen = self.environment and environment(self.environment).name
+        published = _published_environment(name)
         with _Bars() as bars:
             imported = import_source(
                 self.source,
                 name,
                 format=self.format,
-                environment=chosen or _published_environment(name),
+                environment=chosen or published,
                 options=ImportOptions(
                     val=self.val,
                     observations=self.observations,
-                    out_of_range=self.out_of_range,
+                    out_of_range=self.out_of_range or ("keep" if published else "scale"),
                     one_step_episodes=self.one_step_episodes,
                     ends=self.ends,
                     close_last_episode=self.close_last_episode,
@@ -247,7 +249,10 @@ def _facts(table: Table) -> dict[str, str]:
         "action": actions,
         "action range": _range(table, "actions"),
         "actions outside [-1, 1]": (
-            "–" if spaces.action.discrete else f"{outside:,} ({outside / table.num_steps:.2%})"
+            "–"
+            if spaces.action.discrete
+            else f"{outside:,} ({outside / table.num_steps:.2%})"
+            + (", scaled from their bounds" if manifest.action_bounds else "")
         ),
         "extras": ", ".join(
             f"{name} {array.shape[1:]} {array.dtype}" for name, array in table.extras.items()

@@ -24,7 +24,7 @@ from farstep.cli.reporting import TrainingReporter, print_profile
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import format_bytes
-from farstep.data.normalize import Normalization
+from farstep.data.normalize import Normalization, report
 from farstep.data.table import Dataset, open_dataset
 from farstep.presets import PRESETS, find_preset
 from farstep.sampling.augment import check_crops
@@ -141,6 +141,8 @@ class Train(Generic[Kind]):
                 for path in paths:
                     Run.check_free(path, overwrite=self.overwrite)
                 self._explain_preset(console, dataset.name)
+            for line in report(dataset.train, configs[0].normalization):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
             tables = [dataset.train] if dataset.val is None else [dataset.train, dataset.val]
             table, *validation = place(tables, configs[0].normalization, self.residency)
             if isinstance(table, HostTable):
@@ -258,11 +260,7 @@ class Train(Generic[Kind]):
         """What each run is to be, seed by seed."""
         table = dataset.train
         check_crops(self.hyperparameters.crops, table.spaces)
-        normalization = (
-            Normalization.of(table)
-            if self.training.normalize
-            else Normalization.identity(table.spaces)
-        )
+        normalization = Normalization.of(table, observations=self.training.normalize)
         reference = DatasetReference(
             name=dataset.name,
             path=str(dataset.path.resolve()),

@@ -79,10 +79,7 @@ class Conversion:
             FarstepError: some are.
         """
         if self._outside and self._options.out_of_range == "error":
-            raise FarstepError(
-                f"{self._seen()}. Scale them in the file, or import with --out-of-range clip or"
-                " keep."
-            )
+            raise FarstepError(f"{self._seen()}. Import with --out-of-range scale, clip or keep.")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -91,8 +88,10 @@ class Conversion:
         if self._dropped:
             notes.append(f"{self._dropped} episodes of one step were left out.")
         if self._outside:
-            clipped = self._options.out_of_range == "clip"
-            done = "were clipped" if clipped else "are kept as they are"
+            done = {
+                "clip": "were clipped",
+                "scale": "are scaled from their bounds, and policies act in these units",
+            }.get(self._options.out_of_range, "are kept as they are")
             notes.append(f"{self._seen()}; they {done}.")
         return tuple(notes)
 

@@ -154,7 +154,7 @@ def get(
         imported = import_source(
             train,
             name,
-            options=ImportOptions(val=val),
+            options=ImportOptions(val=val, out_of_range="keep"),
             environment=environment,
             overwrite=overwrite,
             provenance={"published_as": name},

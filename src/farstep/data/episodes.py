@@ -59,6 +59,7 @@ def import_episodes(
     name: str | None = None,
     environment: str | None = None,
     files: Mapping[str, str] | None = None,
+    scale_actions: bool = True,
     overwrite: bool = False,
     check: Callable[[], None] | None = None,
 ) -> tuple[str, ...]:
@@ -71,6 +72,7 @@ def import_episodes(
         name: the dataset's name, which presets are looked up by.
         environment: name of the environment that the episodes come from.
         files: texts to keep beside the tables, by name.
+        scale_actions: as for `TableWriter`.
         overwrite: replace a dataset at `path`.
         check: called once all is written; if it raises, no dataset appears.
 
@@ -95,6 +97,7 @@ def import_episodes(
                 environment,
                 split.provenance,
                 name=name,
+                scale_actions=scale_actions,
                 expected_steps=split.steps,
             ) as writer:
                 for episode in split.episodes:

@@ -14,7 +14,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.types import Actions, Space, Spaces
 
 FORMAT = "farstep-table"
-VERSION = 2
+VERSION = 3
 MANIFEST_NAME = "manifest.json"
 
 RESERVED = ("observations", "actions", "episode_ends")
@@ -62,6 +62,8 @@ class Manifest:
         discrete: whether actions are integers.
         actions_out_of_range: how many actions have a coordinate outside [-1, 1]
             (0 for discrete actions, which are refused instead).
+        action_bounds: what −1 and 1 stand for in each dimension, low and high; `None` where actions
+            are used as they are.
         arrays: the files, by name without `.npy`.
         statistics: of `observations` and `actions`.
     """
@@ -74,6 +76,7 @@ class Manifest:
     action_size: int
     discrete: bool
     actions_out_of_range: int
+    action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None
     arrays: Mapping[str, ArrayEntry]
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
 
@@ -127,7 +130,11 @@ class Manifest:
                 name: Statistics(**{key: tuple(values) for key, values in entry.items()})
                 for name, entry in content.pop("statistics").items()
             }
-            manifest = cls(**content, arrays=arrays, statistics=statistics)
+            bounds = content.pop("action_bounds")
+            if bounds is not None:
+                low, high = map(tuple, bounds)
+                bounds = low, high
+            manifest = cls(**content, action_bounds=bounds, arrays=arrays, statistics=statistics)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FarstepError(
                 f"{where} is damaged ({type(error).__name__}: {error}). Import the data again."

@@ -38,6 +38,8 @@ class TableWriter:
         environment: name of the environment that the episodes come from.
         provenance: where the data come from; JSON values, stored as they are.
         name: the dataset's name, as published or by its recipe; presets are looked up by it.
+        scale_actions: where actions leave [-1, 1], store their bounds, from which they are scaled
+            in training and to which policies act. Otherwise they are used as they are.
         overwrite: replace a table at `path`.
         expected_steps: refuse to begin where so many steps will not fit on the disk.
     """
@@ -53,6 +55,7 @@ class TableWriter:
         provenance: Mapping[str, Any] | None = None,
         *,
         name: str | None = None,
+        scale_actions: bool = True,
         overwrite: bool = False,
         expected_steps: int | None = None,
     ) -> None:
@@ -67,6 +70,7 @@ class TableWriter:
             )
         self._path = Path(path)
         self._name = name
+        self._scale_actions = scale_actions
         self._observation_shape = tuple(observation_shape)
         self._observation_dtype = np.dtype(observation_dtype)
         self._action_size = action_size
@@ -325,6 +329,12 @@ class TableWriter:
         self._columns["episode_ends"] = ends
         ends.write(np.array(self._ends, dtype="<i8"))
         arrays = {name: column.finish() for name, column in self._columns.items()}
+        statistics = {
+            name: column.moments.statistics()
+            for name, column in self._columns.items()
+            if column.moments is not None
+        }
+        bounds = statistics["actions"].min, statistics["actions"].max
         manifest = Manifest(
             name=self._name,
             environment=self._environment,
@@ -334,12 +344,9 @@ class TableWriter:
             action_size=self._action_size,
             discrete=self._discrete,
             actions_out_of_range=self._out_of_range,
+            action_bounds=bounds if self._out_of_range and self._scale_actions else None,
             arrays=arrays,
-            statistics={
-                name: column.moments.statistics()
-                for name, column in self._columns.items()
-                if column.moments is not None
-            },
+            statistics=statistics,
         )
         (self._staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
 

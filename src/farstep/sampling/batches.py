@@ -133,10 +133,10 @@ class DeviceTable(eqx.Module):
 
     @classmethod
     def of(cls, table: Table, normalization: Normalization) -> DeviceTable:
-        """Read the whole of `table`, its observations normalised."""
+        """Read the whole of `table`, normalised."""
         return cls(
             jnp.asarray(normalization.apply(table.observations)),
-            jnp.asarray(table.actions),
+            jnp.asarray(normalization.scale_actions(table.actions)),
             Episodes.from_ends(table.episode_ends),
         )
 

@@ -53,7 +53,7 @@ class HostTable:
         observations: (N, *observation shape), memory-mapped, as they stand in the data.
         actions: (N, A) or (N,), memory-mapped.
         episodes: where episodes end.
-        normalization: applied to the observations that were read.
+        normalization: applied to what was read.
     """
 
     observations: np.ndarray
@@ -177,7 +177,9 @@ class Reader:
             name: self._table.normalization.apply(rows_at(self._table.observations, steps))
             for name, steps in states.items()
         }
-        actions = rows_at(self._table.actions, states["rows"])
+        actions = self._table.normalization.scale_actions(
+            rows_at(self._table.actions, states["rows"])
+        )
         return Chunk(drawn, *jax.device_put((observations, actions)))
 
 

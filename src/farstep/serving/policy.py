@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
@@ -43,7 +43,7 @@ from farstep.planning.plan import Plan
 from farstep.planning.policy import PATIENCE
 from farstep.planning.prepare import GraphOptions, prepare_graph
 
-FORMAT = 2
+FORMAT = 3
 DESCRIPTION = "policy.json"
 WEIGHTS = "policy.safetensors"
 
@@ -60,7 +60,7 @@ class Policy:
         agent: the method and its hyperparameters.
         params: its networks.
         spaces: shapes and types of observations and actions.
-        normalization: applied to observations and goals before the networks see them.
+        normalization: between the data's units and what the networks see.
         dataset: name of the data that it was trained on.
         environment: the environment of those data, if known.
         step: updates that it was trained for.
@@ -88,7 +88,7 @@ class Policy:
         seed: int = 0,
         step: int = 0,
     ) -> np.ndarray:
-        """Actions in [−1, 1], (A,) for one pair and (B, A) for a batch; or discrete ones.
+        """Actions in the data's units, (A,) for one pair and (B, A) for a batch; or discrete ones.
 
         Args:
             temperature: scale of the policy's own noise; 0 acts deterministically.
@@ -106,6 +106,7 @@ class Policy:
         actions = np.array(
             _act(self.agent, self._packed, observations, goals, root, step, temperature)
         )
+        actions = self.normalization.unscale_actions(actions)
         return actions[0] if single else actions
 
     def distance(
@@ -266,7 +267,9 @@ class Policy:
 
         skeleton = {
             "params": jax.eval_shape(lambda: agent.networks(spaces, root_key(0))),
-            "normalization": Normalization.identity(spaces),
+            "normalization": Normalization(
+                *(tensors[f"normalization.{field.name}"] for field in fields(Normalization))
+            ),
         }
         landmarks = None
         if planned:
@@ -323,7 +326,7 @@ class Policy:
         ):
             wrong = given.min() if given.min() < 0 else given.max()
             raise FarstepError(f"actions are 0 to {size - 1}, and {wrong} is none of them")
-        return np.broadcast_to(given, (count, *shape))
+        return np.broadcast_to(self.normalization.scale_actions(given), (count, *shape))
 
 
 def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:

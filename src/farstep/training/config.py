@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 
 FORMAT = "farstep-run"
-VERSION = 3
+VERSION = 4
 
 CONTINUABLE = (
     *("steps", "log_every", "checkpoint_every", "keep_checkpoints"),
@@ -104,8 +104,8 @@ class RunConfig:
             "dataset": asdict(self.dataset),
             "spaces": asdict(self.spaces),
             "normalization": {
-                "mean": self.normalization.mean.tolist(),
-                "std": self.normalization.std.tolist(),
+                field.name: getattr(self.normalization, field.name).tolist()
+                for field in fields(Normalization)
             },
         }
         return json.dumps(document, indent=2) + "\n"
@@ -132,8 +132,8 @@ class RunConfig:
                 spaces=dataclass_from_dict(Spaces, document["spaces"], where=where),
                 normalization=Normalization(
                     *(
-                        np.asarray(document["normalization"][name], np.float32)
-                        for name in ("mean", "std")
+                        np.asarray(document["normalization"][field.name], np.float32)
+                        for field in fields(Normalization)
                     )
                 ),
             )

@@ -184,14 +184,24 @@ def test_actions_out_of_range(tmp_path, root):
     assert list(root.iterdir()) == []
     (note,) = import_source(source).notes
     assert "2 of 7 actions" in note
+    assert "scaled" in note
+    manifest = open_dataset("mine").train.manifest
+    assert manifest.actions_out_of_range == 2
+    np.testing.assert_array_equal(manifest.action_bounds, _bounds(arrays["actions"]))
+    options = ImportOptions(out_of_range="keep")
+    (note,) = import_source(source, options=options, overwrite=True).notes
     assert "kept" in note
-    assert open_dataset("mine").train.manifest.actions_out_of_range == 2
+    assert open_dataset("mine").train.manifest.action_bounds is None
     (note,) = import_source(
         source, options=ImportOptions(out_of_range="clip"), overwrite=True
     ).notes
     assert "clipped" in note
     table = open_dataset("mine").train
     np.testing.assert_array_equal(table.actions, np.clip(arrays["actions"], -1, 1))
+
+
+def _bounds(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return actions.min(axis=0), actions.max(axis=0)
 
 
 def test_unknown_keys_are_named_and_left_out_unless_asked_for(tmp_path):

@@ -20,8 +20,8 @@ class ImportOptions:
         val: a validation file or directory that lies elsewhere.
         observations: `vector` (of any shape, then flattened), or images with their channels last
             (`hwc`) or first (`chw`); `auto` tells them by their shape.
-        out_of_range: actions with a coordinate outside [-1, 1] are kept and reported, clipped and
-            reported, or refused.
+        out_of_range: where actions leave [-1, 1], they are scaled from their bounds in training,
+            kept as they are, clipped, or refused.
         one_step_episodes: refuse or leave out episodes of a single observation.
         ends: keys that are 1 on the last observation of an episode; by default the usual ones.
         close_last_episode: take the end of each file for the end of its last episode, where no
@@ -38,7 +38,7 @@ class ImportOptions:
 
     val: Path | None = None
     observations: Literal["auto", "vector", "hwc", "chw"] = "auto"
-    out_of_range: Literal["keep", "clip", "error"] = "keep"
+    out_of_range: Literal["scale", "keep", "clip", "error"] = "scale"
     one_step_episodes: Literal["error", "drop"] = "error"
     ends: tuple[str, ...] = ()
     close_last_episode: bool = False

@@ -128,6 +128,7 @@ def import_source(
         conversion.spaces,
         name=name,
         environment=environment,
+        scale_actions=options.out_of_range == "scale",
         overwrite=overwrite,
         check=conversion.check,
     )
