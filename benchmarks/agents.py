@@ -2,9 +2,9 @@
 
     python benchmarks/agents.py [--agents mqe gcbc] [--precision bfloat16]
 
-The training program of each agent, all of them in turn in each round; medians. The floor is the
-time of the update's matrix products, counted in its program, at the rate measured for a product of
-as many rows in the same rounds. Memory is what the program asks for beside its arguments.
+The training programs of all agents take turns in each round; the table has medians. The floor is
+the time of the matrix products of the update, counted in its program, at the rate measured for
+products of as many rows in the same rounds. Memory is what the program needs beside its arguments.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""How far a policy knows the way: what of a move leads nearer to the goal, by distance.
+"""How far a policy knows the way: how much of its action leads nearer to the goal, by distance.
 
     python benchmarks/direction.py studies/horizon-pointmaze-giant-navigate
 
-For the runs METHOD/s* of a study on a maze: logged states in pairs, and for each pair the metres by
-which the shortest way to the goal becomes shorter in a metre of the policy's direction: 1 straight
-along it, 0 sideways or into a wall, −1 straight back. The same for the direction that the critic
-likes best, argmin over 16 of d((s, a), g), where the method has a distance after actions: it tells
-what is not learned from what the policy does not take over. Beside it how long the actions are, and
-how the learned distance goes with the true one: steps per metre, and the rank correlation.
+For the runs METHOD/s* of a study on a maze. Each pair of logged states gives the metres by which
+the shortest way to the goal becomes shorter per metre in the direction of the policy: 1 straight
+along it, 0 sideways or into a wall, −1 straight back. Where the method has a distance after
+actions, the same is measured for the direction that the critic prefers, argmin over 16 of
+d((s, a), g). A critic that is right beside a policy that is wrong points to the extraction. Two
+more columns hold the mean length of the actions, and how the learned distance agrees with the true
+one: steps per metre and rank correlation.
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 
     python benchmarks/distance.py
 
-Each row times both forms in alternation in one process and prints medians, so that whatever else
-the machine does falls on both. Memory is what the compiled program asks for beside its inputs. The
-floor is the time of the operations that the distances need, at the rate that large matrix products
-reach in the same rounds.
+Both forms take turns in one process, so that other work on the machine falls on both; the table has
+medians. Memory is what the compiled program needs beside its inputs. The floor is the time of the
+operations that the distances need, at the rate of large matrix products in the same rounds.
 """
 
 from __future__ import annotations

@@ -4,16 +4,15 @@
 
 Four rates of environment steps, each the median over alternating rounds in one run:
 
-- published: one environment of OGBench's own, one call of the policy a step, as evaluators are
-  usually written;
+- published: one environment of OGBench with one call of the policy per step, the usual evaluator;
 - plain: the same loop around farstep's environment, which steps the same physics;
 - farstep: `farstep.evaluation.rollout.evaluate`;
-- bare: as many processes as cores, each taking one environment through the episodes of `plain` by
-  the actions recorded there, with no policy and no communication: what the simulator allows.
+- bare: as many processes as cores, without policy and communication. Each repeats the actions of
+  the episodes of `plain` in one environment. This is the limit that the simulator sets.
 
-The policy of both evaluators is the same compiled MLP of 3 × 256 units on (observation, goal) with
-random weights, so that episodes run to their limit. All rates are over episodes of all five tasks,
-because a body at a wall is simulated more slowly than one in the open.
+The policy is the same compiled MLP of 3 × 256 units on (observation, goal) for all. Its weights are
+random, so that episodes run to their limit. All rates are over episodes of all five tasks, because
+a body at a wall is simulated more slowly than one in the open.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     python benchmarks/generation.py [--dataset pointmaze-giant-stitch] [--rounds 3]
 
-Two rates of stored steps a second, each the median over alternating rounds in one run:
+Two rates of stored steps per second, each the median over alternating rounds in one run:
 
-- plain: one process that steps OGBench's own environment, asks its planner for the next subgoal at
-  every step, as the recipe is published, and keeps the steps in memory;
-- farstep: `farstep.collect.generate.generate`, with the start of its processes and the writing of
-  the tables, as many processes as cores.
+- plain: one process that steps OGBench's environment, asks its planner for the next subgoal at
+  every step as the published recipe does, and keeps the steps in memory;
+- farstep: `farstep.collect.generate.generate` with as many processes as cores, including the start
+  of the processes and the writing of the tables.
 
-Beside the rate stands the processor time of a step over all processes, which other load on the
-machine does not stretch: rates divide by it, and farstep's multiply by the cores that are free.
+The second column is the processor time per step, summed over processes. Other load on the machine
+does not stretch it.
 """
 
 from __future__ import annotations

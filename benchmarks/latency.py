@@ -2,9 +2,9 @@
 
     python benchmarks/latency.py [--width 512 --latent 512]
 
-Commands run as whole processes, one after another in each round; their medians. A policy of fresh
-MQE networks is exported, loaded in a process of its own, and asked for actions; the medians and the
-99th percentiles of its calls. Compiled programs are not kept between processes.
+Commands run as whole processes, one after another in each round; the table has medians. A policy of
+untrained MQE networks is exported, loaded in its own process and asked for actions; the table has
+median and 99th percentile of its calls. No compiled program is kept between processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, the machine's own rates, and a table to train on."""
+"""What the benchmarks share: clocks, the rates of the machine, and a table to train on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The plain formulation that the library is measured against.
 
-What a competent researcher would write from MQE's equations: every difference of a pair in memory,
-gradients by autodiff, one jitted update a batch, batches drawn on the host with NumPy.
+It is a straightforward implementation of MQE's equations: every difference of a pair in memory,
+gradients by autodiff, one jitted update per batch, batches drawn on the host with NumPy.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
     python benchmarks/planning.py RUN [--landmarks 4000]
 
-For a run on a maze whose data are at hand:
+For a run on a maze whose data are on this machine:
 
-- time and memory to build the graph, edges and embeddings included;
-- time of a step in the simulator, of 50 episodes as `farstep eval --plan graph` makes it and of
-  one: of the policy's call, and of planning beside it, which is due every fifth step of an
-  episode; and of starting an episode;
-- rank correlation and calibration of the raw and of the relaxed distance against the maze's true
-  shortest paths, by range.
+- time and memory to build the graph, with its edges and embeddings;
+- time per step in the simulator of the policy's call and of planning beside it, which is due at
+  every fifth step of an episode, for 50 episodes as in `farstep eval --plan graph` and for one; and
+  the time to start an episode;
+- rank correlation and calibration of the raw and of the relaxed distance against the true shortest
+  paths of the maze, by range.
 """
 
 from __future__ import annotations

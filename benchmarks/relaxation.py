@@ -1,8 +1,8 @@
-"""What carrying the path relaxation to its fixed point does to a learned distance.
+"""What the path relaxation, at its fixed point, does to a learned distance.
 
-`P(d)(x, z) = min_y d(x, y) + d(y, z)` (MQE, Section 4.5) leaves an exact quasimetric as it is. A
-learned one errs most where it is longest, and the relaxation over edges within reach puts there
-what the short distances say.
+`P(d)(x, z) = min_y d(x, y) + d(y, z)` (MQE, Section 4.5) does not change an exact quasimetric. A
+learned distance errs most where it is longest. The relaxation over edges within reach replaces long
+distances by sums of short ones.
 """
 
 from __future__ import annotations

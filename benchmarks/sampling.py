@@ -4,12 +4,12 @@
     python benchmarks/sampling.py --table pixels
     python benchmarks/sampling.py --table file --gigabytes 4 [--cold]
 
-Plain: NumPy draws MQE's batch on the host, reads its rows, crops the images one by one and sends
-all to the device. farstep: the sampler of the training program, many batches a dispatch; from a
-file, the reader ahead of it too. Both alternate in one process; the medians of the rounds are
-printed. The floor is the time of copying a batch's bytes once in device memory at the rate
-measured for such a copy in the same rounds. Private memory is the process's own, without pages of
-files, after all rounds, and so includes Python, JAX and what the plain sampler left.
+Plain: NumPy draws a batch of MQE on the host, reads its rows, crops the images one by one and sends
+all to the device. farstep: the sampler of the training program, many batches per dispatch; for a
+file, the reader ahead of it as well. Both take turns in one process; the table has medians. The
+floor is the time to copy the bytes of a batch once in device memory, at the rate measured in the
+same rounds. Private memory is that of the process after all rounds, without pages of files. It
+includes Python, JAX and what the plain sampler left.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/seeds.py [--seeds 1 2 4 8]
 
-The MQE training program of so many seeds; all alternate in one process, medians of the rounds. The
-ratio is how much faster the seeds come than the same number of single runs.
+The training programs of MQE for so many seeds take turns in one process; the table has medians. The
+ratio is the rate of the seeds together against the rate of single runs.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     make bench-smoke
 
-Under two minutes on two free cores. Each ratio is one of medians from alternating rounds in one
-process; what passes is about half of what is reported, since the machine may be busy. Exits with 1
-if one fails. Never part of `make test`: a busy machine would fail it for no fault of the code.
+It takes under two minutes on two free cores. Each ratio is one of medians from alternating rounds
+in one process. About half of the reported ratio passes, since the machine may be busy. The script
+exits with 1 if one fails. It is no part of `make test`, because a busy machine would fail it.
 """
 
 from __future__ import annotations

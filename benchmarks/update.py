@@ -3,11 +3,11 @@
     python benchmarks/update.py --preset small
     python benchmarks/update.py --preset paper --batch-sizes 64 256 1024 --rounds 3
 
-Plain: one jitted update a batch that NumPy draws on the host. farstep: the training program, which
-draws on device and does many updates a dispatch. All alternate in one process; medians of the
-rounds. The floor is the time of the update's matrix products, counted in its program, at the rate
-measured for a product of as many rows in the same rounds. Memory is what the compiled update asks
-for beside its arguments.
+Plain: one jitted update per batch, which NumPy draws on the host. farstep: the training program,
+which draws on the device and does many updates per dispatch. All take turns in one process; the
+table has medians. The floor is the time of the matrix products of the update, counted in its
+program, at the rate measured for products of as many rows in the same rounds. Memory is what the
+compiled update needs beside its arguments.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the multistep backup of MQE is stationary at, exactly, for one endless episode.
+"""The exact fixed point of MQE's multistep backup, for one endless episode.
 
-The backup fits e^{−d((s, a), g)} to the mean of γ^k' e^{−d(w, g)} over what a batch pairs with
-(s, a, g): with the goals of other rows, which know nothing of the waypoint w, and, with weight w_d
-(`diagonal_weight`), with the row's own goal, which lies ahead on the same episode and caps k'.
+The backup fits e^{−d((s, a), g)} to the mean of γ^k' e^{−d(w, g)} over the goals that a batch pairs
+with (s, a). Goals of other rows are independent of the waypoint w. The row's own goal has the
+weight w_d (`diagonal_weight`); it lies ahead on the same episode and caps k'.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Small processes in which Theorem 1 of MQE fails once one of its assumptions is dropped.
 
-Each is a start, a goal and a behaviour; what is compared is the chance of getting from one to the
-other, E[γ^H], under the behaviour, under the policy extracted without the assumption, and under
-the policy extracted with it. The theorem promises that the extracted policy is no worse.
+Each has a start, a goal and a behaviour. Three values of E[γ^H] from start to goal are compared:
+under the behaviour, under the policy extracted without the assumption, and under the policy
+extracted with it. The theorem promises that the extracted policy is no worse than the behaviour.
 """
 
 from __future__ import annotations

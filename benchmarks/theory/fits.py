@@ -1,8 +1,8 @@
-"""The project's own losses, descended with a free number for all that they speak of.
+"""The losses of farstep, minimised with a free number for every argument.
 
-Every expectation is exact: a loss is called with a batch of one pair (two, where it contrasts) for
-each outcome that has a chance, and the results are averaged by these chances. What remains is what
-the loss is stationary at, and not what a network or a sample made of it.
+Every expectation is exact. A loss is called with a batch of one pair (two, where it contrasts) for
+each possible outcome, and the results are averaged by the chances of the outcomes. The result is
+the fixed point of the loss itself, without errors of a network or of samples.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Theorem 1 of MQE (arXiv 2511.07730, Section 4.5) as arrays: fit, relax, extract.
 
 Distances lie between points x, y of S ∪ S×A, in this order: the states, then the pairs (s, a) with
-the action running fastest. A matrix holds d(x, y) in nats, and ∞ where there is no way.
+the action running fastest. A matrix holds d(x, y) in nats, and ∞ where no path leads from x to y.
 """
 
 from __future__ import annotations

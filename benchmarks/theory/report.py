@@ -1,4 +1,4 @@
-"""The tables of `docs/theory.md`: what each critic came to against what it should estimate."""
+"""The tables of `docs/theory.md`: the result of each critic against what it should estimate."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Methods × datasets × seeds: which runs may be averaged, and what they amount to.
+"""Methods × datasets × seeds: which runs may be averaged, and their statistics.
 
 Runs are averaged only if they agree in everything but their seed. Where runs of one method on one
-dataset do not, each group stands for itself under a name that says how it differs, and a note says
-which runs they are.
+dataset do not agree, each group of runs is a method of its own. Its name says how it differs, and a
+note names the runs.
 """
 
 from __future__ import annotations

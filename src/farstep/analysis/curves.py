@@ -1,4 +1,4 @@
-"""Success as a curve over something, a method each, with its interval over seeds."""
+"""Success of each method as a curve over some quantity, with its interval over seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures share: how one is begun and saved, and how a maze is drawn."""
+"""What all figures share: beginning and saving one, curves of success, and drawing a maze."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The learned distance to a goal over a maze, beside the true length of the way there.
+"""The learned distance to a goal over a maze, beside the length of the shortest way.
 
-Both pictures hold the same positions. For a body whose observation is its position the maze is
-covered evenly; for any other body the positions are those of observations drawn from a dataset,
-averaged over small squares.
+Both pictures show the same positions. If the observation is the position, they cover the maze
+evenly. For any other body they are those of observations drawn from a dataset, averaged over small
+squares.
 """
 
 from __future__ import annotations

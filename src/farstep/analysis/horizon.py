@@ -1,4 +1,4 @@
-"""Success by how far the goal lies from the start: curves of methods over the tasks of a maze."""
+"""Success by the distance from start to goal: curves of methods over the tasks of a maze."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Designs of MQE's ablations, on any dataset: which settings each one compares.
+"""The designs of MQE's ablations, on any dataset: the settings that each one compares.
 
-Table 1a (action invariance), Table 1b (the waypoint law), Figure 6 (p and λ of the waypoints) and
-Figure 3b (success by how far the goal is) of arXiv 2511.07730; and, for every agent whose policy
-climbs a critic, the choice of goals that its Eq. 15 and its released code make differently.
+They are Table 1a (action invariance), Table 1b (the waypoint law), Figure 6 (p and λ of the
+waypoints) and Figure 3b (success by distance) of arXiv 2511.07730. One more compares the goals of
+the policy's loss, which Eq. 15 and the released code choose differently, for every agent whose
+policy climbs a critic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A study's table and figure."""
+"""The table and the figure of a study."""
 
 from __future__ import annotations
 
