@@ -15,7 +15,8 @@ import numpy as np
 from farstep.agents.base import Agent
 from farstep.core.rng import root_key
 from farstep.core.types import Spaces
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.batches import DeviceTable
+from farstep.sampling.episodes import Episodes
 from farstep.training import program
 
 EPISODES, LENGTH = 1_000, 201

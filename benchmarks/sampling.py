@@ -35,7 +35,8 @@ from farstep.core.rng import root_key, stream_key
 from farstep.core.types import Actions, Batch, BatchSpec, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.sampling.augment import PADDING
-from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
+from farstep.sampling.batches import DeviceTable, batch_shape
+from farstep.sampling.episodes import Episodes
 from farstep.sampling.stream import Chunk, HostTable, Prefetcher, Reader
 from measuring import LENGTH, alternate, timed
 from plain import HostSampler

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from farstep.core.types import Actions, Space, Spaces
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.batches import DeviceTable
+from farstep.sampling.episodes import Episodes
 from theory.mdp import TabularMDP
 
 

@@ -376,12 +376,11 @@ class _Transitions:
 
         def one(state: Array, action: Array, following: Array, goal: Array) -> Array:
             offset = jnp.where(state == goal, 0, -1)
-            batch = Batch(
-                observations=states[state][None],
-                actions=actions[action][None],
-                goals={"value": Sampled(states[goal][None], offset[None])},
-                successors={"next": Sampled(states[following][None], jnp.ones(1, jnp.int32))},
-            )
+            samples = {
+                "goal/value": Sampled(offset[None], {"goals": states[goal][None]}),
+                "next": Sampled(jnp.ones(1, jnp.int32), {"observations": states[following][None]}),
+            }
+            batch = Batch.of(states[state][None], actions[action][None], samples)
             return loss(batch)
 
         each = jax.vmap(one)(self.state, self.action, self.following, self.goal)
@@ -437,12 +436,11 @@ def fit_nsacbc(
         )
 
         def one(state: Array, action: Array, goal: Array, offset: Array, *later: Array) -> Array:
-            batch = Batch(
-                observations=states[state][None],
-                actions=actions[action][None],
-                goals={"value": Sampled(states[goal][None], offset[None])},
-                successors={"later": Sampled(states[later[0]][None], later[1][None])},
-            )
+            samples = {
+                "goal/value": Sampled(offset[None], {"goals": states[goal][None]}),
+                "later": Sampled(later[1][None], {"observations": states[later[0]][None]}),
+            }
+            batch = Batch.of(states[state][None], actions[action][None], samples)
             return agent.critic_loss(params, batch, jax.random.key(0))[0]
 
         return jnp.sum(weights * jax.vmap(one)(*columns))
@@ -500,12 +498,11 @@ def fit_qrl(mdp: TabularMDP, how: Descent, *, margin: float = 0.05) -> StateGoal
     goals = np.tile(np.arange(mdp.states), len(places))
     one_hot = jnp.eye(mdp.states)
     ahead = np.ones(len(rows), np.int32)
-    batch = Batch(
-        observations=one_hot[rows[:, 0]],
-        actions=jnp.asarray(rows[:, 1], jnp.int32),
-        goals={"value": Sampled(one_hot[goals], jnp.asarray(-ahead))},
-        successors={"next": Sampled(one_hot[rows[:, 2]], jnp.asarray(ahead))},
-    )
+    samples = {
+        "goal/value": Sampled(jnp.asarray(-ahead), {"goals": one_hot[goals]}),
+        "next": Sampled(jnp.asarray(ahead), {"observations": one_hot[rows[:, 2]]}),
+    }
+    batch = Batch.of(one_hot[rows[:, 0]], jnp.asarray(rows[:, 1], jnp.int32), samples)
     key = jax.random.key(how.seed)
     networks = eqx.tree_at(
         lambda n: n.critic.embedding,

@@ -18,7 +18,8 @@ from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.losses.invariance import action_invariance
 from farstep.quasimetrics import mrn
-from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
+from farstep.sampling.batches import DeviceTable, batch_shape
+from farstep.sampling.episodes import Episodes
 
 KEY = root_key(0)
 SPACES = Spaces.of(Space((3,)), Actions(2))
@@ -94,7 +95,7 @@ def test_cmds_policy_sees_each_goal_with_the_action_that_the_critic_sees_it_with
     agent = small(CMD, policy_goals=goals)
     params = agent.init(SPACES, KEY).params
     batch = table.sample(agent.spec(), KEY)
-    aims = batch.goals["policy"].observations
+    aims = batch["goal/policy"].goals
     partners = jnp.roll(batch.actions, 1, axis=0)  # as the critic's loss pairs goals with actions
     if goals == "cross":
         aims, partners = (jnp.roll(array, 1, axis=0) for array in (aims, partners))

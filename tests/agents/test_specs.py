@@ -1,6 +1,7 @@
 """What agents ask of a batch, drawn 10⁵ times: joint laws of row and offset, by chi-squared."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -8,14 +9,24 @@ import pytest
 from scipy import stats
 
 from farstep.agents.registry import AGENTS
-from farstep.core.types import BatchSpec
-from farstep.sampling.batches import Episodes, draw
+from farstep.core.laws import (
+    Ahead,
+    AnyState,
+    Current,
+    Geometric,
+    Mixture,
+    UniformAhead,
+    UniformFuture,
+)
+from farstep.core.types import BatchSpec, Sample
+from farstep.sampling.batches import draw
+from farstep.sampling.episodes import Episodes
 
 DRAWS = 100_000
 KEY = jax.random.key(3)
 ENDS = np.array([7, 9, 14])
 EPISODES = Episodes.from_ends(ENDS)
-LEFT = {int(i): int(ENDS[np.searchsorted(ENDS, i)] - i) for i in EPISODES.valid}
+LEFT = {i: int(ENDS[np.searchsorted(ENDS, i)] - i) for i in range(15) if i not in ENDS}
 """Steps to the end of its episode, by row."""
 
 
@@ -28,32 +39,45 @@ def specs():
         yield kind(**{name: value for name, value in options.items() if name in known}).spec()
 
 
-def future_law(goal, left):
-    if goal.law == "geometric":
-        law = {k: goal.discount ** (k - 1) * (1 - goal.discount) for k in range(1, left)}
-        return law | {left: goal.discount ** (left - 1)}
-    if left == 1:
-        return {1: 1.0}
-    law = dict.fromkeys(range(1, left + 1), 1 / (left - 1))
-    law[1] = law[left] = 0.5 / (left - 1)
-    return law
+def law_of(law, left):
+    """Probability of each offset where an episode or a cap ends `left` steps ahead."""
+    match law:
+        case Current():
+            return {0: 1.0}
+        case AnyState():
+            return {0: 1 / len(LEFT), -1: 1 - 1 / len(LEFT)}
+        case Ahead(steps):
+            return {min(steps, left): 1.0}
+        case Geometric(discount):
+            within = {k: discount ** (k - 1) * (1 - discount) for k in range(1, left)}
+            return within | {left: discount ** (left - 1)}
+        case UniformFuture():
+            if left == 1:
+                return {1: 1.0}
+            share = 1 / (left - 1)
+            return dict.fromkeys(range(2, left), share) | dict.fromkeys((1, left), share / 2)
+        case UniformAhead(most):
+            farthest = left if most is None else most
+            chances = dict.fromkeys(range(1, left + 1), 0.0)
+            for k in range(1, farthest + 1):
+                chances[min(k, left)] += 1 / farthest
+            return chances
+        case Mixture(parts):
+            chances = {}
+            for probability, part in parts:
+                for k, chance in law_of(part, left).items():
+                    chances[k] = chances.get(k, 0.0) + probability * chance
+            return chances
+    raise AssertionError(f"no such law: {law}")
 
 
-def goal_law(goal, left):
-    itself = goal.random / len(LEFT)
-    law = {k: goal.future * p for k, p in future_law(goal, left).items()}
-    return law | {0: goal.current + itself, -1: goal.random - itself}
-
-
-def waypoint_law(waypoint, goal, left):
-    law = dict.fromkeys(range(1, left + 1), 0.0)
-    for reach, probability in future_law(goal, left).items():
-        multistep = {k: waypoint.lambda_ ** (k - 1) * (1 - waypoint.lambda_) for k in law}
-        for k in range(1, reach + 1):
-            beyond = waypoint.lambda_ ** (k - 1) if k == reach else multistep[k]
-            one_step = waypoint.one_step if k == 1 else 0.0
-            law[k] += probability * (one_step + (1 - waypoint.one_step) * beyond)
-    return law
+def capped_law(law, cap, left):
+    """The same where the cap is itself drawn."""
+    chances = {}
+    for reach, probability in law_of(cap, left).items():
+        for k, chance in law_of(law, left if reach < 0 else min(left, reach)).items():
+            chances[k] = chances.get(k, 0.0) + probability * chance
+    return chances
 
 
 def assert_joint(rows, offsets, law):
@@ -70,52 +94,40 @@ def assert_joint(rows, offsets, law):
     assert stats.chisquare(observed_counts, expected).pvalue > 1e-4
 
 
-@pytest.mark.parametrize(
-    "goal", sorted({goal for spec in specs() for goal in spec.goals.values()}, key=str), ids=str
-)
-def test_goals_follow_the_law_that_agents_ask_for(goal):
-    drawn = draw(BatchSpec(DRAWS, goals={"goal": goal}), EPISODES, KEY)
-    indices, offsets = map(np.asarray, drawn.goals["goal"])
-    rows = np.asarray(drawn.rows)
-    assert_joint(rows, offsets, lambda left: goal_law(goal, left))
+def random_goals():
+    laws = {sample.law for spec in specs() for sample in spec.samples.values()}
+    return sorted((law for law in laws if not isinstance(law, Ahead)), key=str)
+
+
+@pytest.mark.parametrize("law", random_goals(), ids=str)
+def test_goals_follow_the_law_that_agents_ask_for(law):
+    samples = draw(BatchSpec(DRAWS, {"goal": Sample(law)}), EPISODES, KEY)
+    rows = np.asarray(EPISODES.rows(samples["current"].steps))
+    indices = np.asarray(EPISODES.rows(samples["goal"].steps))
+    offsets = np.asarray(samples["goal"].offsets)
+    assert_joint(rows, offsets, lambda left: law_of(law, left))
     ahead = offsets >= 0
     np.testing.assert_array_equal(indices[ahead], (rows + offsets)[ahead])
     assert set(indices[~ahead]) <= set(LEFT)
     assert np.all(indices[~ahead] != rows[~ahead])
 
 
-@pytest.mark.parametrize("spec", [spec for spec in specs() if spec.waypoint is not None])
-def test_waypoints_follow_the_law_that_agents_ask_for(spec):
-    drawn = draw(BatchSpec(DRAWS, goals=spec.goals, waypoint=spec.waypoint), EPISODES, KEY)
-    goal = spec.goals[spec.waypoint.goal]
-    assert drawn.waypoint is not None
-    indices, offsets = map(np.asarray, drawn.waypoint)
-    assert_joint(
-        np.asarray(drawn.rows), offsets, lambda left: waypoint_law(spec.waypoint, goal, left)
-    )
-    np.testing.assert_array_equal(indices, drawn.rows + offsets)
-
-
 @pytest.mark.parametrize("name", sorted(AGENTS))
-def test_successors_stop_at_the_episodes_end_and_at_the_goal(name):
+def test_capped_states_stop_at_the_episodes_end_and_at_the_goal(name):
     spec = dict(zip(AGENTS, specs(), strict=True))[name]
-    drawn = draw(
-        BatchSpec(DRAWS, goals=spec.goals, successors=spec.successors, capped_by=spec.capped_by),
-        EPISODES,
-        KEY,
-    )
-    rows = np.asarray(drawn.rows)
+    drawn = draw(replace(spec, size=DRAWS), EPISODES, KEY)
+    rows = np.asarray(EPISODES.rows(drawn["current"].steps))
     left = np.array([LEFT[i] for i in rows])
-    for successor, steps in spec.successors.items():
-        expected = np.minimum(steps, left)
-        if successor in spec.capped_by:
-            goal_offsets = np.asarray(drawn.goals[spec.capped_by[successor]][1])
-            expected = np.where(goal_offsets < 0, expected, np.minimum(expected, goal_offsets))
-        indices, offsets = drawn.successors[successor]
-        np.testing.assert_array_equal(offsets, expected)
-        np.testing.assert_array_equal(indices, rows + expected)
-
-
-def test_a_cap_must_name_what_is_asked_for():
-    with pytest.raises(ValueError, match="both must be asked for"):
-        BatchSpec(8, successors={"later": 3}, capped_by={"later": "value"})
+    for sample, asked in spec.samples.items():
+        steps, offsets = drawn[sample].steps, np.asarray(drawn[sample].offsets)
+        if asked.cap is not None:
+            cap = np.asarray(drawn[asked.cap].offsets)
+            assert np.all((cap < 0) | (offsets <= cap))
+            joint = partial(capped_law, asked.law, spec.samples[asked.cap].law)
+            assert_joint(rows, offsets, joint)
+        if isinstance(asked.law, Ahead):
+            expected = np.minimum(asked.law.steps, left)
+            if asked.cap is not None:
+                expected = np.where(cap < 0, expected, np.minimum(expected, cap))
+            np.testing.assert_array_equal(offsets, expected)
+            np.testing.assert_array_equal(EPISODES.rows(steps), rows + expected)

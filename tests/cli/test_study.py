@@ -15,10 +15,9 @@ import pytest
 from matplotlib.image import imread
 
 from farstep.agents.crl import CRL
-from farstep.agents.mqe import MQE
+from farstep.agents.mqe import MQE, WaypointLaw
 from farstep.analysis.horizon import horizon_curve, pair_distances, spread_pairs, task_distances
 from farstep.cli.main import main
-from farstep.core.types import WaypointLaw
 from farstep.data.table import TableWriter
 from farstep.envs.catalog import environment
 from farstep.envs.mazes import PUBLISHED

@@ -21,7 +21,8 @@ from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_key
 from farstep.core.trees import from_named, named_leaves
 from farstep.core.types import Actions, Space, Spaces
-from farstep.sampling.batches import DeviceTable, Episodes, batch_shape
+from farstep.sampling.batches import DeviceTable, batch_shape
+from farstep.sampling.episodes import Episodes
 from farstep.training.program import Progress, advance, advance_seeds, member, stack, start
 
 LENGTH = 6

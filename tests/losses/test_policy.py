@@ -9,10 +9,8 @@ from farstep.networks.actors import Gaussian
 
 KEY = jax.random.key(0)
 OBSERVATIONS, GOALS, LOGGED = jax.random.normal(KEY, (3, 4, 2))
-BATCH = Batch(
-    observations=OBSERVATIONS,
-    actions=LOGGED,
-    goals={"policy": Sampled(GOALS, jnp.ones(4, jnp.int32))},
+BATCH = Batch.of(
+    OBSERVATIONS, LOGGED, {"goal/policy": Sampled(jnp.ones(4, jnp.int32), {"goals": GOALS})}
 )
 ALPHA = 0.3
 

@@ -23,7 +23,8 @@ NARROW = replace(FULL, precision="bfloat16")
 def batch():
     states, goals = jax.random.normal(KEY, (2, 8, 3))
     steps = jnp.ones(8, jnp.int32)
-    return Batch(states, jnp.full((8, 2), 0.3), {"policy": Sampled(goals, steps)})
+    samples = {"goal/policy": Sampled(steps, {"goals": goals})}
+    return Batch.of(states, jnp.full((8, 2), 0.3), samples)
 
 
 def test_only_kernels_are_rounded():

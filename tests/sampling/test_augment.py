@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
+from farstep.core.laws import Geometric, Window
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import Actions, BatchSpec, GoalSpec, Space, Spaces
+from farstep.core.types import GOALS, Actions, BatchSpec, Sample, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.sampling.augment import PADDING, check_crops, crop, random_crops
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.batches import DeviceTable
+from farstep.sampling.episodes import Episodes
 from farstep.sampling.stream import HostTable, Reader
 
 KEY = root_key(5)
-SPEC = BatchSpec(16, goals={"policy": GoalSpec()}, crops=1.0)
+SPEC = BatchSpec(
+    16,
+    {"goal/policy": Sample(Geometric(0.99), GOALS), "frames": Sample(Window(back=2))},
+    crops=1.0,
+)
 IMAGES = np.random.default_rng(0).integers(256, size=(16, 9, 8, 3), dtype=np.uint8)
 
 
@@ -38,11 +44,16 @@ def test_a_crop_is_a_shift_with_the_border_repeated():
 
 def test_all_shifts_occur_and_a_row_shares_its_own():
     seen, images = set(), jnp.asarray(IMAGES)
-    crops = jax.jit(lambda key: random_crops(SPEC, {"rows": images, "goal/policy": images}, key))
+    crops = jax.jit(
+        lambda key: random_crops(
+            SPEC, {"rows": {"observations": images}, "goal/policy": {"goals": images}}, key
+        )
+    )
     for step in range(20):
         batch = crops(stream_key(KEY, "batch", step))
-        np.testing.assert_array_equal(batch["rows"], batch["goal/policy"])
-        for image, result in zip(IMAGES, batch["rows"], strict=True):
+        cropped = batch["rows"]["observations"]
+        np.testing.assert_array_equal(cropped, batch["goal/policy"]["goals"])
+        for image, result in zip(IMAGES, cropped, strict=True):
             shifts = [
                 (down, right)
                 for down in range(-PADDING, PADDING + 1)
@@ -55,8 +66,8 @@ def test_all_shifts_occur_and_a_row_shares_its_own():
 
 
 def test_a_batch_is_cropped_as_a_whole_with_its_probability():
-    spec, images = replace(SPEC, crops=0.3), {"rows": jnp.asarray(IMAGES)}
-    crops = jax.jit(jax.vmap(lambda key: random_crops(spec, images, key)["rows"]))
+    spec, columns = replace(SPEC, crops=0.3), {"rows": {"observations": jnp.asarray(IMAGES)}}
+    crops = jax.jit(jax.vmap(lambda key: random_crops(spec, columns, key)["rows"]["observations"]))
     batches = crops(jax.vmap(lambda step: stream_key(KEY, "batch", step))(jnp.arange(300)))
     changed = np.any(np.asarray(batches) != IMAGES, axis=(2, 3, 4)).mean(axis=1)
     untouched = changed == 0
@@ -73,7 +84,9 @@ def test_crops_leave_the_choice_of_rows_alone_and_are_streamed_alike():
         lambda key: [resident.sample(replace(SPEC, crops=p), key) for p in (0.0, 1.0)]
     )(stream_key(KEY, "batch", 7))
     assert np.any(plain.observations != cropped.observations)
-    np.testing.assert_array_equal(plain.goals["policy"].offsets, cropped.goals["policy"].offsets)
+    np.testing.assert_array_equal(plain["goal/policy"].offsets, cropped["goal/policy"].offsets)
+    # The newest frame is the row's own image, cropped as it is.
+    np.testing.assert_array_equal(cropped["frames"].observations[:, -1], cropped.observations)
     host = HostTable(IMAGES, actions, episodes, Normalization(np.zeros(0), np.ones(0)))
     chunk = Reader(host, SPEC, KEY, "batch").read(6, 2)
     streamed = jax.jit(lambda chunk, key: chunk.sample(SPEC, key, jnp.asarray(1)))(

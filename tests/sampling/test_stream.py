@@ -11,22 +11,35 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
+from farstep.core.laws import Ahead, AnyState, Current, Geometric, Window, mixture
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
+from farstep.core.types import GOALS, BatchSpec, Sample
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table, TableWriter
 from farstep.sampling import residency, stream
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.batches import DeviceTable
 from farstep.sampling.residency import Residency, place, table_bytes
 from farstep.sampling.stream import HostTable, Prefetcher, Reader
 
 SPECS = {
-    "vectors": BatchSpec(7, goals={"value": GoalSpec()}, waypoint=WaypointSpec()),
+    "vectors": BatchSpec(
+        7,
+        {
+            "goal/value": Sample(Geometric(0.99), GOALS),
+            "waypoint": Sample(Geometric(0.95), cap="goal/value"),
+            "chunk": Sample(Window(ahead=3), ("actions",)),
+        },
+    ),
     "pixels": BatchSpec(
         7,
-        goals={"mixed": GoalSpec(current=0.2, future=0.3, random=0.5)},
-        successors={"next": 1, "subgoal": 5},
-        capped_by={"subgoal": "mixed"},
+        {
+            "goal/mixed": Sample(
+                mixture((0.2, Current()), (0.3, Geometric(0.99)), (0.5, AnyState())), GOALS
+            ),
+            "next": Sample(Ahead(1)),
+            "next/frames": Sample(Window(back=2), around="next"),
+            "subgoal": Sample(Ahead(5), ("observations", "goals"), cap="goal/mixed"),
+        },
     ),
 }
 
@@ -108,7 +121,7 @@ def test_chunks_hold_no_more_than_their_share_of_memory(vectors):
     image = np.lib.stride_tricks.as_strided(
         np.zeros(1, np.uint8), (vectors.num_steps, 64, 64, 3), (0, 0, 0, 0)
     )
-    rows = BatchSpec(256, goals={"policy": GoalSpec()})
+    rows = BatchSpec(256, {"goal/policy": Sample(Geometric(0.99), GOALS)})
     pixels = Reader(replace(host, observations=image), rows, root_key(0), "batch")
     assert pixels.chunk_updates == stream.CHUNK_BYTES // (2 * 256 * 64 * 64 * 3)
     seeds = Reader(
@@ -146,9 +159,12 @@ def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
         kinds(0, "device")
 
 
-def test_more_steps_than_an_index_counts_are_refused():
-    with pytest.raises(FarstepError, match="2³¹"):
-        Episodes.from_ends(np.array([10, 2**31 - 1]))
+def test_a_table_beyond_what_the_device_can_number_stays_on_disk(vectors, monkeypatch):
+    monkeypatch.setattr(residency, "DEVICE_ROWS", vectors.num_steps - 1)
+    (table,) = place([vectors], Normalization.of(vectors), "auto")
+    assert isinstance(table, HostTable)
+    with pytest.raises(FarstepError, match="2³¹ steps or more"):
+        place([vectors], Normalization.of(vectors), "device")
 
 
 CHILD = """
@@ -156,9 +172,10 @@ import re, sys
 import jax, numpy as np
 from pathlib import Path
 from farstep.core.rng import root_key
-from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
+from farstep.core.laws import Geometric, UniformFuture
+from farstep.core.types import GOALS, BatchSpec, Sample
 from farstep.data.normalize import Normalization
-from farstep.sampling.batches import Episodes
+from farstep.sampling.episodes import Episodes
 from farstep.sampling.stream import HostTable, Prefetcher, Reader
 
 rows = {rows}
@@ -168,8 +185,12 @@ table = HostTable(
     Episodes.from_ends(np.arange(999, rows, 1000)),
     Normalization(np.zeros(0), np.ones(0)),
 )
-goals = {{"value": GoalSpec(), "policy": GoalSpec(law="uniform")}}
-spec = BatchSpec(64, goals=goals, waypoint=WaypointSpec())
+samples = {{
+    "goal/value": Sample(Geometric(0.99), GOALS),
+    "goal/policy": Sample(UniformFuture(), GOALS),
+    "waypoint": Sample(Geometric(0.95), cap="goal/value"),
+}}
+spec = BatchSpec(64, samples)
 with Prefetcher(Reader(table, spec, root_key(0), "batch"), range(200)) as prefetcher:
     taken = 0
     while taken < 200:

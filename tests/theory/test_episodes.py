@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from farstep.core.types import BatchSpec, GoalSpec, WaypointSpec
+from farstep.core.laws import Ahead, Geometric, mixture
+from farstep.core.types import GOALS, BatchSpec, Sample
 from theory.backup import BackupLaw, batch_law
 from theory.episodes import one_hot_spaces, one_hot_table, roll_out
 from theory.exact import future_goals
@@ -22,18 +23,21 @@ def test_goals_and_waypoints_drawn_from_episodes_follow_the_closed_forms():
     assert one_hot_spaces(mdp).observation.shape == table.observations.shape[1:]
     spec = BatchSpec(
         200_000,
-        goals={"value": GoalSpec(law="geometric", discount=discount)},
-        waypoint=WaypointSpec(lambda_=lambda_, one_step=one_step),
+        {
+            "goal/value": Sample(Geometric(discount), GOALS),
+            "waypoint": Sample(
+                mixture((one_step, Ahead(1)), (1 - one_step, Geometric(lambda_))), cap="goal/value"
+            ),
+        },
     )
     batch = table.sample(spec, jax.random.key(0))
-    assert batch.waypoint is not None
     state, action, goal, waypoint = (
         np.asarray(each).argmax(axis=1)
         for each in (
             batch.observations,
             batch.actions,
-            batch.goals["value"].observations,
-            batch.waypoint.observations,
+            batch["goal/value"].goals,
+            batch["waypoint"].observations,
         )
     )
     pairs = np.zeros((4, 2, 4))
@@ -43,7 +47,7 @@ def test_goals_and_waypoints_drawn_from_episodes_follow_the_closed_forms():
 
     values = rng.uniform(size=(4, 4))
     np.fill_diagonal(values, 1)
-    steps = np.asarray(batch.waypoint.offsets)
+    steps = np.asarray(batch["waypoint"].offsets)
     # Own goals alone, then goals of other rows: what the backup averages.
     for own in (True, False):
         law = BackupLaw(discount, lambda_, one_step, diagonal_weight=float(own))

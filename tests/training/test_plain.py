@@ -9,7 +9,8 @@ import pytest
 from farstep.agents.mqe import MQE
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
-from farstep.sampling.batches import DeviceTable, Episodes
+from farstep.sampling.batches import DeviceTable
+from farstep.sampling.episodes import Episodes
 from plain import plain_loss, plain_update
 
 
@@ -34,10 +35,10 @@ def test_two_hundred_updates_follow_the_plain_formulation():
         plain_batch = {
             "states": batch.observations,
             "actions": batch.actions,
-            "goals": batch.goals["value"].observations,
-            "waypoints": batch.waypoint.observations,
-            "steps": batch.waypoint.offsets.astype(jnp.float32),
-            "policy_goals": batch.goals["policy"].observations,
+            "goals": batch["goal/value"].goals,
+            "waypoints": batch["waypoint"].observations,
+            "steps": batch["waypoint"].offsets.astype(jnp.float32),
+            "policy_goals": batch["goal/policy"].goals,
         }
         if step % 20 == 0:
             curves.append((fast_loss(state.params, batch), slow_loss(params, plain_batch)))

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int, Key
 from farstep.agents.metric import Metric, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Params, Scalar, Spaces
+from farstep.core.laws import AnyState, Current, Law, UniformFuture, mixture
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Params, Sample, Scalar, Spaces
 from farstep.networks.precision import Precision, kernels_in
 
 
@@ -67,11 +68,12 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def spec(self) -> BatchSpec:
-        """Which goals, waypoints and successors an update needs, and by which law."""
+        """Which goals and other states an update needs, and by which law."""
 
-    def policy_goal(self) -> GoalSpec:
-        """The law of the policy's goals: uniform over the rest of the episode, or any state."""
-        return GoalSpec(future=1 - self.policy_random, random=self.policy_random, law="uniform")
+    def policy_goal(self) -> Sample:
+        """The policy's goals: uniform over the rest of the episode, or any state."""
+        share = self.policy_random
+        return Sample(mixture((1 - share, UniformFuture()), (share, AnyState())), GOALS)
 
     def training_spec(self) -> BatchSpec:
         """`spec` with the random crops that belong to training, not to held-out data."""
@@ -152,3 +154,8 @@ class Agent(abc.ABC):
             params = self.move_targets(optax.apply_updates(state.params, updates))
         metrics["gradient/norm"] = optax.tree.norm(gradients)
         return AgentState(params, optimizer, state.step + 1), metrics
+
+
+def value_goal(future: Law) -> Sample:
+    """OGBench's goals of a value: the state itself, a future one by this law, or any state."""
+    return Sample(mixture((0.2, Current()), (0.5, future), (0.3, AnyState())), GOALS)

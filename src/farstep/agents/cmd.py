@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.base import Agent
 from farstep.agents.metric import Distance, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Geometric
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import binary_nce
 from farstep.losses.policy import PolicyGoals, of_other_rows, policy_improvement
 from farstep.networks.actors import Actor
@@ -83,9 +84,9 @@ class CMD(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": Sample(Geometric(self.discount), GOALS),
+                "goal/policy": self.policy_goal(),
             },
         )
 
@@ -115,7 +116,7 @@ class CMD(Agent):
     def critic_loss(self, critic: Embedding, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Binary classification of all pairs of rows and goals by −d."""
         start = critic(batch.observations, batch.actions)
-        goal = critic(batch.goals["value"].observations, of_other_rows(batch.actions))
+        goal = critic(batch["goal/value"].goals, of_other_rows(batch.actions))
         return binary_nce(-pairwise_mrn(start, goal, self.groups))
 
     def actor_loss(self, params: CMDNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:

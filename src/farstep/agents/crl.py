@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.base import Agent
 from farstep.agents.metric import Observations
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Geometric
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
 from farstep.losses.policy import (
     PolicyGoals,
@@ -77,9 +78,9 @@ class CRL(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": Sample(Geometric(self.discount), GOALS),
+                "goal/policy": self.policy_goal(),
             },
         )
 
@@ -112,7 +113,7 @@ class CRL(Agent):
 
     def critic_loss(self, params: CRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Binary classification of all pairs of rows and goals; so for V, if there is one."""
-        goals = batch.goals["value"].observations
+        goals = batch["goal/value"].goals
         phi = params.critic.phi(batch.observations, batch.actions)
         loss, metrics = binary_nce(all_products(phi, params.critic.psi(goals)))
         if params.value is None:
@@ -133,7 +134,7 @@ class CRL(Agent):
             return policy_improvement(
                 params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
             )
-        goals = batch.goals["policy"].observations
+        goals = batch["goal/policy"].goals
         baseline = products(value.state(batch.observations), value.goal(goals))[0]
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
         return advantage_weighted(

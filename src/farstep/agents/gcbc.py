@@ -25,7 +25,7 @@ class GCBC(Agent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(self.batch_size, goals={"policy": self.policy_goal()})
+        return BatchSpec(self.batch_size, {"goal/policy": self.policy_goal()})
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor:
         return Actor.of(spaces, self.hidden, key)
@@ -33,7 +33,7 @@ class GCBC(Agent):
     def loss(
         self, params: Actor, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        policy = params(batch.observations, batch.goals["policy"].observations)
+        policy = params(batch.observations, batch["goal/policy"].goals)
         return behaviour_cloning(policy.log_prob(batch.actions))
 
     def act(

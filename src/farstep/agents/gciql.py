@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Ahead, Geometric
+from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import (
     PolicyGoals,
     PolicyLoss,
@@ -71,11 +72,11 @@ class GCIQL(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": value_goal(Geometric(self.discount)),
+                "goal/policy": self.policy_goal(),
+                "next": Sample(Ahead(1)),
             },
-            successors={"next": 1},
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIQLNetworks:
@@ -104,7 +105,7 @@ class GCIQL(Agent):
 
     def value_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """V towards the upper expectile of the target ensemble's least Q (Eq. 5)."""
-        goals = batch.goals["value"].observations
+        goals = batch["goal/value"].goals
         target = jax.lax.stop_gradient(params.target_critic)
         q = jnp.min(target(batch.observations, goals, batch.actions), axis=0)
         values = params.value(batch.observations, goals)[0]
@@ -113,11 +114,11 @@ class GCIQL(Agent):
 
     def critic_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Q onto r + γ·V(s', g) (Eq. 6)."""
-        goal = batch.goals["value"]
+        goal = batch["goal/value"]
         value = jax.lax.stop_gradient(params.value)
-        next_values = value(batch.successors["next"].observations, goal.observations)[0]
+        next_values = value(batch["next"].observations, goal.goals)[0]
         backups = goal_backup(next_values, goal.offsets == 0, self.discount)
-        q = params.critic(batch.observations, goal.observations, batch.actions)
+        q = params.critic(batch.observations, goal.goals, batch.actions)
         loss = jnp.sum(jnp.mean(jnp.square(backups - q), axis=-1))
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
@@ -132,7 +133,7 @@ class GCIQL(Agent):
             return policy_improvement(
                 params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
             )
-        goals = batch.goals["policy"].observations
+        goals = batch["goal/policy"].goals
         advantages = q(batch.actions, goals) - value(batch.observations, goals)[0]
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
         return advantage_weighted(

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Ahead, Geometric
+from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
 from farstep.networks.actors import Actor
@@ -58,11 +59,11 @@ class GCIVL(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": value_goal(Geometric(self.discount)),
+                "goal/policy": self.policy_goal(),
+                "next": Sample(Ahead(1)),
             },
-            successors={"next": 1},
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIVLNetworks:
@@ -81,11 +82,11 @@ class GCIVL(Agent):
     def value_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Expectile regression of V onto r + γ·V̄(s', g)."""
         target = jax.lax.stop_gradient(params.target_value)
-        goal = batch.goals["value"]
+        goal = batch["goal/value"]
         return implicit_value(
-            params.value(batch.observations, goal.observations),
-            target(batch.observations, goal.observations),
-            target(batch.successors["next"].observations, goal.observations),
+            params.value(batch.observations, goal.goals),
+            target(batch.observations, goal.goals),
+            target(batch["next"].observations, goal.goals),
             goal.offsets == 0,
             discount=self.discount,
             expectile=self.expectile,
@@ -94,9 +95,9 @@ class GCIVL(Agent):
     def actor_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Cloning weighted by exp(β·(V(s', g) − V(s, g)))."""
         value = jax.lax.stop_gradient(params.value)
-        goals = batch.goals["policy"].observations
+        goals = batch["goal/policy"].goals
         advantages = jnp.mean(
-            value(batch.successors["next"].observations, goals) - value(batch.observations, goals),
+            value(batch["next"].observations, goals) - value(batch.observations, goals),
             axis=0,
         )
         log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)

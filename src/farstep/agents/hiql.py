@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
+from farstep.core.laws import Ahead, Geometric
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Spaces
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
 from farstep.networks.actors import Actor
@@ -92,16 +93,15 @@ class HIQL(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(current=0.2, future=0.5, random=0.3, discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": value_goal(Geometric(self.discount)),
+                "goal/policy": self.policy_goal(),
+                "next": Sample(Ahead(1)),
+                "subgoal": Sample(Ahead(self.subgoal_steps), GOALS),
+                "towards": Sample(
+                    Ahead(self.subgoal_steps), ("observations", "goals"), cap="goal/policy"
+                ),
             },
-            successors={
-                "next": 1,
-                "subgoal": self.subgoal_steps,
-                "towards": self.subgoal_steps,
-            },
-            capped_by={"towards": "policy"},
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> HIQLNetworks:
@@ -139,8 +139,8 @@ class HIQL(Agent):
 
     def value_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Expectile regression of V onto r + γ·V̄(s', φ([s'; g])) (Eq. 4)."""
-        goal = batch.goals["value"]
-        goals, following = goal.observations, batch.successors["next"].observations
+        goal = batch["goal/value"]
+        goals, following = goal.goals, batch["next"].observations
         target = jax.lax.stop_gradient(replace(params, value=params.target_value))
         return implicit_value(
             params.values(batch.observations, goals),
@@ -154,10 +154,10 @@ class HIQL(Agent):
     def high_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Clone the representation of the state k steps towards the goal, by V's rise (Eq. 6)."""
         fixed = jax.lax.stop_gradient(params)
-        goals = batch.goals["policy"].observations
-        ahead = batch.successors["towards"].observations
-        rise = fixed.values(ahead, goals) - fixed.values(batch.observations, goals)
-        named = fixed.represent(batch.observations, ahead)
+        goals = batch["goal/policy"].goals
+        ahead = batch["towards"]
+        rise = fixed.values(ahead.observations, goals) - fixed.values(batch.observations, goals)
+        named = fixed.represent(batch.observations, ahead.goals)
         log_probs = params.high_actor(batch.observations, goals).log_prob(named)
         return advantage_weighted(
             log_probs, jnp.mean(rise, axis=0), inverse_temperature=self.high_inverse_temperature
@@ -166,8 +166,8 @@ class HIQL(Agent):
     def low_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Clone the action towards the state k steps ahead, by V's rise in one step (Eq. 7)."""
         fixed = jax.lax.stop_gradient(params)
-        subgoals = batch.successors["subgoal"].observations
-        following = batch.successors["next"].observations
+        subgoals = batch["subgoal"].goals
+        following = batch["next"].observations
         rise = fixed.values(following, subgoals) - fixed.values(batch.observations, subgoals)
         reader = params if self.low_representation_gradient else fixed
         named = reader.represent(batch.observations, subgoals)

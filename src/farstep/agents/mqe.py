@@ -17,15 +17,8 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.base import Agent
 from farstep.agents.metric import MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
-from farstep.core.types import (
-    Batch,
-    BatchSpec,
-    GoalSpec,
-    Metrics,
-    Spaces,
-    WaypointLaw,
-    WaypointSpec,
-)
+from farstep.core.laws import Ahead, Geometric, Law, UniformAhead, mixture
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, of_other_rows, policy_improvement
@@ -33,6 +26,9 @@ from farstep.losses.values import expectile_loss
 from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
 from farstep.quasimetrics import mrn, pairwise_mrn
+
+WaypointLaw = Literal["mixture", "geometric", "uniform", "uniform-50", "constant-50", "constant-1"]
+"""The rows of Table 1b; `mixture` is Eq. 8."""
 
 
 class MQENetworks(eqx.Module):
@@ -105,17 +101,31 @@ class MQE(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": Sample(Geometric(self.discount), GOALS),
+                "goal/policy": self.policy_goal(),
+                "waypoint": Sample(self._waypoints(), cap="goal/value"),
             },
-            waypoint=WaypointSpec(
-                goal="value",
-                law=self.waypoint_law,
-                lambda_=self.waypoint_lambda,
-                one_step=self.waypoint_one_step,
-            ),
         )
+
+    def _waypoints(self) -> Law:
+        """Eq. 8, or a row of Table 1b."""
+        match self.waypoint_law:
+            case "mixture":
+                one_step = self.waypoint_one_step
+                return mixture(
+                    (one_step, Ahead(1)), (1 - one_step, Geometric(self.waypoint_lambda))
+                )
+            case "geometric":
+                return Geometric(self.waypoint_lambda)
+            case "uniform":
+                return UniformAhead()
+            case "uniform-50":
+                return UniformAhead(50)
+            case "constant-50":
+                return Ahead(50)
+            case "constant-1":
+                return Ahead(1)
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> MQENetworks:
         self.require_continuous(spaces, "train gcbc, or gciql with --policy-loss awr.")
@@ -139,15 +149,14 @@ class MQE(Agent):
         self, critic: StateActionEmbedding, batch: Batch
     ) -> tuple[Float[Array, ""], Metrics]:
         """The multistep backup L_T (Eq. 10-12) and action invariance L_I (Eq. 14)."""
-        assert batch.waypoint is not None
         phi = critic.phi(batch.observations, batch.actions)
-        goal = critic.psi(batch.goals["value"].observations)
-        waypoint = jax.lax.stop_gradient(critic).psi(batch.waypoint.observations)
+        goal = critic.psi(batch["goal/value"].goals)
+        waypoint = jax.lax.stop_gradient(critic).psi(batch["waypoint"].observations)
 
         backup_loss, metrics = multistep_backup(
             pairwise_mrn(phi, goal, self.groups),
             pairwise_mrn(waypoint, jax.lax.stop_gradient(goal), self.groups),
-            batch.waypoint.offsets.astype(goal.dtype),
+            batch["waypoint"].offsets.astype(goal.dtype),
             discount=self.discount,
             clip=self.clip,
             diagonal_weight=self.diagonal_weight,

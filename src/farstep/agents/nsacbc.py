@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import Distance, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Ahead, UniformFuture
+from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import PolicyGoals, of_other_rows
 from farstep.networks.actors import TanhGaussianActor
 from farstep.networks.critics import GoalActionValue
@@ -79,12 +80,11 @@ class NSACBC(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(current=0.2, future=0.5, random=0.3, law="uniform"),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": value_goal(UniformFuture()),
+                "goal/policy": self.policy_goal(),
+                "later": Sample(Ahead(self.backup_steps), cap="goal/value"),
             },
-            successors={"later": self.backup_steps},
-            capped_by={"later": "value"},
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> NSACBCNetworks:
@@ -111,17 +111,17 @@ class NSACBC(Agent):
         self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Cross-entropy of Q with γ^k at a goal k ≤ n steps ahead, else with γ^n·Q̄(s_n, π, g)."""
-        goal, later = batch.goals["value"], batch.successors["later"]
+        goal, later = batch["goal/value"], batch["later"]
         actor, target = jax.lax.stop_gradient((params.actor, params.target_critic))
-        actions = actor(later.observations, goal.observations).sample(key, 1.0)
-        logits = target(later.observations, goal.observations, actions)
+        actions = actor(later.observations, goal.goals).sample(key, 1.0)
+        logits = target(later.observations, goal.goals, actions)
         # A successor is capped by the goal, so it has the goal's offset exactly if it reached it.
         beyond = jnp.where(
             later.offsets == goal.offsets, 1.0, jnp.min(jax.nn.sigmoid(logits), axis=0)
         )
         targets = self.discount**later.offsets * beyond
 
-        logits = params.critic(batch.observations, goal.observations, batch.actions)
+        logits = params.critic(batch.observations, goal.goals, batch.actions)
         loss = jnp.mean(jax.nn.softplus(logits) - targets * logits)
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(jax.nn.sigmoid(logits))}
 
@@ -130,7 +130,7 @@ class NSACBC(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Raise the logit of Q and the entropy, and stay near the logged actions."""
         critic = jax.lax.stop_gradient(params.critic)
-        own = batch.goals["policy"].observations
+        own = batch["goal/policy"].goals
         goals = own if self.policy_goals == "paired" else of_other_rows(own)
         actions, log_probs = params.actor(batch.observations, goals).sample_and_log_prob(key)
         q = jnp.mean(critic(batch.observations, goals, actions), axis=0)

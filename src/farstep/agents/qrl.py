@@ -15,7 +15,8 @@ from farstep.agents.base import Agent
 from farstep.agents.metric import Distance, Metric, Observations, one_by_one
 from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Ahead, AnyState
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import (
     PolicyGoals,
     PolicyLoss,
@@ -145,11 +146,11 @@ class QRL(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(future=0.0, random=1.0),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": Sample(AnyState(), GOALS),
+                "goal/policy": self.policy_goal(),
+                "next": Sample(Ahead(1)),
             },
-            successors={"next": 1},
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> QRLNetworks:
@@ -190,8 +191,8 @@ class QRL(Agent):
         """Push d(s, g) up subject to E[relu(d(s, s') − 1)²] ≤ ε; predict s' in the latents."""
         critic = params.critic
         state = critic.embedding(batch.observations)
-        following = critic.embedding(batch.successors["next"].observations)
-        goal = critic.embedding(batch.goals["value"].observations)
+        following = critic.embedding(batch["next"].observations)
+        goal = critic.embedding(batch["goal/value"].goals)
 
         distances = critic.steps(state, goal)
         # Softened, so that the push weakens as distances pass 500 steps.
@@ -229,9 +230,9 @@ class QRL(Agent):
             return policy_improvement(
                 params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
             )
-        goals = batch.goals["policy"].observations
+        goals = batch["goal/policy"].goals
         goal = critic.embedding(goals)
-        following = critic.embedding(batch.successors["next"].observations)
+        following = critic.embedding(batch["next"].observations)
         advantages = jnp.mean(
             critic.steps(state, goal) - critic.steps(following, goal),
             axis=0,

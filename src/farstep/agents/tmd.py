@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.base import Agent
 from farstep.agents.metric import MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Spaces
+from farstep.core.laws import Ahead, Geometric
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import info_nce
 from farstep.losses.linex import multistep_backup
 from farstep.losses.policy import PolicyGoals, policy_improvement
@@ -71,11 +72,11 @@ class TMD(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": Sample(Geometric(self.discount), GOALS),
+                "goal/policy": self.policy_goal(),
+                "next": Sample(Ahead(1)),
             },
-            successors={"next": 1},
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TMDNetworks:
@@ -106,14 +107,14 @@ class TMD(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The contrast over the rows of each goal, action invariance, and the backup."""
         phi = critic.phi(batch.observations, batch.actions)
-        goal = critic.psi(batch.goals["value"].observations)
+        goal = critic.psi(batch["goal/value"].goals)
         logits = -pairwise_mrn(phi, goal, self.groups)
         contrastive_loss, metrics = info_nce(logits, axes=(-2,))
 
         state = critic.psi(batch.observations)
         invariance_loss = self.scale * jnp.mean(mrn(state, phi, self.groups))
 
-        following = critic.psi(batch.successors["next"].observations)
+        following = critic.psi(batch["next"].observations)
         targets = pairwise_mrn(*jax.lax.stop_gradient((following, goal)), self.groups)
         backup_loss, backup_metrics = multistep_backup(
             -self.scale * logits,

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.base import Agent
 from farstep.agents.metric import Observations
 from farstep.core.fields import Count, Discount, Range, Weight
-from farstep.core.types import Batch, BatchSpec, GoalSpec, Metrics, Scalar, Spaces
+from farstep.core.laws import Geometric
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Spaces
 from farstep.losses.contrastive import all_products, info_nce
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.actors import Actor, Categorical, Gaussian
@@ -58,9 +59,9 @@ class TRA(Agent):
     def spec(self) -> BatchSpec:
         return BatchSpec(
             self.batch_size,
-            goals={
-                "value": GoalSpec(law="geometric", discount=self.discount),
-                "policy": self.policy_goal(),
+            {
+                "goal/value": Sample(Geometric(self.discount), GOALS),
+                "goal/policy": self.policy_goal(),
             },
         )
 
@@ -84,9 +85,9 @@ class TRA(Agent):
         self, params: TRANetworks, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Cloning given ψ(g), and the symmetric contrast of φ(s) with ψ of the state's future."""
-        policy = params.policy(batch.observations, batch.goals["policy"].observations)
+        policy = params.policy(batch.observations, batch["goal/policy"].goals)
         cloning, cloning_metrics = behaviour_cloning(policy.log_prob(batch.actions))
-        future = params.goal(batch.goals["value"].observations)
+        future = params.goal(batch["goal/value"].goals)
         alignment, metrics = info_nce(
             all_products(params.state(batch.observations), future), axes=(-2, -1)
         )

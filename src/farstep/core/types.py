@@ -1,7 +1,7 @@
 """Batches and the declarations that ask for them.
 
-An agent declares which goals, waypoints and successors it needs, and by which law, as a
-`BatchSpec`; the sampler builds exactly that. What is not asked for is absent, not ignored.
+An agent declares which steps it needs beside each row, by which law, and what it reads of them, as
+a `BatchSpec`; the sampler builds exactly that. What is not asked for is absent, not ignored.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from farstep.core.errors import FarstepError
+from farstep.core.laws import Law
 
 Params = Any
 """A pytree of arrays: what an agent acts with."""
@@ -26,61 +28,39 @@ Metrics = dict[str, Float[Array, ""]]
 """Scalars named `term/quantity`, as they stand in `metrics.jsonl`."""
 
 
-@dataclass(frozen=True)
-class GoalSpec:
-    """A mixture of goal laws: the state itself, a future state of its episode, any state.
+Column = Literal["observations", "goals", "actions"]
+"""What a step of the table gives."""
 
-    Attributes:
-        current: probability that the goal is the state itself.
-        future: probability of a later state of the same episode.
-        random: probability of a uniformly drawn valid step of the table.
-        law: `geometric`, offset `min(Geom(1 - discount), steps left)`, or `uniform`, index
-            `round(u·min(i+1, end) + (1-u)·end)`.
-        discount: γ of the geometric law.
-    """
+GOALS: tuple[Column, ...] = ("goals",)
+"""What a goal's sample reads."""
 
-    current: float = 0.0
-    future: float = 1.0
-    random: float = 0.0
-    law: Literal["geometric", "uniform"] = "geometric"
-    discount: float = 0.99
+GOALS: tuple[Column, ...] = ("goals",)
+"""What a goal's sample reads."""
 
-    def __post_init__(self) -> None:
-        if min(self.current, self.future, self.random) < 0 or not np.isclose(
-            self.current + self.future + self.random, 1.0
-        ):
-            raise ValueError(f"goal probabilities must be ≥ 0 and sum to 1: {self}")
-        if not 0 <= self.discount < 1:
-            raise ValueError(f"discount must be in [0, 1): {self.discount}")
-
-
-WaypointLaw = Literal["mixture", "geometric", "uniform", "uniform-50", "constant-50", "constant-1"]
-"""The rows of Table 1b of MQE; `mixture` is its Eq. 8."""
+CURRENT = "current"
+"""The row itself, which every batch has: its observation and its action."""
 
 
 @dataclass(frozen=True)
-class WaypointSpec:
-    """A state between the current one and one of its goals (MQE, Eq. 8 and Table 1b).
+class Sample:
+    """What a batch holds under one name.
 
     Attributes:
-        goal: name of the goal that caps the offset; that goal must always lie in the future.
-        law: `mixture` takes offset 1 with probability `one_step`, else `geometric`, which is
-            `Geom(1 - lambda_)`; `uniform` on [1, k_g], `uniform-50` on [1, 50], or a constant.
-            All are capped by the goal's own offset k_g.
-        lambda_: λ of the geometric law.
-        one_step: p of the mixture.
+        law: which step.
+        reads: what is read there.
+        cap: name of a sample that this one must not lie beyond. A cap that is not known to lie in
+            the row's future caps nothing.
+        around: name of the sample that the law starts from, by default the row itself.
     """
 
-    goal: str = "value"
-    law: WaypointLaw = "mixture"
-    lambda_: float = 0.95
-    one_step: float = 0.2
+    law: Law
+    reads: tuple[Column, ...] = ("observations",)
+    cap: str | None = None
+    around: str = CURRENT
 
     def __post_init__(self) -> None:
-        if not 0 <= self.lambda_ < 1:
-            raise ValueError(f"lambda_ must be in [0, 1): {self.lambda_}")
-        if not 0 <= self.one_step <= 1:
-            raise ValueError(f"one_step must be in [0, 1]: {self.one_step}")
+        if self.cap is not None and self.around != CURRENT:
+            raise ValueError(f"a cap is counted from the row, and so must this be: {self}")
 
 
 @dataclass(frozen=True)
@@ -89,19 +69,13 @@ class BatchSpec:
 
     Attributes:
         size: rows B of a batch.
-        goals: goal law by name.
-        waypoint: the waypoint law, if the agent uses waypoints.
-        successors: offsets h ≥ 1 by name; each gives the state `min(i + h, end)`.
-        capped_by: for a successor's name, the goal that it must not lie beyond; a goal that does
-            not lie in the row's future caps nothing.
+        samples: what it holds beside the rows themselves, by name. A name also chooses the random
+            stream of its law. A sample's cap, and what it lies around, must come before it.
         crops: probability that all images of a batch are randomly cropped; 0 for vectors.
     """
 
     size: int
-    goals: Mapping[str, GoalSpec] = field(default_factory=dict)
-    waypoint: WaypointSpec | None = None
-    successors: Mapping[str, int] = field(default_factory=dict)
-    capped_by: Mapping[str, str] = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
     crops: float = 0.0
 
     def __post_init__(self) -> None:
@@ -109,38 +83,71 @@ class BatchSpec:
             raise ValueError(f"a batch needs at least one row: {self.size}")
         if not 0 <= self.crops <= 1:
             raise ValueError(f"crops must be a probability, in [0, 1]: {self.crops}")
-        if self.waypoint is not None:
-            goal = self.goals.get(self.waypoint.goal)
-            if goal is None or goal.future != 1.0:
-                raise ValueError(f"waypoints need a goal '{self.waypoint.goal}' with future = 1")
-        for successor, goal in self.capped_by.items():
-            if successor not in self.successors or goal not in self.goals:
-                raise ValueError(f"'{successor}' capped by '{goal}': both must be asked for")
+        known = [CURRENT]
+        for name, sample in self.samples.items():
+            for other in {sample.cap, sample.around} - {None}:
+                if other not in known:
+                    raise ValueError(f"'{name}' needs '{other}', which must be asked for before it")
+            if name in known:
+                raise ValueError(f"'{name}' is the row itself: a sample must have another name")
+            known.append(name)
+
+    def reads(self) -> dict[str, tuple[Column, ...]]:
+        """What is read under each name, the rows' own first."""
+        own: dict[str, tuple[Column, ...]] = {CURRENT: ("observations", "actions")}
+        return own | {name: sample.reads for name, sample in self.samples.items()}
 
 
 class Sampled(eqx.Module):
-    """States drawn for each row, and how many steps ahead of it they lie.
+    """What was drawn under one name.
 
-    `offsets` is −1 where the state is not known to lie in the row's future (a random goal), and 0
-    where it is the row's own state.
+    `offsets` is how many steps from its row each lies: −1 where it is not known to lie in the row's
+    future (a random state), and 0 where it is the row's own. Of a window, all have an axis more.
     """
 
-    observations: Array
-    offsets: Int[Array, " batch"]
+    offsets: Int[Array, "batch *window"]
+    columns: dict[str, Array]
+
+    @property
+    def observations(self) -> Array:
+        """(B, *observation shape) in the table's dtype."""
+        return self.columns["observations"]
+
+    @property
+    def goals(self) -> Array:
+        """(B, *goal shape): the goals that these states are."""
+        return self.columns["goals"]
+
+    @property
+    def actions(self) -> Array:
+        """(B, A) floats, or (B,) integers."""
+        return self.columns["actions"]
 
 
 class Batch(eqx.Module):
-    """B valid steps of the table with what the `BatchSpec` asked for.
+    """B valid steps of the table, and what the `BatchSpec` asked for beside them, by name."""
 
-    `observations` is (B, *observation shape) in the table's dtype, `actions` (B, A) floats or
-    (B,) integers.
-    """
+    samples: dict[str, Sampled]
 
-    observations: Array
-    actions: Array
-    goals: dict[str, Sampled] = eqx.field(default_factory=dict)
-    waypoint: Sampled | None = None
-    successors: dict[str, Sampled] = eqx.field(default_factory=dict)
+    def __getitem__(self, name: str) -> Sampled:
+        return self.samples[name]
+
+    @property
+    def observations(self) -> Array:
+        """The rows' own."""
+        return self[CURRENT].observations
+
+    @property
+    def actions(self) -> Array:
+        """The rows' own."""
+        return self[CURRENT].actions
+
+    @classmethod
+    def of(cls, observations: Array, actions: Array, samples: Mapping[str, Sampled]) -> Batch:
+        """A batch made by hand."""
+        columns = {"observations": observations, "actions": actions}
+        own = Sampled(jnp.zeros(len(observations), jnp.int32), columns)
+        return cls({CURRENT: own, **samples})
 
 
 Kind = Literal["vector", "image"]

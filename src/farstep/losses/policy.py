@@ -60,7 +60,7 @@ def policy_improvement(
         q: from actions and goals to each row's value; its critic's parameters must be fixed.
         goals: what the q term aims at.
     """
-    own = batch.goals["policy"].observations
+    own = batch["goal/policy"].goals
     behaviour = actor(batch.observations, own)
     if goals == "paired":
         q_goals, policy = own, behaviour

@@ -33,21 +33,30 @@ def check_crops(crops: float, spaces: Spaces) -> None:
 
 
 def random_crops(
-    spec: BatchSpec, observations: Mapping[str, Array], key: Key[Array, ""]
-) -> dict[str, Array]:
-    """The observations of one batch, (B, …) each, cropped if `spec` asks for it and chance has it.
+    spec: BatchSpec, columns: Mapping[str, Mapping[str, Array]], key: Key[Array, ""]
+) -> Mapping[str, Mapping[str, Array]]:
+    """What was read of a batch, its images cropped if `spec` asks for it and chance has it.
 
     The draws are streams of `key` apart from those that choose rows.
     """
     if spec.crops == 0:
-        return dict(observations)
+        return columns
     chance = jax.random.uniform(stream_key(key, "crops", 0))
     corners = jax.random.randint(
         stream_key(key, "crops/corner", 0), (spec.size, 2), 0, 2 * PADDING + 1
     )
     # A crop at (PADDING, PADDING) is the image itself, which costs less than a branch on device.
     corners = jnp.where(chance < spec.crops, corners, PADDING)
-    return {name: crop(images, corners) for name, images in observations.items()}
+
+    def cropped(rows: Array) -> Array:
+        # Of what a batch holds, only images (H, W, C) have bytes on three axes or more a row.
+        if rows.dtype != jnp.uint8 or rows.ndim < 4:
+            return rows
+        if rows.ndim == 4:
+            return crop(rows, corners)
+        return jax.vmap(lambda images: crop(images, corners), 1, 1)(rows)
+
+    return jax.tree.map(cropped, columns)
 
 
 def crop(

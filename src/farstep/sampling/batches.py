@@ -1,7 +1,7 @@
-"""From a `BatchSpec` to batches: draw indices on device, then gather rows.
+"""From a `BatchSpec` to batches: draw steps on device, then gather rows.
 
-Drawing needs only the episode structure and is a pure function of the key, so the same batch
-comes out whether the rows lie in device memory or in a memory-mapped file.
+Drawing needs only where episodes end and is a pure function of the key, so the same batch comes
+out whether the rows lie in device memory or in a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -11,117 +11,46 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
-from farstep.core.errors import FarstepError
+from farstep.core.laws import Drawn
 from farstep.core.rng import stream_key
-from farstep.core.types import Batch, BatchSpec, Sampled, Spaces
+from farstep.core.types import CURRENT, Batch, BatchSpec, Sampled, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table
 from farstep.sampling.augment import random_crops
-from farstep.sampling.goals import goal_indices
-from farstep.sampling.waypoints import waypoint_offsets
+from farstep.sampling.episodes import Episodes
 
-Indices = Int[Array, "*stack batch"]
-
-
-class Episodes(eqx.Module):
-    """Where episodes end, and which steps have a successor.
-
-    Attributes:
-        ends: for each of N steps, the index of the last step of its episode.
-        valid: the steps that are not the last of their episode; rows are drawn from these.
-    """
-
-    ends: Int[Array, " steps"]
-    valid: Int[Array, " valid"]
-
-    @classmethod
-    def from_ends(cls, episode_ends: Int[np.ndarray, " episodes"]) -> Episodes:
-        """From the index of the last step of each episode, in order.
-
-        Raises:
-            FarstepError: more steps than an int32 counts.
-        """
-        if episode_ends[-1] >= np.iinfo(np.int32).max:
-            raise FarstepError(
-                f"The table has {episode_ends[-1] + 1} steps, and batches are drawn from fewer than"
-                " 2³¹. Split the dataset."
-            )
-        lengths = np.diff(episode_ends, prepend=-1)
-        ends = np.repeat(episode_ends, lengths)
-        is_valid = np.arange(len(ends)) < ends
-        return cls(jnp.asarray(ends, jnp.int32), jnp.asarray(np.flatnonzero(is_valid), jnp.int32))
+Columns = Mapping[str, Mapping[str, Array]]
+"""What was read of each sample, by its name and the column's."""
 
 
-class Draw(eqx.Module):
-    """The indices of one batch, before any row is read; a stack of draws has leading axes."""
-
-    rows: Indices
-    goals: dict[str, tuple[Indices, Indices]]
-    waypoint: tuple[Indices, Indices] | None
-    successors: dict[str, tuple[Indices, Indices]]
-
-    def states(self) -> dict[str, Indices]:
-        """The steps whose observations a batch holds, by what they are to it."""
-        states = {"rows": self.rows}
-        states |= {f"goal/{name}": indices for name, (indices, _) in self.goals.items()}
-        if self.waypoint is not None:
-            states["waypoint"] = self.waypoint[0]
-        states |= {f"successor/{name}": indices for name, (indices, _) in self.successors.items()}
-        return states
-
-    def batch(self, observations: Mapping[str, Array], actions: Array) -> Batch:
-        """The batch made of the observations at `states`, by the same names."""
-        waypoint = None
-        if self.waypoint is not None:
-            waypoint = Sampled(observations["waypoint"], self.waypoint[1])
-        return Batch(
-            observations=observations["rows"],
-            actions=actions,
-            goals={
-                name: Sampled(observations[f"goal/{name}"], offsets)
-                for name, (_, offsets) in self.goals.items()
-            },
-            waypoint=waypoint,
-            successors={
-                name: Sampled(observations[f"successor/{name}"], offsets)
-                for name, (_, offsets) in self.successors.items()
-            },
+def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> dict[str, Drawn]:
+    """The steps of everything that `spec` asks for, by name."""
+    rows = episodes.uniform(stream_key(key, "rows", 0), spec.size)
+    drawn = {CURRENT: Drawn(rows, jnp.zeros_like(rows.step))}
+    for name, sample in spec.samples.items():
+        start = drawn[sample.around].steps
+        left = start.left
+        if sample.cap is not None:
+            cap = drawn[sample.cap].offsets
+            left = jnp.where(cap < 0, left, jnp.minimum(left, cap))
+        anywhere = stream_key(key, f"random/{name.removeprefix('goal/')}", 0)
+        drawn[name] = sample.law.draw(
+            stream_key(key, name, 0),
+            start,
+            left,
+            lambda anywhere=anywhere: episodes.uniform(anywhere, spec.size),
         )
+    return drawn
 
 
-def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> Draw:
-    """Indices (and offsets) of everything that `spec` asks for."""
-
-    def valid_steps(stream: str) -> Int[Array, " batch"]:
-        count = episodes.valid.shape[0]
-        return episodes.valid[
-            jax.random.randint(stream_key(key, stream, 0), (spec.size,), 0, count)
-        ]
-
-    rows = valid_steps("rows")
-    ends = episodes.ends[rows]
-    goals = {
-        name: goal_indices(
-            stream_key(key, f"goal/{name}", 0), law, rows, ends, valid_steps(f"random/{name}")
-        )
-        for name, law in spec.goals.items()
-    }
-    waypoint = None
-    if spec.waypoint is not None:
-        _, goal_offsets = goals[spec.waypoint.goal]
-        offsets = waypoint_offsets(stream_key(key, "waypoint", 0), spec.waypoint, goal_offsets)
-        waypoint = (rows + offsets, offsets)
-    successors = {}
-    for name, horizon in spec.successors.items():
-        offsets = jnp.minimum(horizon, ends - rows)
-        if name in spec.capped_by:
-            _, goal_offsets = goals[spec.capped_by[name]]
-            offsets = jnp.where(goal_offsets < 0, offsets, jnp.minimum(offsets, goal_offsets))
-        successors[name] = (rows + offsets, offsets)
-    return Draw(rows, goals, waypoint, successors)
+def assemble(
+    spec: BatchSpec, drawn: Mapping[str, Drawn], columns: Columns, key: Key[Array, ""]
+) -> Batch:
+    """The batch of what was read at the steps `drawn`, its images cropped if `spec` asks for it."""
+    columns = random_crops(spec, columns, key)
+    return Batch({name: Sampled(one.offsets, dict(columns[name])) for name, one in drawn.items()})
 
 
 class DeviceTable(eqx.Module):
@@ -143,22 +72,31 @@ class DeviceTable(eqx.Module):
     def sample(self, spec: BatchSpec, key: Key[Array, ""]) -> Batch:
         """A batch as a pure function of the key."""
         drawn = draw(spec, self.episodes, key)
-        observations = {name: self.observations[steps] for name, steps in drawn.states().items()}
-        return drawn.batch(random_crops(spec, observations, key), self.actions[drawn.rows])
+        whole = {
+            "observations": self.observations,
+            "goals": self.observations,
+            "actions": self.actions,
+        }
+        columns = {}
+        for name, reads in spec.reads().items():
+            rows = self.episodes.rows(drawn[name].steps)
+            columns[name] = {column: whole[column][rows] for column in reads}
+        return assemble(spec, drawn, columns, key)
 
 
 def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:
     """A batch of `ShapeDtypeStruct`s, as a table of these spaces would give it."""
 
-    def sample(observations: Array, actions: Array, steps: Array, key: Array) -> Batch:
-        return DeviceTable(observations, actions, Episodes(steps, steps)).sample(spec, key)
+    def sample(observations: Array, actions: Array, ends: Array, key: Array) -> Batch:
+        return DeviceTable(observations, actions, Episodes(ends, ends, 1)).sample(spec, key)
 
+    actions = spaces.action
     return jax.eval_shape(
         sample,
         jax.ShapeDtypeStruct((1, *spaces.observation.shape), spaces.observation.dtype),
         jax.ShapeDtypeStruct((1,), jnp.int32)
-        if spaces.action.discrete
-        else jax.ShapeDtypeStruct((1, spaces.action.size), jnp.float32),
+        if actions.discrete
+        else jax.ShapeDtypeStruct((1, actions.size), jnp.float32),
         jax.ShapeDtypeStruct((1,), jnp.int32),
         jax.random.key(0),
     )

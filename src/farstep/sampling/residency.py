@@ -26,7 +26,10 @@ HOST_SHARE = 0.25
 copies exist, and the rest of the machine lives there too."""
 
 INDEX_BYTES = 8
-"""Of a row in `Episodes`, which lie in device memory either way."""
+"""Of an episode in `Episodes`, which lie in device memory either way."""
+
+DEVICE_ROWS = 2**31 - 1
+"""Most rows that a program on the device can number."""
 
 
 def place(
@@ -39,6 +42,11 @@ def place(
     """
     free = free_memory()
     needed = sum(map(table_bytes, tables))
+    if residency == "device" and max(table.num_steps for table in tables) > DEVICE_ROWS:
+        raise FarstepError(
+            f"{tables[0].path.parent} has 2³¹ steps or more, which device memory cannot number: use"
+            " --residency stream."
+        )
     if residency == "device" and free is not None and needed > free:
         raise FarstepError(
             f"{tables[0].path.parent} takes {format_bytes(needed)} of device memory, and"
@@ -48,18 +56,19 @@ def place(
     budget = (free or 0) * share()
     placed: list[DeviceTable | HostTable] = []
     for table in tables:
-        if residency == "device" or (residency == "auto" and table_bytes(table) <= budget):
+        fits = table_bytes(table) <= budget and table.num_steps <= DEVICE_ROWS
+        if residency == "device" or (residency == "auto" and fits):
             placed.append(DeviceTable.of(table, normalization))
             budget -= table_bytes(table)
         else:
             placed.append(HostTable.of(table, normalization))
-            budget -= INDEX_BYTES * table.num_steps
+            budget -= INDEX_BYTES * table.num_episodes
     return placed
 
 
 def table_bytes(table: Table) -> int:
     """Device memory that the whole table takes."""
-    return table.observations.nbytes + table.actions.nbytes + INDEX_BYTES * table.num_steps
+    return table.observations.nbytes + table.actions.nbytes + INDEX_BYTES * table.num_episodes
 
 
 def share() -> float:

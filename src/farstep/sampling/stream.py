@@ -24,12 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from farstep.core.laws import Drawn
 from farstep.core.rng import stream_key
-from farstep.core.types import Batch, BatchSpec
+from farstep.core.types import Batch, BatchSpec, Column
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table
-from farstep.sampling.augment import random_crops
-from farstep.sampling.batches import Draw, Episodes, draw
+from farstep.sampling.batches import assemble, draw
+from farstep.sampling.episodes import Episodes
 
 CHUNK_BYTES = 1 << 26
 """Read about so much at once: a chunk costs one call of the reader and one transfer."""
@@ -69,6 +70,12 @@ class HostTable:
         episodes = Episodes.from_ends(table.episode_ends)
         return cls(observations, table.actions, episodes, normalization)
 
+    def read(self, column: Column, rows: Int[np.ndarray, "*stack"]) -> np.ndarray:
+        """A column at `rows`, normalised."""
+        if column == "actions":
+            return self.normalization.scale_actions(rows_at(self.actions, rows))
+        return self.normalization.apply(rows_at(self.observations, rows))
+
     def expect(self, steps: Int[np.ndarray, " n"]) -> None:
         """Have the observations at `steps` read from the disk, without waiting for them.
 
@@ -81,7 +88,7 @@ class HostTable:
         assert isinstance(self.observations, np.memmap)
         start = self.observations.offset % mmap.ALLOCATIONGRANULARITY
         row = self.observations[:1].nbytes
-        firsts = start + row * np.sort(steps).astype(np.int64)
+        firsts = start + row * np.sort(steps)
         pages = firsts // mmap.PAGESIZE * mmap.PAGESIZE
         # Of small rows that begin in one page, the last reaches farthest.
         farthest = np.append(pages[1:] != pages[:-1], True)
@@ -112,21 +119,17 @@ class Chunk(eqx.Module):
     """The batches of a number of updates, read and in device memory.
 
     Attributes:
-        drawn: their indices, (*seeds, updates, B).
-        observations: rows by the names of `Draw.states`, (*seeds, updates, B, …).
-        actions: (*seeds, updates, B, …).
+        drawn: their steps, (*seeds, updates, B).
+        columns: what was read there, (*seeds, updates, B, …), by sample and column.
     """
 
-    drawn: Draw
-    observations: dict[str, Array]
-    actions: Array
+    drawn: dict[str, Drawn]
+    columns: dict[str, dict[str, Array]]
 
     def sample(self, spec: BatchSpec, key: Key[Array, ""], index: Int[Array, ""]) -> Batch:
         """One seed's batch number `index`; `key` is the one that its rows were drawn by."""
-        drawn, observations, actions = jax.tree.map(
-            lambda leaf: leaf[index], (self.drawn, self.observations, self.actions)
-        )
-        return drawn.batch(random_crops(spec, observations, key), actions)
+        drawn, columns = jax.tree.map(lambda leaf: leaf[index], (self.drawn, self.columns))
+        return assemble(spec, drawn, columns, key)
 
 
 class Reader:
@@ -144,22 +147,24 @@ class Reader:
     ) -> None:
         self._table = table
         self._roots = roots
+        self._reads = spec.reads()
+        self._starts = table.episodes.starts()
 
         def draws(
             root: Key[Array, ""], episodes: Episodes, updates: Int[Array, " updates"]
-        ) -> Draw:
+        ) -> dict[str, Drawn]:
             # Draw by draw: each is computed as in a program that draws one batch an update.
             return jax.lax.map(
                 lambda update: draw(spec, episodes, stream_key(root, stream, update)), updates
             )
 
         self._draws = jax.jit(jax.vmap(draws, (0, None, None)) if roots.ndim else draws)
-        states = jax.eval_shape(
-            lambda root, episodes, updates: self._draws(root, episodes, updates).states(),
-            *(roots, table.episodes, jnp.zeros(1, jnp.int32)),
+        drawn = jax.eval_shape(self._draws, roots, table.episodes, jnp.zeros(1, jnp.int32))
+        self._update_bytes = sum(
+            math.prod(one.offsets.shape) * table.observations[:1].nbytes
+            for name, one in drawn.items()
+            if self._reads[name] != ("actions",)
         )
-        rows_read = sum(math.prod(steps.shape) for steps in states.values())
-        self._update_bytes = rows_read * table.observations[:1].nbytes
 
     @property
     def chunk_updates(self) -> int:
@@ -171,16 +176,20 @@ class Reader:
         drawn = self._draws(
             self._roots, self._table.episodes, first + jnp.arange(updates, dtype=jnp.int32)
         )
-        states = {name: np.asarray(steps) for name, steps in drawn.states().items()}
-        self._table.expect(np.concatenate([steps.ravel() for steps in states.values()]))
-        observations = {
-            name: self._table.normalization.apply(rows_at(self._table.observations, steps))
-            for name, steps in states.items()
+        rows = {
+            name: self._starts[np.asarray(one.steps.episode)] + np.asarray(one.steps.step)
+            for name, one in drawn.items()
         }
-        actions = self._table.normalization.scale_actions(
-            rows_at(self._table.actions, states["rows"])
+        self._table.expect(
+            np.concatenate(
+                [rows[name].ravel() for name, reads in self._reads.items() if reads != ("actions",)]
+            )
         )
-        return Chunk(drawn, *jax.device_put((observations, actions)))
+        columns = {
+            name: {column: self._table.read(column, rows[name]) for column in reads}
+            for name, reads in self._reads.items()
+        }
+        return Chunk(drawn, jax.device_put(columns))
 
 
 class Prefetcher:
