@@ -39,7 +39,7 @@ def specs():
         yield kind(**{name: value for name, value in options.items() if name in known}).spec()
 
 
-def law_of(law, left):
+def law_of(law, left) -> dict[int, float]:
     """Probability of each offset where an episode or a cap ends `left` steps ahead."""
     match law:
         case Current():
@@ -55,7 +55,7 @@ def law_of(law, left):
             if left == 1:
                 return {1: 1.0}
             share = 1 / (left - 1)
-            return dict.fromkeys(range(2, left), share) | dict.fromkeys((1, left), share / 2)
+            return {k: share * (0.5 if k in (1, left) else 1) for k in range(1, left + 1)}
         case UniformAhead(most):
             farthest = left if most is None else most
             chances = dict.fromkeys(range(1, left + 1), 0.0)
@@ -63,7 +63,7 @@ def law_of(law, left):
                 chances[min(k, left)] += 1 / farthest
             return chances
         case Mixture(parts):
-            chances = {}
+            chances: dict[int, float] = {}
             for probability, part in parts:
                 for k, chance in law_of(part, left).items():
                     chances[k] = chances.get(k, 0.0) + probability * chance
@@ -73,7 +73,7 @@ def law_of(law, left):
 
 def capped_law(law, cap, left):
     """The same where the cap is itself drawn."""
-    chances = {}
+    chances: dict[int, float] = {}
     for reach, probability in law_of(cap, left).items():
         for k, chance in law_of(law, left if reach < 0 else min(left, reach)).items():
             chances[k] = chances.get(k, 0.0) + probability * chance
