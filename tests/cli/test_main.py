@@ -66,7 +66,7 @@ def test_a_command_that_is_stopped_leaves_nothing_unfinished(number, tmp_path):
         [sys.executable, "-m", "farstep", *words], stderr=subprocess.PIPE
     ) as made:
         while not list(tmp_path.glob(".*.partial")):
-            assert made.poll() is None, made.stderr.read()
+            assert made.poll() is None, made.communicate()[1]
             time.sleep(0.02)
         made.send_signal(number)
         assert made.wait(60) == 128 + number

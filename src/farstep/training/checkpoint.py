@@ -200,8 +200,8 @@ def check_path(path: Path) -> None:
     place = str(path.resolve())
     if any(character in place for character in "[]\\"):
         raise FarstepError(
-            f"A run cannot lie in {place}: checkpoints are not readable where a path holds '[', ']' "
-            "or a backslash. Choose another directory, or rename this one."
+            f"A run cannot lie in {place}: checkpoints are not readable where a path holds '[', "
+            "']' or a backslash. Choose another directory, or rename this one."
         )
 
 
