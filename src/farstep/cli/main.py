@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "get": Command("farstep.cli.data", "DataGet", "Download a published dataset."),
         "import": Command("farstep.cli.data", "DataImport", "Turn .npz files into a dataset."),
         "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
+        "export": Command("farstep.cli.export_data", "DataExport", "Write OGBench's .npz files."),
     },
     "walker": {
         "train": Command("farstep.cli.walker", "WalkerTrain", "Teach a body to walk as told."),
