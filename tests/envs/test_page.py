@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from farstep.cli.make import DataMake
+from farstep.collect.collector import FAMILIES
 from farstep.envs.catalog import ENVIRONMENTS
 
 for _module in ("gymnasium", "mujoco", "ogbench"):
@@ -19,8 +21,15 @@ PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encodi
 
 @pytest.mark.parametrize("example", re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 def test_the_example_prints_what_it_promises(
-    example: str, capsys: pytest.CaptureFixture[str]
+    example: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    # The example adds to both.
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setitem(FAMILIES, "drifting", FAMILIES["pointmaze"])
     promised = re.findall(r"print\(.*\)\s+# (.*)", example)
     assert promised
     exec(compile(example, "docs/environments.md", "exec"), {"__name__": "example"})

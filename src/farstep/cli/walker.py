@@ -6,15 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from farstep.collect.walkers.bodies import walker_body
-from farstep.collect.walkers.fitness import fitness
+from farstep.collect.walkers.errands import Errand, errands
+from farstep.collect.walkers.fitness import Fitness, fitness
 from farstep.collect.walkers.policy import Walker, shipped_walker
 from farstep.core.errors import FarstepError
+from farstep.core.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -117,14 +120,19 @@ class WalkerTest:
     `farstep walker test ant` measures the walker that farstep ships; `farstep walker test
     runs/ant/walker.safetensors` one of your own.
 
+    `farstep walker test ant --environment antmaze-giant-v0` has it walk the tasks of a maze by the
+    shortest way.
+
     Attributes:
         walker: a body's name, or a walker's file.
-        episodes: episodes of 1,000 steps; the command is reversed every 100.
+        environment: a maze whose tasks it is to walk, in place of open ground.
+        episodes: episodes: of 1,000 steps, with the command reversed every 100; or of each task.
         noise: standard deviation of the noise on actions; data are collected with 0.2.
         seed: root of everything random.
     """
 
     walker: tyro.conf.Positional[str]
+    environment: str | None = None
     episodes: int = 20
     noise: float = 0.0
     seed: int = 0
@@ -133,22 +141,39 @@ class WalkerTest:
         """Walk, and print the figures.
 
         Raises:
-            FarstepError: no such walker, or a number that makes no sense.
+            FarstepError: no such walker or maze, or a number that makes no sense.
         """
-        if self.episodes < 1 or not self.noise >= 0 or self.seed < 0:
-            raise FarstepError("--episodes must be at least 1, --noise and --seed at least 0")
+        check_seed(self.seed, "--seed")
+        if self.episodes < 1 or not self.noise >= 0:
+            raise FarstepError("--episodes must be at least 1, and --noise at least 0")
         path = Path(self.walker)
         walker = Walker.load(path if path.suffix else shipped_walker(self.walker))
         with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("episodes", total=self.episodes)
-            found = fitness(
-                walker,
-                episodes=self.episodes,
-                noise=self.noise,
-                seed=self.seed,
-                progress=lambda done, _: bar.update(task, completed=done),
-            )
-        print(f"speed along the command   {found.speed:.2f} m/s")
-        print(f"  from 30 steps on        {found.steady_speed:.2f} m/s")
-        print(f"turns through 180° in     {found.turning_steps:.0f} steps")
-        print(f"episodes with a fall      {found.falls:.1%} of {found.episodes}")
+            task = bar.add_task("episodes", total=None)
+            options: dict[str, Any] = {
+                "episodes": self.episodes,
+                "noise": self.noise,
+                "seed": self.seed,
+                "progress": lambda done, total: bar.update(task, completed=done, total=total),
+            }
+            if self.environment is None:
+                lines = _on_ground(fitness(walker, **options))
+            else:
+                lines = _in_maze(errands(walker, self.environment, **options))
+        print("\n".join(lines))
+
+
+def _on_ground(found: Fitness) -> list[str]:
+    return [
+        f"speed along the command   {found.speed:.2f} m/s",
+        f"  from 30 steps on        {found.steady_speed:.2f} m/s",
+        f"turns through 180° in     {found.turning_steps:.0f} steps",
+        f"episodes with a fall      {found.falls:.1%} of {found.episodes}",
+    ]
+
+
+def _in_maze(found: list[Errand]) -> list[str]:
+    lines = ["task  cells  success  steps"]
+    lines += [f"{e.task:>4}{e.cells:>7}{e.success:>9.0%}{e.steps:>7.0f}" for e in found]
+    mean = sum(errand.success for errand in found) / len(found)
+    return [*lines, f"mean{mean:>16.0%}"]

@@ -162,6 +162,8 @@ def test_the_command_trains_and_tests(tmp_path: Path, capsys: pytest.CaptureFixt
         ("walker test {here}/none.safetensors", "no walker at"),
         ("walker test {here}/junk.safetensors", "holds no walker"),
         ("walker test ant --episodes 0", "--episodes must be at least 1"),
+        ("walker test ant --environment humanoidmaze-large-v0", "is no maze of the ant's states"),
+        ("walker test ant --environment visual-antmaze-large-v0", "is no maze of the ant's states"),
     ],
 )
 def test_mistakes_are_explained_and_create_nothing(
@@ -179,6 +181,16 @@ def test_the_shipped_ant_walks_as_told() -> None:
     assert found.speed > 1.2
     assert found.turning_steps < 30
     assert found.falls == 0
+
+
+def test_the_shipped_ant_walks_a_maze(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rooms = tmp_path / "rooms.txt"
+    rooms.write_text("#####\n#...#\n#.#.#\n#####\ntask (2, 1) -> (2, 3)")
+    run_command(f"walker test ant --episodes 1 --environment antmaze:{rooms}".split())
+    _, walked, mean = capsys.readouterr().out.splitlines()
+    assert walked.split()[:3] == ["1", "4", "100%"]
+    assert 50 < int(walked.split()[3]) < 200
+    assert mean.split() == ["mean", "100%"]
 
 
 def test_an_ant_that_does_nothing_does_not_pass() -> None:
