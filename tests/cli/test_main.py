@@ -59,18 +59,20 @@ def test_every_command_explains_itself(words, capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_is_stopped_leaves_nothing_unfinished(number, tmp_path):
+def test_a_command_that_is_stopped_leaves_no_more_than_it_needs_to_go_on(number, tmp_path):
     pytest.importorskip("ogbench")
     words = ["data", "make", "pointmaze-medium-stitch", "--out", str(tmp_path / "made")]
     with subprocess.Popen(
         [sys.executable, "-m", "farstep", *words], stderr=subprocess.PIPE
     ) as made:
-        while not list(tmp_path.glob(".*.partial")):
+        while not [file for file in tmp_path.glob(".*/episodes") if file.stat().st_size]:
             assert made.poll() is None, made.communicate()[1]
             time.sleep(0.02)
         made.send_signal(number)
         assert made.wait(60) == 128 + number
-    assert list(tmp_path.iterdir()) == []
+        assert made.stderr is not None
+        assert "the same command goes on from here" in made.stderr.read().decode()
+    assert [entry.name for entry in tmp_path.iterdir()] == [".made.unfinished"]
 
 
 def test_help_answers_without_loading_the_learning_core():

@@ -112,7 +112,7 @@ class DataMake:
                     overwrite=self.overwrite,
                     progress=report,
                 )
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 if unfinished(path).exists():
                     bar.console.print("stopped; the same command goes on from here")
                 raise
