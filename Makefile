@@ -89,7 +89,6 @@ $(SYNCED): $(UV_STAMP) pyproject.toml uv.lock
 	@echo "uv sync --frozen $(addprefix --extra ,$(EXTRAS))"
 	@.tools/bin/uv sync --frozen --python "$$($(FIND_PYTHON))" $(addprefix --extra ,$(EXTRAS))
 	@touch $@
-	@.venv/bin/python -c 'from farstep.cli.doctor import rendering_advice; print(rendering_advice(), end="")'
 
 # Beside what is there already; the rule above takes it away again together with its stamp.
 $(DOCS): $(SYNCED)

@@ -9,8 +9,6 @@ from typing import Literal, Self
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -21,6 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table as Grid
 
+from farstep.cli.console import plain_console
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
 from farstep.data.download import Patience, get, mirror_list
@@ -206,26 +205,26 @@ class DataInfo:
             FarstepError: no such dataset, a damaged one, or a picture of something other than a
                 maze.
         """
-        console = Console(highlight=False)
+        console = plain_console()
         dataset = open_dataset(self.name, verify=self.verify)
         console.print(info_grid(dataset))
         if self.verify:
             console.print("Every checksum matches.")
         if self.picture is not None:
             _draw(dataset, self.picture)
-            console.print(f"Coverage drawn to {escape(str(self.picture))}")
+            console.print(f"Coverage drawn to {self.picture}")
 
 
 def info_grid(dataset: Dataset) -> Grid:
     """What `farstep data info` prints: a row a fact, a column a split."""
     splits = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
-    grid = Grid(title=escape(f"{dataset.name}  ({dataset.path})"), title_justify="left")
+    grid = Grid(title=f"{dataset.name}  ({dataset.path})", title_justify="left")
     grid.add_column("")
     for split in splits:
         grid.add_column(split, overflow="fold")
     facts = [_facts(table) for table in splits.values()]
     for name in facts[0]:
-        grid.add_row(name, *(escape(column[name]) for column in facts))
+        grid.add_row(name, *(column[name] for column in facts))
     return grid
 
 
@@ -319,17 +318,17 @@ def _published_environment(name: str) -> str | None:
 
 
 def _print_imported(imported: Imported) -> None:
-    notes = Console(stderr=True, highlight=False)
+    notes = plain_console(stderr=True)
     for note in imported.notes:
-        notes.print(f"[yellow]note:[/] {escape(note)}")
+        notes.print(f"note: {note}")
     dataset = open_dataset(imported.path)
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(
-        f"{escape(dataset.name)}: {dataset.train.num_episodes:,} episodes,"
+        f"{dataset.name}: {dataset.train.num_episodes:,} episodes,"
         f" {dataset.train.num_steps:,} steps"
         + (f", and {dataset.val.num_episodes:,} to validate" if dataset.val else "")
     )
-    console.print(f"in {escape(str(imported.path))}", soft_wrap=True)
+    console.print(f"in {imported.path}")
 
 
 class _Bars:
@@ -343,7 +342,7 @@ class _Bars:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=plain_console(stderr=True),
         )
         self._tasks: dict[str, TaskID] = {}
 

@@ -1,40 +1,34 @@
-"""`farstep doctor`: what works on this machine, what does not, and the command that repairs it."""
+"""`farstep doctor`: versions, devices, one rendered frame and disks; and what to do about each."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import importlib.util
 import os
 import platform
-import re
+import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from farstep.core.machine import available_cores, available_memory
-
-GIB = 2**30
+from farstep.core.errors import CLONE, FarstepError, install_command
 
 CORE = ("jax", "jaxlib", "equinox", "optax", "orbax.checkpoint", "safetensors", "numpy", "scipy")
-SIMULATOR = ("mujoco", "gymnasium", "ogbench")
-
-# JAX's default CUDA wheels are built for CUDA 13, which starts at this driver branch.
-CUDA_13_DRIVER = 580
-
-ROOM_FOR_DATA_GIB = 5
-
-
-Level = Literal["fine", "advice", "broken"]
-MARKS: dict[Level, str] = {
-    "fine": "[green]✓[/]",
-    "advice": "[yellow]![/]",
-    "broken": "[red]✗[/]",
+EXTRAS = {
+    "ogbench": ("mujoco", "gymnasium", "ogbench"),
+    "video": ("imageio",),
+    "tensorboard": ("tensorboardX",),
+    "wandb": ("wandb",),
 }
+"""Modules that farstep's extras bring."""
+
+GIB = 2**30
+ROOM_FOR_DATA = 5 * GIB
+
+MARKS = {"fine": "✓", "advice": "!", "broken": "✗"}
 
 
 @dataclass(frozen=True)
@@ -44,280 +38,132 @@ class Finding:
     Attributes:
         subject: what was looked at.
         found: what was seen.
-        level: `fine`; `advice` where something optional does not work; `broken` where farstep
-            cannot learn.
-        fix: the command that repairs it.
+        level: `advice` where something optional is missing, `broken` where farstep cannot learn.
+        remedy: what to do about it; a command can be copied as it is.
     """
 
     subject: str
     found: str
-    level: Level = "fine"
-    fix: str = ""
+    level: Literal["fine", "advice", "broken"] = "fine"
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check this machine: packages, devices, rendering, disk. Exit code 1 if it cannot learn."""
+    """Check this machine: packages, devices, rendering, disks. Exit code 1 if it cannot learn."""
 
     def run(self) -> None:
-        from rich.console import Console
-        from rich.table import Table
+        from farstep.cli.console import plain_console
 
         # A look at the device must not take most of its memory, as JAX does by default.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        console = Console(highlight=False)
-        with console.status("Looking at this machine"):
-            findings = diagnose()
-
-        table = Table(box=None, show_header=False, padding=(0, 1))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(no_wrap=True)
-        table.add_column()
-        for finding in findings:
-            table.add_row(finding.subject, MARKS[finding.level], _plain(finding.found))
-        console.print(table)
-
-        to_repair = [finding for finding in findings if finding.fix]
-        if to_repair:
-            console.print("\nTo repair:")
-        for finding in to_repair:
-            # Unwrapped, so that the command can be copied whole.
-            console.print(f"  {finding.subject}: {_plain(finding.fix)}", soft_wrap=True)
-
-        if any(finding.level == "broken" for finding in findings):
-            console.print("\n[red]farstep cannot learn on this machine yet.[/]")
+        console, broken = plain_console(), False
+        for finding in diagnose():
+            console.print(f"{MARKS[finding.level]} {finding.subject:<17} {finding.found}")
+            if finding.remedy:
+                console.print(f"{'→':>19} {finding.remedy}")
+            broken |= finding.level == "broken"
+        console.print(f"\nfarstep {'cannot learn on this machine yet' if broken else 'can learn'}.")
+        if broken:
             raise SystemExit(1)
-        console.print("\nfarstep can learn on this machine.")
 
 
-def diagnose() -> list[Finding]:
+def diagnose() -> Iterator[Finding]:
     """Everything that `farstep doctor` prints, in its order."""
-    return [
-        python_finding(),
-        *(package_finding(name, essential=True) for name in CORE),
-        learning_finding(),
-        device_finding(),
-        *(package_finding(name, essential=False) for name in SIMULATOR),
-        *rendering_findings(),
-        *extra_findings(),
-        *place_findings(),
-        Finding("memory", f"{available_memory() / GIB:.1f} GiB available"),
-        Finding("cores", f"{available_cores():g}"),
-    ]
+    python = f"Python {platform.python_version()}, {platform.platform()}"
+    yield Finding("farstep", f"{metadata.version('farstep')}, {python}")
+    yield from (package(module) for module in CORE)
+    yield device()
+    yield from (package(name, extra) for extra, names in EXTRAS.items() for name in names)
+    yield rendering()
+    yield from disks()
 
 
-def python_finding() -> Finding:
-    """The interpreter and the version of farstep in it."""
-    version = importlib.metadata.version("farstep")
-    return Finding(
-        "farstep", f"{version}, Python {platform.python_version()}, {platform.platform()}"
-    )
-
-
-def package_finding(module: str, *, essential: bool) -> Finding:
-    """Whether `module` imports, and its version."""
-    level: Level = "broken" if essential else "advice"
-    distribution = module.replace(".", "-")
-    fix = install_command() if essential else install_command("ogbench")
-    if importlib.util.find_spec(module.partition(".")[0]) is None:
-        return Finding(module, "not installed", level, fix)
+def package(module: str, extra: str = "") -> Finding:
+    """Whether a module imports, and its version; one of an `extra` may be missing."""
     try:
         importlib.import_module(module)
-    except Exception as error:
-        # Whatever a foreign package raises at import is the finding.
-        return Finding(module, f"does not import: {_last_line(error)}", level, fix)
-    try:
-        return Finding(module, importlib.metadata.version(distribution))
-    except importlib.metadata.PackageNotFoundError:
+        return Finding(module, metadata.version(module.replace(".", "-")))
+    except metadata.PackageNotFoundError:
         return Finding(module, "imports, version unknown")
+    except Exception as error:  # Whatever a foreign package raises at import is the finding.
+        if extra:
+            return Finding(module, _line(error), "advice", install_command(extra))
+        return Finding(module, _line(error), "broken", _reinstall())
 
 
-def learning_finding() -> Finding:
-    """Whether a gradient step compiles and lowers its loss."""
-    try:
-        import jax
-        import jax.numpy as jnp
-
-        def loss(weights: jax.Array) -> jax.Array:
-            return jnp.sum(weights**2)
-
-        weights = jnp.ones(8)
-        step = jax.jit(lambda weights: weights - 0.1 * jax.grad(loss)(weights))
-        if not loss(step(weights)) < loss(weights):
-            return Finding("gradient step", "does not lower its loss", "broken", install_command())
-    except Exception as error:
-        return Finding("gradient step", _last_line(error), "broken", install_command())
-    return Finding("gradient step", "compiles and lowers its loss")
-
-
-def device_finding() -> Finding:
-    """The devices that JAX computes on, and how to let it use an NVIDIA GPU that it leaves idle."""
+def device() -> Finding:
+    """What JAX computes on, whether a gradient comes out right, and a GPU that it leaves idle."""
+    asked = os.environ.get("JAX_PLATFORMS")
+    unset = "unset JAX_PLATFORMS" if asked else ""
     try:
         import jax
 
-        devices = jax.devices()
+        found = ", ".join(f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices())
+        if jax.jit(jax.grad(lambda x: x**3))(2.0) != 12:
+            return Finding("devices", f"{found}: wrong gradients", "broken", _reinstall())
     except Exception as error:
-        return Finding("devices", _last_line(error), "broken", install_command())
-    kinds = [f"{device.platform}:{device.id} {device.device_kind}" for device in devices]
-    found = ", ".join(kinds)
-    driver = nvidia_driver()
-    if driver is None or devices[0].platform != "cpu":
-        return Finding("devices", found)
-    found += f"; an NVIDIA GPU (driver {driver}) is idle"
-    if os.environ.get("JAX_PLATFORMS", "").startswith("cpu"):
-        return Finding("devices", found, "advice", "unset JAX_PLATFORMS")
-    branch = int(driver.partition(".")[0])
-    fix = install_command("cuda") if branch >= CUDA_13_DRIVER else cuda_12_command()
-    return Finding("devices", found, "advice", fix)
+        found = f"{_line(error)} (JAX_PLATFORMS={asked or ''})"
+        return Finding("devices", found, "broken", unset or _reinstall())
+    if jax.default_backend() == "cpu" and shutil.which("nvidia-smi"):
+        remedy = unset or install_command("cuda")
+        return Finding("devices", f"{found}; an NVIDIA GPU is idle", "advice", remedy)
+    return Finding("devices", found)
 
 
-def nvidia_driver() -> str | None:
-    """The version of the NVIDIA driver, None where there is no NVIDIA GPU."""
-    path = shutil.which("nvidia-smi")
-    if path is None:
-        return None
-    query = [path, "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.match(r"\d+(\.\d+)*", answer.stdout)
-    return match.group() if match else None
-
-
-def rendering_findings(seconds: float = 60) -> list[Finding]:
-    """Which OpenGL backends draw a MuJoCo frame, each tried in a process of its own.
+def rendering(seconds: float = 60) -> Finding:
+    """Whether MuJoCo draws a frame: by the backend that is chosen, or else the first that works.
 
     Args:
         seconds: how long a backend may take before it counts as hanging.
     """
     from farstep.envs.opengl import failure, opengl_command, start_probe
 
-    if importlib.util.find_spec("mujoco") is None:
-        return [Finding("rendering", "not tried: MuJoCo is not installed", "advice")]
-    backends = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("glfw",)
-    probes = {backend: start_probe(backend) for backend in backends}
-    failures = {backend: failure(probe, seconds) for backend, probe in probes.items()}
-    working = [backend for backend in backends if failures[backend] is None]
-    if not working:
-        tried = "; ".join(f"{backend}: {reason}" for backend, reason in failures.items())
-        return [Finding("rendering", f"no OpenGL ({tried})", "advice", opengl_command())]
-
-    found = f"works with MUJOCO_GL={', '.join(working)}"
     chosen = os.environ.get("MUJOCO_GL")
-    if chosen in failures and chosen not in working:
-        found += f"; {chosen}, which is chosen here, fails: {failures[chosen]}"
-        return [Finding("rendering", found, "advice", f"export MUJOCO_GL={working[0]}")]
-    return [Finding("rendering", found)]
-
-
-def rendering_advice() -> str:
-    """What to install before pixels and videos work, empty where they do."""
-    (finding,) = rendering_findings()
-    if not finding.fix:
-        return ""
-    return (
-        "\nOpenGL for rendering without a display is missing. Training and evaluation on state\n"
-        "observations work without it; pixel environments and videos need\n"
-        f"  {finding.fix}\n"
-    )
-
-
-def extra_findings() -> Iterator[Finding]:
-    """Which optional extras of farstep are complete."""
-    declared = importlib.metadata.metadata("farstep").get_all("Provides-Extra") or []
-    # Whether these work is said by the devices and the simulator.
-    for extra in sorted(set(declared) - {"cuda", "ogbench"}):
-        missing = sorted(missing_requirements("farstep", extra))
-        if missing:
-            found = f"optional, not installed: {', '.join(missing)}"
-            yield Finding(f"extra {extra}", found)
+    backends = ["egl", "osmesa", "glfw"] if sys.platform == "linux" else ["glfw"]
+    failures: dict[str, str] = {}
+    for backend in dict.fromkeys([chosen or backends[0], *backends]):
+        reason = failure(start_probe(backend), seconds)
+        if reason is not None:
+            failures[backend] = reason
+        elif chosen and failures:
+            found = f"MUJOCO_GL={chosen} fails: {failures[chosen]}"
+            return Finding("rendering", found, "advice", f"export MUJOCO_GL={backend}")
         else:
-            yield Finding(f"extra {extra}", "installed")
+            return Finding("rendering", f"works with MUJOCO_GL={backend}")
+    tried = "; ".join(f"{backend}: {reason}" for backend, reason in failures.items())
+    return Finding("rendering", f"no OpenGL ({tried})", "advice", opengl_command())
 
 
-def missing_requirements(distribution: str, extra: str) -> set[str]:
-    """The distributions that `distribution[extra]` needs and this Python does not have."""
-    from packaging.requirements import Requirement
-
-    missing: set[str] = set()
-    for line in importlib.metadata.requires(distribution) or []:
-        requirement = Requirement(line)
-        marker = requirement.marker
-        if (
-            marker is None
-            or marker.evaluate({"extra": ""})
-            or not marker.evaluate({"extra": extra})
-        ):
-            continue
-        try:
-            importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.add(requirement.name)
-            continue
-        for nested in requirement.extras:
-            missing |= missing_requirements(requirement.name, nested)
-    return missing
-
-
-def place_findings() -> Iterator[Finding]:
+def disks() -> Iterator[Finding]:
     """Where datasets and runs go, whether they can be written, and the room that is left."""
     from farstep.data.table import data_root
 
-    for subject, place in (("data", data_root()), ("runs", Path.cwd() / "runs")):
+    elsewhere = {"data": "set FARSTEP_DATA to another directory", "runs": "train with --out"}
+    for subject, remedy in elsewhere.items():
+        try:
+            place = data_root() if subject == "data" else Path.cwd() / "runs"
+        except FarstepError as error:
+            yield Finding(subject, str(error), "advice", remedy)
+            continue
         existing = next(parent for parent in (place, *place.parents) if parent.exists())
-        free = shutil.disk_usage(existing).free / GIB
-        found = f"{place}, {free:.1f} GiB free"
+        free = shutil.disk_usage(existing).free
+        found = f"{shlex.quote(str(place))}, {free / GIB:.1f} GiB free"
         if not os.access(existing, os.W_OK):
-            fix = f"sudo chown -R $(whoami) {existing}"
-            if subject == "data":
-                fix = "export FARSTEP_DATA=/a/writable/directory"
-            yield Finding(subject, f"{found}; {existing} cannot be written", "advice", fix)
-        elif free < ROOM_FOR_DATA_GIB and subject == "data":
-            fix = "export FARSTEP_DATA=/a/larger/disk"
-            yield Finding(subject, f"{found}, little for datasets", "advice", fix)
+            found += f"; {shlex.quote(str(existing))} cannot be written"
+            yield Finding(subject, found, "advice", remedy)
+        elif subject == "data" and free < ROOM_FOR_DATA:
+            yield Finding(subject, f"{found}, little for datasets", "advice", remedy)
         else:
             yield Finding(subject, found)
 
 
-def install_command(extra: str = "") -> str:
-    """The command that installs farstep's own requirements, or one of its extras, again."""
-    root = _checkout()
-    if root is not None:
-        extras = " EXTRAS='ogbench video tensorboard cuda'" if extra == "cuda" else ""
-        return f"rm -rf {root}/.venv && make -C {root} setup{extras}"
-    if extra == "ogbench" and sys.version_info >= (3, 13):
-        # OGBench asks for labmaze, uses it nowhere, and labmaze does not build on this Python.
-        install = f"{sys.executable} -m uv pip install --python {sys.executable}"
-        return (
-            f"{sys.executable} -m pip install uv && "
-            f"echo labmaze | {install} --excludes - 'farstep[ogbench]'"
-        )
-    suffix = f"[{extra}]" if extra else ""
-    return f"{sys.executable} -m pip install --upgrade 'farstep{suffix}'"
+def _reinstall() -> str:
+    if (CLONE / "uv.lock").exists():
+        return f"make -C {shlex.quote(str(CLONE))} clean setup"
+    return f"{shlex.quote(sys.executable)} -m pip install --force-reinstall .   (in a clone)"
 
 
-def cuda_12_command() -> str:
-    """The command that gives JAX the CUDA libraries for a driver older than CUDA 13."""
-    root = _checkout()
-    pip = f"{sys.executable} -m pip install"
-    if root is not None:
-        pip = f"{root}/.tools/bin/uv pip install --python {sys.executable}"
-    return f"{pip} 'jax[cuda12]=={importlib.metadata.version('jax')}'"
-
-
-def _checkout() -> Path | None:
-    """The clone that this farstep runs from, None where it is an installed package."""
-    root = Path(__file__).resolve().parents[3]
-    return root if (root / "uv.lock").exists() else None
-
-
-def _last_line(error: Exception) -> str:
+def _line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[-1]}" if text else type(error).__name__
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -7,13 +7,15 @@ misspelled word answer at once.
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from farstep.core.errors import FarstepError, nearest
 
@@ -93,18 +95,33 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line; exits with 2 where the input is at fault."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # What an encoding lacks is better than a crash.
     words = list(sys.argv[1:] if arguments is None else arguments)
     _unwind_when_stopped()
     try:
         run_command(words)
+        sys.stdout.flush()
     except FarstepError as error:
-        print(f"farstep: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+        _refuse(str(error))
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
         # A full disk, a directory that may not be written, a file that is gone.
         place = "" if error.filename is None else f"{error.filename}: "
-        print(f"farstep: {place}{error.strerror or error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+        _refuse(f"{place}{error.strerror or error}")
+    except (RuntimeError, AssertionError):
+        # JAX's own, at whichever call is the first to need a device.
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked or _jax_has_a_device():
+            raise
+        _refuse(
+            f"JAX_PLATFORMS asks for '{asked}', which JAX cannot use here. Unset it to compute on "
+            "what there is; 'farstep doctor' says what that is."
+        )
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
 
@@ -119,6 +136,22 @@ def _unwind_when_stopped() -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # Not ignored, as nohup has it.
                 signal.signal(number, stop)
+
+
+def _jax_has_a_device() -> bool:
+    if "jax" not in sys.modules:
+        return True  # Not asked.
+    import jax
+
+    try:
+        return bool(jax.devices())
+    except (RuntimeError, AssertionError):
+        return False
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"farstep: {message}", file=sys.stderr)
+    raise SystemExit(EXIT_BAD_INPUT) from None
 
 
 def run_command(words: list[str]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from farstep.cli.console import plain_console
 from farstep.collect.collector import FAMILIES, Recipe
 from farstep.collect.generate import generate, unfinished
 from farstep.core.errors import FarstepError, nearest
@@ -92,7 +92,7 @@ class DataMake:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        console = Console(stderr=True)
+        console = plain_console(stderr=True)
         with Progress(*columns, console=console, speed_estimate_period=300) as bar:
             task = bar.add_task(name, total=None, rate=0.0)
             clock = _Clock(recipe.steps)
@@ -117,9 +117,7 @@ class DataMake:
                     bar.console.print("stopped; the same command goes on from here")
                 raise
         done = (recipe.episodes + recipe.validation_episodes) * recipe.steps
-        console.print(
-            f"{done:,} steps in {path}, made at {clock.rate(None):,.0f} a second", soft_wrap=True
-        )
+        console.print(f"{done:,} steps in {path}, made at {clock.rate(None):,.0f} a second")
 
     def _asked(self) -> tuple[str, EnvironmentSpec, Recipe]:
         """The data set's name, its environment and its recipe."""

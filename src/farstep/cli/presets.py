@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from farstep.agents.registry import AGENTS
+from farstep.cli.console import plain_console
 from farstep.core.errors import FarstepError, nearest
 from farstep.envs.catalog import DATASETS
 from farstep.presets import PRESETS, Preset, find_preset
@@ -29,14 +30,14 @@ class Presets:
     """With --agent: every hyperparameter of it on this dataset, and where its value comes from."""
 
     def run(self) -> None:
-        console = Console()
+        console = plain_console()
         if self.agent is not None and self.agent not in AGENTS:
             raise FarstepError(f"There is no agent '{self.agent}'.{nearest(self.agent, AGENTS)}")
         if self.dataset is not None and self.agent is None:
             raise FarstepError("--dataset needs --agent: values are an agent's.")
         chosen = PRESETS.values() if self.name is None else [find_preset(self.name, PRESETS)]
         for preset in chosen:
-            console.print(f"[bold]{preset.name}[/]: {preset.summary}")
+            console.print(f"{preset.name}: {preset.summary}", style="bold")
             if self.agent is not None and self.dataset is not None:
                 _show_values(console, preset, self.agent, self.dataset)
             elif self.name is not None or self.agent is not None:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from farstep.cli.console import plain_console
 from farstep.core.errors import FarstepError
 
 DATASET = "pointmaze-medium-stitch-v0"
@@ -42,10 +41,10 @@ class Quickstart:
         from farstep.evaluation.results import Evaluation
         from farstep.training.run import Run
 
-        console = Console()
+        console = plain_console()
 
         def step(words: str) -> None:
-            console.print(f"\n[bold]$ farstep {words}[/]", highlight=False, soft_wrap=True)
+            console.print(f"\n$ farstep {words}", style="bold")
             run_command(shlex.split(words))
 
         data, mqe, gcbc = (self.out / name for name in (DATASET, "mqe", "gcbc"))
@@ -76,7 +75,7 @@ class Quickstart:
         step(f"plot distance {_quote(mqe)} --goal task:1 --out {_quote(distance)}")
         step(f"plot plan {_quote(mqe)} --task 1 --out {_quote(plan)}")
         console.print()
-        console.print("[bold]Success on tasks beyond the data[/]")
+        console.print("Success on tasks beyond the data", style="bold")
         console.print(rich_table(comparison_cells(results)))
         console.print(f"Pictures  {distance}, {plan}\nData      {data}\nRuns      {mqe}, {gcbc}")
 

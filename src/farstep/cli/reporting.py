@@ -64,10 +64,10 @@ class TrainingReporter:
         note = "  ".join(f"{name} {metrics[name]:.4g}" for name in shown)
         self._bar.update(self._task, note=note)
         if not self._console.is_terminal:
-            left = (self._steps - step) / self._rate if self._rate else float("nan")
+            left = f", {(self._steps - step) / self._rate:.0f} s left" if self._rate else ""
             self._console.print(
-                f"{run.path.name}: update {step:,} of {self._steps:,}, {self._rate:.1f}/s, "
-                f"{left:.0f} s left  {note}",
+                f"{run.path.name}: update {step:,} of {self._steps:,}, {self._rate:.1f}/s"
+                f"{left}  {note}",
                 highlight=False,
                 soft_wrap=True,
             )

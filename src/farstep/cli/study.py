@@ -40,6 +40,7 @@ from farstep.analysis.study_report import (
 )
 from farstep.analysis.tables import Cells, csv_table, latex_table, rich_table
 from farstep.cli.compare import WIDEST
+from farstep.cli.console import plain_console
 from farstep.cli.train import Train
 from farstep.core.errors import FarstepError
 from farstep.core.files import write_text
@@ -115,7 +116,7 @@ class StudyCommand(abc.ABC):
         return Results(draw_study(self.study, comparison))
 
     def run(self) -> None:
-        console = Console()
+        console = plain_console()
         dataset = open_dataset(self.dataset)
         self.check(dataset)
         for variant in self.study.variants:
@@ -208,7 +209,7 @@ class StudyCommand(abc.ABC):
         title = f"Success by updates\n{comparison.datasets[0]}"
         learned = [learning_curve(cell) for cell in comparison.cells]
         save_figure(draw_curves(title, learned, "updates"), out / "curves.png")
-        wide = Console(width=max(console.width, WIDEST))
+        wide = plain_console(max(console.width, WIDEST))
         for title, table in {f"{self.study.title}, success in %": cells, **results.tables}.items():
             console.print(f"\n{title}", style="bold", highlight=False)
             wide.print(rich_table(table, summary=False))

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 import jax
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from farstep.agents.base import Agent
 from farstep.agents.mqe import MQE
 from farstep.agents.registry import agent_class, agent_name
+from farstep.cli.console import plain_console
 from farstep.cli.evaluator import environment_evaluator
 from farstep.cli.reporting import TrainingReporter, print_profile
 from farstep.core.errors import FarstepError
@@ -122,7 +122,8 @@ class Train(Generic[Kind]):
         return _read(program, words, name, defaults, TrainConfig())
 
     def run(self) -> None:
-        console = Console()
+        jax.devices()  # Fails where there is none, before anything is made.
+        console = plain_console()
         self._check_options()
         resumed = [Run.open(path) for base in self.resume for path in run_paths(base)]
         if resumed:
@@ -148,8 +149,7 @@ class Train(Generic[Kind]):
             if isinstance(table, HostTable):
                 console.print(
                     f"Batches are read from {dataset.path} as they are needed"
-                    f" ({format_bytes(dataset.train.observations.nbytes)} of observations).",
-                    markup=False,
+                    f" ({format_bytes(dataset.train.observations.nbytes)} of observations)."
                 )
             if resumed:
                 runs = [Run(path, one) for path, one in zip(paths, configs, strict=True)]
@@ -190,7 +190,7 @@ class Train(Generic[Kind]):
             time_limit=math.inf if self.max_minutes is None else 60 * self.max_minutes,
         )
         for run in runs:
-            console.print(f"[bold]Run directory:[/] {escape(str(run.path))}", soft_wrap=True)
+            console.print(f"Run directory: {run.path}")
         resources.enter_context(reporter)
         for logger in (logger for loggers in trainer.loggers for logger in loggers):
             resources.callback(logger.close)
@@ -198,11 +198,7 @@ class Train(Generic[Kind]):
             trainer.train(resume=bool(self.resume), from_step=self.from_step)
         except Interrupted as interruption:
             words = shlex.join(word for run in runs for word in ("--resume", str(run.path)))
-            console.print(
-                f"Saved and {interruption}. Continue with: farstep train {words}",
-                markup=False,
-                soft_wrap=True,
-            )
+            console.print(f"Saved and {interruption}. Continue with: farstep train {words}")
             raise SystemExit(128 + interruption.signal_number) from None
         if self.profile:
             print_profile(console, profiler, runs[0].path / "profile")

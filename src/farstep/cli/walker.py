@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from farstep.cli.console import plain_console
 from farstep.collect.walkers.bodies import walker_body
 from farstep.collect.walkers.errands import Errand, errands
 from farstep.collect.walkers.fitness import Fitness, fitness
@@ -84,7 +84,7 @@ class WalkerTrain:
                 )
         else:
             recipe = dataclasses.replace(RECIPES[name], **given)
-        console = Console(stderr=True)
+        console = plain_console(stderr=True)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -148,7 +148,7 @@ class WalkerTest:
             raise FarstepError("--episodes must be at least 1, and --noise at least 0")
         path = Path(self.walker)
         walker = Walker.load(path if path.suffix else shipped_walker(self.walker))
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        with Progress(console=plain_console(stderr=True), transient=True) as bar:
             task = bar.add_task("episodes", total=None)
             options: dict[str, Any] = {
                 "episodes": self.episodes,

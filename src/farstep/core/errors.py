@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parents[3]
+"""Where the source lies, if this farstep runs from a clone."""
 
 
 class FarstepError(Exception):
@@ -21,3 +27,14 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     if close:
         return " Did you mean " + " or ".join(f"'{match}'" for match in close) + "?"
     return " Known: " + ", ".join(known) + "." if known else ""
+
+
+def install_command(extra: str) -> str:
+    """The command that adds one of farstep's extras: from a clone, for no package index has it."""
+    if not (CLONE / "uv.lock").exists():
+        python = shlex.quote(sys.executable)
+        return f"{python} -m pip install '.[{extra}]'   (in a clone of farstep)"
+    # `make setup` leaves a mark of what it installed last, and removes what it is not asked for.
+    marks = [path.name.removeprefix(".synced-") for path in CLONE.glob(".venv/.synced-*")]
+    extras = dict.fromkeys("-".join([*marks, extra]).split("-"))
+    return f"make -C {shlex.quote(str(CLONE))} setup EXTRAS='{' '.join(extras)}'"

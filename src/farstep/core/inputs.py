@@ -63,5 +63,6 @@ def expanded_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise FarstepError(
-            f"{path}: there is no home directory that its ~ could mean. Give the whole path."
+            f"{path}: there is no home directory that its ~ could mean. Give the whole path (of "
+            "datasets in FARSTEP_DATA)."
         ) from error

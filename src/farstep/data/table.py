@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.inputs import expanded_path
 from farstep.core.types import Spaces
 from farstep.data.manifest import MANIFEST_NAME, ArrayEntry, Manifest, table_files
 from farstep.data.writer import TableWriter
@@ -194,8 +195,7 @@ class Dataset:
 
 def data_root() -> Path:
     """Where datasets lie: `$FARSTEP_DATA`, or `~/.farstep/data`."""
-    chosen = os.environ.get("FARSTEP_DATA")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".farstep" / "data"
+    return expanded_path(os.environ.get("FARSTEP_DATA") or "~/.farstep/data")
 
 
 def canonical_name(name: str) -> str:
@@ -268,7 +268,7 @@ def open_dataset(name_or_path: str | os.PathLike[str], *, verify: bool = False) 
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> Path:
-    path = Path(name_or_path).expanduser()
+    path = expanded_path(name_or_path)
     name = name_or_path if isinstance(name_or_path, str) and path.name == name_or_path else None
     candidates = [path]
     if name is not None:

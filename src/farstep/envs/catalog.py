@@ -13,11 +13,10 @@ import functools
 import importlib.util
 import os
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from farstep.core.errors import FarstepError, nearest
+from farstep.core.errors import FarstepError, install_command, nearest
 from farstep.envs.mazes import PUBLISHED, MazeMap
 
 if TYPE_CHECKING:
@@ -238,14 +237,7 @@ def _check_installed(name: str) -> None:
                 "it to egl or to a backend that 'farstep doctor' finds working."
             ) from error
         return
-    hint = ""
-    if sys.version_info >= (3, 13):
-        hint = (
-            " On Python 3.13 that fails at labmaze, which has no wheel and is not needed; then "
-            "install OGBench without it: pip install gymnasium mujoco dm-env dm-tree lxml "
-            "pyparsing requests tqdm && pip install --no-deps ogbench dm-control"
-        )
     raise FarstepError(
         f"'{name}' needs {', '.join(missing)}, which are not installed: "
-        f'pip install "farstep[ogbench]".{hint}'
+        f"{install_command('ogbench')}. With pip on Python 3.13 see docs/install.md."
     )

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from farstep.core.errors import FarstepError
+from farstep.core.errors import FarstepError, install_command
 from farstep.core.files import whole_file
 
 Format = Literal["mp4", "gif"]
@@ -48,7 +48,7 @@ class Videos:
         if missing:
             raise FarstepError(
                 f"videos need {' and '.join(missing)}, not installed here: "
-                'pip install "farstep[video]"'
+                f"{install_command('video')}"
             )
         self._directory = directory
         self._per_task = per_task

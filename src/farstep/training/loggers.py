@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from farstep.core.errors import FarstepError
+from farstep.core.errors import FarstepError, install_command
 
 
 class Logger(Protocol):
@@ -56,4 +56,6 @@ def check_logger(extra: Literal["tensorboard", "wandb"]) -> None:
     try:
         _package(extra)
     except ImportError as error:
-        raise FarstepError(f'--{extra} needs a package: pip install "farstep[{extra}]".') from error
+        raise FarstepError(
+            f"--{extra} needs what is not installed: {install_command(extra)}"
+        ) from error
