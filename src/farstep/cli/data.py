@@ -207,6 +207,7 @@ class DataInfo:
         """
         console = plain_console()
         dataset = open_dataset(self.name, verify=self.verify)
+        console.print(f"{dataset.name}  ({dataset.path})")
         console.print(info_grid(dataset))
         if self.verify:
             console.print("Every checksum matches.")
@@ -218,7 +219,7 @@ class DataInfo:
 def info_grid(dataset: Dataset) -> Grid:
     """What `farstep data info` prints: a row a fact, a column a split."""
     splits = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
-    grid = Grid(title=f"{dataset.name}  ({dataset.path})", title_justify="left")
+    grid = Grid()
     grid.add_column("")
     for split in splits:
         grid.add_column(split, overflow="fold")

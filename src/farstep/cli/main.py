@@ -6,6 +6,7 @@ misspelled word answer at once.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import io
 import os
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run_command(words)
         sys.stdout.flush()
     except FarstepError as error:
-        _refuse(str(error))
+        _refuse(f"{error}{_where_to_get(error)}")
     except BrokenPipeError:
         # Whoever read the output has gone. Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,6 +125,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
+
+
+def _where_to_get(error: FarstepError) -> str:
+    """For a dataset that is not here: the command that fetches it, if one of that name exists."""
+    from farstep.data.table import MissingDatasetError, canonical_name
+
+    if not isinstance(error, MissingDatasetError):
+        return ""
+    from farstep.envs.catalog import DATASETS
+
+    close = difflib.get_close_matches(canonical_name(error.name), DATASETS, n=1, cutoff=0.8)
+    if close:
+        return f" OGBench publishes '{close[0]}': farstep data get {close[0]}"
+    return " Import your own with `farstep data import`."
 
 
 def _unwind_when_stopped() -> None:

@@ -23,7 +23,14 @@ from farstep.collect.generate import generate, unfinished
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.seeds import check_seed
 from farstep.data.table import canonical_name, data_root
-from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environment_of, own_maze
+from farstep.envs.catalog import (
+    DATASETS,
+    EnvironmentSpec,
+    check_installed,
+    environment,
+    environment_of,
+    own_maze,
+)
 from farstep.envs.mazes import MazeMap
 
 
@@ -81,9 +88,10 @@ class DataMake:
         if self.processes is not None and self.processes < 1:
             raise FarstepError(f"--processes must be at least 1, not {self.processes}")
         name, spec, recipe = self._asked()
+        check_installed(spec.name)
         path = self.out or data_root() / name
         columns = (
-            TextColumn(name),
+            TextColumn(name, markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("episodes"),

@@ -174,6 +174,15 @@ def _check_episodes(path: Path, ends: np.ndarray, manifest: Manifest) -> None:
         )
 
 
+class MissingDatasetError(FarstepError):
+    """There is no dataset called `name` under the data root."""
+
+    def __init__(self, name: str) -> None:
+        here = nearest(name, dataset_names())
+        super().__init__(f"There is no dataset '{name}' under {data_root()}.{here}")
+        self.name = name
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The tables of one dataset.
@@ -280,8 +289,4 @@ def _locate(name_or_path: str | os.PathLike[str]) -> Path:
         raise FarstepError(
             f"{path} holds no dataset: neither train/{MANIFEST_NAME} nor {MANIFEST_NAME}."
         )
-    raise FarstepError(
-        f"There is no dataset '{name}' under {data_root()}."
-        f"{nearest(name, dataset_names())} Fetch a published one with"
-        f" `farstep data get {name}`, or import your own with `farstep data import`."
-    )
+    raise MissingDatasetError(name)

@@ -171,7 +171,7 @@ def make(name: str, *, maze: MazeMap | None = None, **kwargs: Any) -> gymnasium.
         FarstepError: no such environment, or the simulators are not installed.
     """
     spec = environment(name) if maze is None else own_maze(name, maze)
-    _check_installed(spec.name)
+    check_installed(spec.name)
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
 
@@ -225,7 +225,12 @@ def _as_id(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def _check_installed(name: str) -> None:
+def check_installed(name: str) -> None:
+    """Refuse to make `name` where its simulators are missing or cannot be imported.
+
+    Raises:
+        FarstepError: so it is; says what to install or to set.
+    """
     missing = [m for m in ("gymnasium", "mujoco", "ogbench") if importlib.util.find_spec(m) is None]
     if not missing:
         try:
