@@ -232,8 +232,7 @@ def test_offline_says_where_to_put_the_file(root, serve):
 
 def test_two_processes_do_not_write_one_file(tmp_path, serve):
     mirror = serve()
-    other = download._Part(tmp_path, FILE)
-    with other.locked(), pytest.raises(FarstepError, match="Another process"):
+    with download._locked(tmp_path / FILE), pytest.raises(FarstepError, match="Another process"):
         fetched(tmp_path, mirror)
 
 

@@ -16,15 +16,15 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import NO_SPACE, check_free_space, format_bytes
+from farstep.core.files import NO_SPACE, check_free_space, format_bytes, write_text
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.npz import file_sha256
 from farstep.data.sources.npz_file import DamagedFileError
@@ -217,268 +217,209 @@ def fetch(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FarstepError(f"Cannot write to {directory}: {error.strerror}.") from error
-    part = _Part(directory, filename)
-    answers: list[str] = []
-    missing = 0
-    with part.locked():
+    failures: dict[str, _Failure] = {}
+    with _locked(target):
         if target.is_file():
             return target
         for mirror in mirrors:
             url = f"{mirror}/{quote(filename)}"
             try:
-                _fetch_from(url, part, sha256, patience, progress)
-            except _Failure as failure:
-                answers.append(f"  {url}: {failure}")
-                missing += isinstance(failure, _Missing)
-            else:
-                part.become(target)
+                _fetch_from(url, target, sha256, patience, progress)
                 return target
-        if optional and missing == len(mirrors):
-            return None
-        raise FarstepError(
-            f"Could not fetch {filename}:\n" + "\n".join(answers) + "\n"
-            "Try again to resume, name another mirror (--mirror URL, or FARSTEP_MIRRORS), or put"
-            f" the file at {target} by hand."
-        )
+            except _Failure as failure:
+                failures[url] = failure
+    if optional and all(failure.kind == "missing" for failure in failures.values()):
+        return None
+    answers = "".join(f"  {url}: {failure}\n" for url, failure in failures.items())
+    raise FarstepError(
+        f"Could not fetch {filename}:\n{answers}Try again to resume, name another mirror (--mirror"
+        f" URL, or FARSTEP_MIRRORS), or put the file at {target} by hand."
+    )
 
 
 class _Failure(Exception):
-    """A mirror did not give the file; what it answered."""
+    """A mirror did not give the file; what it answered.
+
+    Attributes:
+        kind: `passing` may do better if asked again, `missing` has no such file, `spoiled` sent
+            other bytes than the file's, `final` refused.
+    """
+
+    def __init__(
+        self, kind: Literal["passing", "missing", "spoiled", "final"], answer: str
+    ) -> None:
+        super().__init__(answer)
+        self.kind = kind
 
 
-class _Passing(_Failure):
-    """It may do so if asked again."""
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Keep a second process from fetching the same file; a dead process holds no lock."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
 
-
-class _Missing(_Failure):
-    """It has no such file."""
-
-
-class _Spoiled(_Failure):
-    """The bytes received are not those of the file."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A file under way: its bytes, and which version of which URL they belong to."""
-
-    directory: Path
-    filename: str
-
-    @property
-    def path(self) -> Path:
-        return self.directory / f"{self.filename}.part"
-
-    @property
-    def _state_path(self) -> Path:
-        return self.directory / f"{self.filename}.part.json"
-
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def validator(self, url: str) -> str | None:
-        """The entity tag or date of the bytes here, if they came from `url`."""
+    lock = target.with_name(f"{target.name}.lock")
+    with lock.open("w") as file:
         try:
-            state = json.loads(self._state_path.read_text(encoding="utf-8"))
-            return state["validator"] if state["url"] == url else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def restart(self, url: str, validator: str | None) -> None:
-        """Empty the file; the bytes to come are `validator` of `url`."""
-        self.discard()
-        self.path.touch()
-        if validator is not None:
-            state = json.dumps({"url": url, "validator": validator})
-            self._state_path.write_text(state, encoding="utf-8")
-
-    def discard(self) -> None:
-        # The state goes first: bytes without one are never resumed.
-        self._state_path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
-
-    def become(self, target: Path) -> None:
-        self.path.replace(target)
-        self._state_path.unlink(missing_ok=True)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second process from writing the same file; a dead process holds no lock."""
-        if sys.platform == "win32":
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FarstepError(
+                f"Another process is fetching {target.name} into {target.parent}. Wait for it."
+            ) from error
+        try:
             yield
-            return
-        import fcntl
-
-        lock = self.directory / f"{self.filename}.lock"
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FarstepError(
-                    f"Another process is fetching {self.filename} into {self.directory}."
-                    " Wait for it."
-                ) from error
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _fetch_from(
     url: str,
-    part: _Part,
+    target: Path,
     sha256: str | None,
     patience: Patience,
     progress: DownloadProgress | None,
 ) -> None:
-    """Complete `part` from `url`, or raise the last `_Failure`.
+    """Complete `target` from `url`, or raise the last `_Failure`.
 
     Bytes that turn out wrong are asked for once more from the start if some of them were of an
     earlier try; a file that comes wrong in one piece would come wrong again.
     """
+    part, state = (target.with_name(f"{target.name}{end}") for end in (".part", ".part.json"))
     for attempt in range(1, patience.attempts + 1):
-        resumes = part.size() > 0 and part.validator(url) is not None
+        validator = _stored_validator(state, url) if part.exists() else None
+        begin = part.stat().st_size if validator else 0
         try:
-            _transfer(url, part, patience, progress)
+            _transfer(url, part, state, begin, validator, patience, progress)
             _check_whole(url, part, sha256, patience)
-        except _Spoiled:
-            part.discard()
-            if not resumes or attempt == patience.attempts:
+        except _Failure as failure:
+            if failure.kind == "spoiled":
+                _discard(part, state)
+            again = failure.kind == "passing" or (failure.kind == "spoiled" and begin > 0)
+            if not again or attempt == patience.attempts:
                 raise
-        except _Passing:
-            if attempt == patience.attempts:
-                raise
+            time.sleep(min(patience.pause * 2 ** (attempt - 1), _LONGEST_PAUSE))
         else:
+            part.replace(target)
+            state.unlink(missing_ok=True)
             return
-        time.sleep(min(patience.pause * 2 ** (attempt - 1), _LONGEST_PAUSE))
 
 
-def _transfer(url: str, part: _Part, patience: Patience, progress: DownloadProgress | None) -> None:
-    begin, validator = part.size(), part.validator(url)
-    headers = {}
-    if begin and validator is not None:
-        headers = {"Range": f"bytes={begin}-", "If-Range": validator}
-    with _request(url, headers, patience) as response:
-        if response is None:
-            # The server knows of no byte after ours: all are here, if it agrees on the length.
-            return
+def _stored_validator(state: Path, url: str) -> str | None:
+    """The entity tag or date of the bytes that are here, if they came from `url`."""
+    try:
+        stored = json.loads(state.read_text(encoding="utf-8"))
+        return stored["validator"] if stored["url"] == url else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _discard(part: Path, state: Path) -> None:
+    # The state goes first: bytes without one are never resumed.
+    state.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
+
+
+def _transfer(
+    url: str,
+    part: Path,
+    state: Path,
+    begin: int,
+    validator: str | None,
+    patience: Patience,
+    progress: DownloadProgress | None,
+) -> None:
+    """Append what is missing of `url` from byte `begin` on, or all of it if that has changed."""
+    headers = {"Range": f"bytes={begin}-", "If-Range": validator or ""} if begin else {}
+    with ExitStack() as stack:
+        stack.enter_context(_failures_named(url, part))
+        try:
+            response = stack.enter_context(_open(url, patience, headers))
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{begin}":
+                error.close()
+                return  # The server knows of no byte after ours: all are here.
+            raise
+        total = response.headers.get("Content-Length")
+        total = begin + int(total) if total and total.isdigit() else None
         if response.status == 206:
-            total = _resumed_total(response.headers.get("Content-Range"), begin)
-            if total is None:
-                raise _Spoiled("it resumed at another place than was asked for")
+            if response.headers.get("Content-Range") != f"bytes {begin}-{(total or 0) - 1}/{total}":
+                raise _Failure("spoiled", "it resumed at another place than was asked for")
         else:
-            begin = 0
-            length = response.headers.get("Content-Length")
-            total = int(length) if length and length.isdigit() else None
-            part.restart(url, _validator_of(response))
+            total, begin = None if total is None else total - begin, 0
+            _discard(part, state)
+            tag = response.headers.get("ETag") or "W/"
+            validator = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
+            part.touch()
+            if validator is not None:
+                write_text(state, json.dumps({"url": url, "validator": validator}))
         if total is not None:
-            check_free_space(part.directory, total - begin)
-        received = begin
-        with part.path.open("ab") as file:
-            for chunk in _chunks(response):
-                _write(file, chunk, part)
-                received += len(chunk)
+            check_free_space(part.parent, total - begin)
+        read = getattr(response, "read1", response.read)
+        with part.open("ab") as file:
+            while chunk := read(_CHUNK):
+                file.write(chunk)
+                begin += len(chunk)
                 if progress is not None:
-                    progress(part.filename, received, total)
-    if total is not None and received < total:
-        raise _Passing(f"it stopped after {format_bytes(received)} of {format_bytes(total)}")
-    if total is not None and received > total:
-        raise _Spoiled(f"it sent {format_bytes(received)} instead of {format_bytes(total)}")
+                    progress(part.name.removesuffix(".part"), begin, total)
+    if total is not None and begin < total:
+        answer = f"it stopped after {format_bytes(begin)} of {format_bytes(total)}"
+        raise _Failure("passing", answer)
+
+
+def _open(url: str, patience: Patience, headers: Mapping[str, str] | None = None) -> Any:
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "farstep", "Accept-Encoding": "identity", **(headers or {})}
+    )
+    # An opener of its own reads the proxy settings of the environment as they are now.
+    return urllib.request.build_opener().open(request, timeout=patience.timeout)
 
 
 @contextmanager
-def _request(url: str, headers: dict[str, str], patience: Patience) -> Iterator[Any]:
-    """The response to a GET; `None` if the requested range begins at the file's end."""
-    request = urllib.request.Request(
-        url, headers={"User-Agent": "farstep", "Accept-Encoding": "identity", **headers}
-    )
-    # An opener of its own reads the proxy settings of the environment as they are now.
-    opener = urllib.request.build_opener()
+def _failures_named(url: str, part: Path) -> Iterator[None]:
+    """Turn what goes wrong with a request or while its answer is read into a `_Failure`."""
     try:
-        response = opener.open(request, timeout=patience.timeout)
+        yield
     except urllib.error.HTTPError as error:
         error.close()
-        whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
-        if error.code == 416 and whole and headers.get("Range") == f"bytes={whole[1]}-":
-            yield None
-            return
         answer = f"HTTP {error.code} {error.reason}"
         if error.code in (404, 410):
-            raise _Missing(answer) from error
+            raise _Failure("missing", answer) from error
         if error.code == 416:
-            raise _Spoiled(answer) from error
-        if error.code in (408, 425, 429) or error.code >= 500:
-            raise _Passing(answer) from error
-        raise _Failure(answer) from error
-    except urllib.error.URLError as error:
-        if url.startswith("file:"):
-            raise _Missing(str(error.reason)) from error
-        raise _Passing(str(error.reason)) from error
+            raise _Failure("spoiled", answer) from error
+        passing = error.code in (408, 425, 429) or error.code >= 500
+        raise _Failure("passing" if passing else "final", answer) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _Passing(_in_words(error)) from error
-    with response:
-        yield response
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise FarstepError(
+                f"No space left to write {part} ({error.strerror}). Free some space and run this"
+                " again: it resumes."
+            ) from error
+        reason = getattr(error, "reason", error)
+        late = isinstance(reason, TimeoutError)
+        answer = "no answer in time" if late else str(reason) or type(reason).__name__
+        raise _Failure("missing" if url.startswith("file:") else "passing", answer) from error
 
 
-def _chunks(response: Any) -> Iterator[bytes]:
-    while True:
-        try:
-            chunk = response.read1(_CHUNK) if hasattr(response, "read1") else response.read(_CHUNK)
-        except (OSError, http.client.HTTPException) as error:
-            raise _Passing(_in_words(error)) from error
-        if not chunk:
-            return
-        yield chunk
-
-
-def _write(file: Any, chunk: bytes, part: _Part) -> None:
-    try:
-        file.write(chunk)
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        raise FarstepError(
-            f"No space left to write {part.path} ({error.strerror}). Free some space and run this"
-            " again: it resumes."
-        ) from error
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
-
-
-def _validator_of(response: Any) -> str | None:
-    tag = response.headers.get("ETag")
-    if tag and not tag.startswith("W/"):
-        return tag
-    return response.headers.get("Last-Modified")
-
-
-def _resumed_total(content_range: str | None, begin: int) -> int | None:
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", content_range or "")
-    if match is None:
-        return None
-    first, last, total = map(int, match.groups())
-    return total if first == begin and last == total - 1 else None
-
-
-def _check_whole(url: str, part: _Part, sha256: str | None, patience: Patience) -> None:
+def _check_whole(url: str, part: Path, sha256: str | None, patience: Patience) -> None:
     if expected := (sha256 or _published_sum(url, patience)):
-        found = file_sha256(part.path)
+        found = file_sha256(part)
         if found != expected.lower():
-            raise _Spoiled(f"the file's SHA-256 is {found}, not {expected.lower()}")
-    elif not zipfile.is_zipfile(part.path):
-        raise _Spoiled("what it sent is not a whole .npz file")
+            raise _Failure("spoiled", f"the file's SHA-256 is {found}, not {expected.lower()}")
+    elif not zipfile.is_zipfile(part):
+        raise _Failure("spoiled", "what it sent is not a whole .npz file")
 
 
 def _published_sum(url: str, patience: Patience) -> str | None:
     """The checksum in the sidecar `<url>.sha256`, in the form that `sha256sum` writes."""
     try:
-        with _request(f"{url}.sha256", {}, patience) as response:
+        with _open(f"{url}.sha256", patience) as response:
             text = response.read(4096).decode("utf-8", errors="replace")
-    except (_Failure, OSError, http.client.HTTPException):
+    except urllib.error.HTTPError as error:
+        error.close()
+        return None
+    except (OSError, http.client.HTTPException):
         return None
     match = re.match(r"\s*\\?([0-9a-fA-F]{64})(\s|$)", text)
     return match[1] if match else None
