@@ -128,13 +128,11 @@ class Training:
     def __init__(self, agent: Agent, spaces: Spaces, table: DeviceTable, seeds: int = 1):
         self._agent, self._table = agent, table
         each = [program.start(agent, spaces, seed) for seed in range(seeds)]
-        self._progress = each[0] if seeds == 1 else program.stack(each)
-        roots = jnp.stack([root_key(seed) for seed in range(seeds)])
-        self._roots = roots[0] if seeds == 1 else roots
-        advance = program.advance if seeds == 1 else program.advance_seeds
-        arguments = (self._progress, table, self._roots, jnp.asarray(1))
+        self._state = program.stack(each)
+        self._place = (jnp.asarray(0), jnp.stack([root_key(seed) for seed in range(seeds)]))
+        arguments = (self._state, table, *self._place, jnp.asarray(1))
         began = time.perf_counter()
-        self.compiled = advance.lower(agent, *arguments).compile()
+        self.compiled = program.advance.lower(agent, *arguments).compile()
         self.compile_seconds = time.perf_counter() - began
         batch = table.sample(agent.spec(), root_key(0))
         self.flops = product_flops(agent.update, each[0].state, batch, root_key(0))
@@ -142,8 +140,8 @@ class Training:
     def run(self, updates: int) -> object:
         """Do so many updates, each call from the same start."""
         # The program takes its argument's memory over.
-        start = jax.block_until_ready(jax.tree.map(jnp.copy, self._progress))
-        return self.compiled(start, self._table, self._roots, jnp.asarray(updates))
+        start = jax.block_until_ready(jax.tree.map(jnp.copy, self._state))
+        return self.compiled(start, self._table, *self._place, jnp.asarray(updates))
 
     def updates_in(self, seconds: float) -> int:
         """About how many updates fit into so many seconds; at least one."""

@@ -1,4 +1,4 @@
-"""Evaluation while training: which episodes it measures, and what its journal says of them."""
+"""Evaluation while training: which episodes it measures, and what its log says of them."""
 
 from __future__ import annotations
 

@@ -145,8 +145,8 @@ def test_a_finished_run_is_not_repeated_and_others_are_continued(data, trained, 
     assert trained == [("p0-lambda0.9/s2", False), ("p0.2-lambda0.9/s2", False)]
     trained.clear()
     # As a stopped run leaves it: its last evaluation is still to come.
-    journal = out / "p0-lambda0.9" / "s1" / "eval.jsonl"
-    journal.write_text(journal.read_text().splitlines(keepends=True)[0])
+    log = out / "p0-lambda0.9" / "s1" / "eval.jsonl"
+    log.write_text(log.read_text().splitlines(keepends=True)[0])
     study(*words, *QUICK, "--seeds", "3")
     assert trained == [("p0-lambda0.9/s1", True)]
     trained.clear()

@@ -186,7 +186,7 @@ def test_a_second_process_is_told_who_trains(toy, tmp_path, capsys):
     assert files(run) == was
 
 
-def test_a_damaged_line_of_a_journal_is_named(toy, tmp_path, capsys):
+def test_a_damaged_line_of_a_log_is_named(toy, tmp_path, capsys):
     run = tmp_path / "run"
     train(toy, "--out", run, "--steps", "6", *SMALL)
     lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)

@@ -23,7 +23,7 @@ from farstep.core.trees import from_named, named_leaves
 from farstep.core.types import Actions, Space, Spaces
 from farstep.sampling.batches import DeviceTable, batch_shape
 from farstep.sampling.episodes import Episodes
-from farstep.training.program import Progress, advance, advance_seeds, member, stack, start
+from farstep.training.program import TrainState, advance, member, stack, start
 
 LENGTH = 6
 SPACES = Spaces.of(Space((LENGTH,)), Actions(2))
@@ -101,9 +101,9 @@ def corridor():
     )
 
 
-def go_on(agent, progress, updates):
-    copied = jax.tree.map(jnp.copy, progress)  # `advance` takes over the memory of its argument.
-    return advance(agent, copied, corridor(), KEY, jnp.asarray(updates))
+def go_on(agent, state, updates):
+    first, roots = jnp.asarray(0), KEY[None]
+    return member(advance(agent, stack([state]), corridor(), first, roots, jnp.asarray(updates)), 0)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -192,7 +192,7 @@ def test_a_run_cut_in_two_is_the_same_run_bit_for_bit(name):
     half = go_on(small(name), learned(name, 0), 7)
     stored = named_leaves(jax.tree.map(np.asarray, half.items()))
     items = jax.tree.map(jnp.asarray, from_named(half.items(), stored, where="memory"))
-    restored = Progress.from_items(items)
+    restored = TrainState.from_items(items)
     resumed = named_leaves(go_on(small(name), restored, 13))
     whole = named_leaves(go_on(small(name), learned(name, 0), 20))
     assert all(np.array_equal(resumed[leaf], whole[leaf]) for leaf in whole)
@@ -369,7 +369,7 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(one):
     agent = small(one)
     together = stack([initial(agent, seed) for seed in (0, 1)])
     roots = jnp.stack([root_key(seed) for seed in (0, 1)])
-    seeds = advance_seeds(agent, together, corridor(), roots, jnp.asarray(5))
+    seeds = advance(agent, together, corridor(), jnp.asarray(0), roots, jnp.asarray(5))
     alone = named_leaves(go_on(agent, learned(one, 0), 5).state.params)
     for leaf, value in named_leaves(member(seeds, 0).state.params).items():
         # Adam turns the rounding of a gradient near 0 into a share of its step of 1e-3.

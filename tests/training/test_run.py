@@ -70,7 +70,7 @@ def test_what_is_no_run_is_never_replaced(config, tmp_path):
     assert (tmp_path / "thesis.tex").exists()
 
 
-def test_journals_forget_what_a_crash_cut_short_and_what_comes_after_a_checkpoint(config, tmp_path):
+def test_logs_forget_what_a_crash_cut_short_and_what_comes_after_a_checkpoint(config, tmp_path):
     run = Run.create(tmp_path / "run", config)
     for step in (1, 2, 3):
         run.append("metrics", {"step": step})

@@ -41,7 +41,7 @@ def train(toy, agent, out, steps, *more):
 
 
 def metrics(run, *, validation):
-    """What the run's journal says of training, or of held-out data."""
+    """What the run's log says of training, or of held-out data."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     timing = ("seconds", "updates_per_second")
     return [

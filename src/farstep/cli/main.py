@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -100,10 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # What an encoding lacks is better than a crash.
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _unwind_when_stopped()
     try:
-        run_command(words)
-        sys.stdout.flush()
+        with _unwinding_when_stopped():
+            run_command(words)
+            sys.stdout.flush()
     except FarstepError as error:
         _refuse(f"{error}{_where_to_get(error)}")
     except BrokenPipeError:
@@ -141,16 +142,25 @@ def _where_to_get(error: FarstepError) -> str:
     return " Import your own with `farstep data import`."
 
 
-def _unwind_when_stopped() -> None:
+@contextmanager
+def _unwinding_when_stopped() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the process as Ctrl-C does, so that unfinished files go."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
+    caught = []
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # Not ignored, as nohup has it.
-                signal.signal(number, stop)
+        # Those that are not ignored, as nohup has SIGHUP ignored.
+        defaults = (signal.SIGTERM, signal.SIGHUP)
+        caught = [number for number in defaults if signal.getsignal(number) == signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _jax_has_a_device() -> bool:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from farstep.core.types import Params
-from farstep.training.program import Progress
+from farstep.training.program import TrainState
 
 Measure = Callable[[int, Sequence[Params | None]], list[Mapping[str, float]]]
 """At a step, the networks of each seed to what their evaluation found; None is left out."""
@@ -22,12 +22,12 @@ class Evaluation:
 
     Attributes:
         step: updates done when it began.
-        progress: where training stood then; a copy, if training went on.
+        state: of the training then; a copy, if training went on.
     """
 
-    def __init__(self, step: int, progress: Progress, result: Future[list[Mapping[str, float]]]):
+    def __init__(self, step: int, state: TrainState, result: Future[list[Mapping[str, float]]]):
         self.step = step
-        self.progress = progress
+        self.state = state
         self._result = result
 
     @property
@@ -67,10 +67,10 @@ class Evaluations:
     ) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def start(self, step: int, progress: Progress, params: Sequence[Params | None]) -> Evaluation:
-        """Evaluate the networks `params` of each seed, as `progress` holds them at `step`."""
+    def start(self, step: int, state: TrainState, params: Sequence[Params | None]) -> Evaluation:
+        """Evaluate the networks `params` of each seed, as `state` holds them at `step`."""
         if self._beside:
-            kept = jax.tree.map(jnp.copy, progress)  # Training takes the original's memory over.
+            kept = jax.tree.map(jnp.copy, state)  # Training takes the original's memory over.
             copies = [on_cpu(one) for one in params]
             return Evaluation(step, kept, self._thread.submit(self._measure, step, copies))
         now: Future[list[Mapping[str, float]]] = Future()
@@ -78,7 +78,7 @@ class Evaluations:
             now.set_result(self._measure(step, params))
         except BaseException as error:
             now.set_exception(error)
-        return Evaluation(step, progress, now)
+        return Evaluation(step, state, now)
 
 
 def on_cpu(params: Params) -> Params:

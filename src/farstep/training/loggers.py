@@ -11,7 +11,7 @@ from farstep.core.errors import FarstepError, install_command
 
 
 class Logger(Protocol):
-    """Receives every line of the run's journals as it is written."""
+    """Receives every line of the run's logs as it is written."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 

@@ -1,8 +1,8 @@
-"""Many updates as one compiled program, for one seed or for several side by side."""
+"""Many updates as one compiled program, of one seed or of several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, Int, Key
 from farstep.agents.base import Agent, AgentState
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import Batch, Metrics, Params, Spaces
+from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
 from farstep.sampling.batches import DeviceTable, batch_shape
-from farstep.sampling.stream import Chunk, Reader
+from farstep.sampling.stream import Chunk
 
 PARAMS = "params"
 """Name of a checkpoint's networks."""
@@ -28,12 +28,16 @@ VALIDATION = "validation"
 """The random stream that held-out batches are drawn from."""
 
 
-class Progress(eqx.Module):
+Source = DeviceTable | Chunk
+"""Where batches come from: a table in device memory, or batches read from one on disk."""
+
+
+class TrainState(eqx.Module):
     """What training carries from update to update, and what a checkpoint holds.
 
     Attributes:
         state: the agent's.
-        sums: each metric summed since the last line of the journal.
+        sums: each metric summed since the last line of the metrics log.
         count: updates in those sums.
     """
 
@@ -42,7 +46,7 @@ class Progress(eqx.Module):
     count: Int[Array, ""]
 
     def means(self) -> Metrics:
-        """Each metric's mean since the last line of the journal."""
+        """Each metric's mean since the last line of the metrics log."""
         return {name: total / self.count for name, total in self.sums.items()}
 
     def items(self) -> dict[str, Any]:
@@ -59,24 +63,24 @@ class Progress(eqx.Module):
         }
 
     @classmethod
-    def from_items(cls, items: Mapping[str, Any]) -> Progress:
+    def from_items(cls, items: Mapping[str, Any]) -> TrainState:
         """`items` back to where training stood."""
         learner = items["learner"]
         state = AgentState(items[PARAMS], learner["optimizer"], learner["step"])
         return cls(state, learner["sums"], learner["count"])
 
-    def cleared(self) -> Progress:
+    def cleared(self) -> TrainState:
         """The same state with empty sums."""
-        return Progress(self.state, *jax.tree.map(jnp.zeros_like, (self.sums, self.count)))
+        return TrainState(self.state, *jax.tree.map(jnp.zeros_like, (self.sums, self.count)))
 
 
-def start(agent: Agent, spaces: Spaces, seed: int) -> Progress:
+def start(agent: Agent, spaces: Spaces, seed: int) -> TrainState:
     """The state before the first update of the run seeded by `seed`."""
     root = root_key(seed)
     state = agent.init(spaces, stream_key(root, "init", 0))
     _, metrics = jax.eval_shape(agent.update, state, batch_shape(agent.spec(), spaces), root)
     sums = {name: jnp.zeros(value.shape, value.dtype) for name, value in metrics.items()}
-    return Progress(state, sums, jnp.zeros((), jnp.int32))
+    return TrainState(state, sums, jnp.zeros((), jnp.int32))
 
 
 def check(agent: Agent, spaces: Spaces) -> None:
@@ -100,120 +104,88 @@ def check(agent: Agent, spaces: Spaces) -> None:
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
 def advance(
     agent: Agent,
-    progress: Progress,
-    table: DeviceTable,
-    root: Key[Array, ""],
+    state: TrainState,
+    source: Source,
+    first: Int[Array, ""],
+    roots: Key[Array, " seeds"],
     updates: Int[Array, ""],
-) -> Progress:
-    """Do `updates` updates without returning to the host between them.
+) -> TrainState:
+    """Do `updates` updates of every seed without returning to the host between them.
 
-    Update n draws from the root key and n alone, and `updates` is an argument of one compiled
-    program, so the result does not depend on how a run is cut into calls.
+    Update n draws from its seed's root key and n alone, and `updates` is an argument of one
+    compiled program, so the result does not depend on how a run is cut into calls.
+
+    Args:
+        state: with a leading seed axis.
+        source: a table, or a chunk with a leading seed axis.
+        first: number of the chunk's batch that the first update takes; of no matter to a table.
     """
-    spec = agent.training_spec()
-    return _repeat(agent, progress, root, updates, lambda _, key: table.sample(spec, key))
+    read = isinstance(source, Chunk)
+
+    def of_one_seed(state: TrainState, source: Source, root: Key[Array, ""]) -> TrainState:
+        return _repeat(agent, state, source, first, root, updates)
+
+    if len(roots) > 1:
+        return jax.vmap(of_one_seed, (0, 0 if read else None, 0))(state, source, roots)
+    # Without `vmap`, which would make of each product a batch of one product.
+    one = member(source, 0) if read else source
+    return stack([of_one_seed(member(state, 0), one, roots[0])])
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def advance_seeds(
-    agent: Agent,
-    progress: Progress,
-    table: DeviceTable,
-    roots: Key[Array, " seeds"],
-    updates: Int[Array, ""],
-) -> Progress:
-    """`advance` for several seeds in one program; `progress` has a leading seed axis."""
-    return jax.vmap(lambda p, root: advance(agent, p, table, root, updates))(progress, roots)
+@partial(jax.jit, static_argnums=(0, 4))
+def validate(
+    agent: Agent, params: Params, source: Source, first: Int[Array, ""], batches: int
+) -> Metrics:
+    """Means of the loss's terms on held-out batches from number `first` on, always the same ones.
 
+    Args:
+        source: a table, or a chunk without a seed axis, which begins with batch `first`.
+    """
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def advance_streamed(
-    agent: Agent,
-    progress: Progress,
-    chunk: Chunk,
-    skip: Int[Array, ""],
-    root: Key[Array, ""],
-    updates: Int[Array, ""],
-) -> Progress:
-    """`advance` on batches that were read beforehand; the next update's is number `skip`."""
-    spec = agent.training_spec()
-    return _repeat(
-        agent, progress, root, updates, lambda index, key: chunk.sample(spec, key, skip + index)
-    )
-
-
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
-def advance_seeds_streamed(
-    agent: Agent,
-    progress: Progress,
-    chunk: Chunk,
-    skip: Int[Array, ""],
-    roots: Key[Array, " seeds"],
-    updates: Int[Array, ""],
-) -> Progress:
-    """`advance_streamed` for several seeds; `progress` and `chunk` have a leading seed axis."""
-    return jax.vmap(lambda p, c, root: advance_streamed(agent, p, c, skip, root, updates))(
-        progress, chunk, roots
-    )
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def validate(agent: Agent, params: Params, table: DeviceTable, batches: int) -> Metrics:
-    """The loss's terms on `batches` batches of held-out data, always the same ones."""
-
-    def one(index: Int[Array, ""]) -> Metrics:
-        key = stream_key(root_key(0), VALIDATION, index)
-        return _held_out(agent, params, table.sample(agent.spec(), key), index)
+    def one(offset: Int[Array, ""]) -> Metrics:
+        number = first + offset
+        key = stream_key(root_key(0), VALIDATION, number)
+        batch = _batch(source, agent.spec(), key, offset)
+        _, metrics = agent.loss(params, batch, stream_key(root_key(0), "validation/loss", number))
+        return metrics
 
     return jax.tree.map(jnp.mean, jax.lax.map(one, jnp.arange(batches)))
 
 
-def validate_streamed(agent: Agent, params: Params, reader: Reader, batches: int) -> Metrics:
-    """`validate` on a table that stays on disk."""
-    terms = [
-        _held_out_read(agent, params, reader.read(index, 1), jnp.asarray(index))
-        for index in range(batches)
-    ]
-    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *terms)
-
-
-def stack(trees: Sequence[Progress]) -> Progress:
-    """Several seeds' states as one with a leading seed axis."""
+def stack(trees: Sequence[Any]) -> Any:
+    """Several seeds' trees as one with a leading seed axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def member(progress: Progress, index: int) -> Progress:
-    """One seed's state out of a stacked one."""
-    return jax.tree.map(lambda leaf: leaf[index], progress)
+def member(tree: Any, index: int) -> Any:
+    """One seed's tree out of a stacked one."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def _repeat(
     agent: Agent,
-    progress: Progress,
+    state: TrainState,
+    source: Source,
+    first: Int[Array, ""],
     root: Key[Array, ""],
     updates: Int[Array, ""],
-    sample: Callable[[Int[Array, ""], Key[Array, ""]], Batch],
-) -> Progress:
-    """`updates` updates, each on the batch of its number in this call and its key."""
+) -> TrainState:
+    """`updates` updates of one seed."""
 
-    def body(index: Int[Array, ""], carried: Progress) -> Progress:
+    def body(index: Int[Array, ""], carried: TrainState) -> TrainState:
         step = carried.state.step
         with jax.named_scope("sample"):
-            batch = sample(index, stream_key(root, TRAINING, step))
+            key = stream_key(root, TRAINING, step)
+            batch = _batch(source, agent.training_spec(), key, first + index)
         state, metrics = agent.update(carried.state, batch, stream_key(root, "update", step))
         sums = {name: carried.sums[name] + metrics[name] for name in carried.sums}
-        return Progress(state, sums, carried.count + 1)
+        return TrainState(state, sums, carried.count + 1)
 
-    return jax.lax.fori_loop(0, updates, body, progress)
-
-
-def _held_out(agent: Agent, params: Params, batch: Batch, index: Int[Array, ""]) -> Metrics:
-    _, metrics = agent.loss(params, batch, stream_key(root_key(0), "validation/loss", index))
-    return metrics
+    return jax.lax.fori_loop(0, updates, body, state)
 
 
-@partial(jax.jit, static_argnums=0)
-def _held_out_read(agent: Agent, params: Params, chunk: Chunk, index: Int[Array, ""]) -> Metrics:
-    key = stream_key(root_key(0), VALIDATION, index)
-    batch = chunk.sample(agent.spec(), key, jnp.zeros((), jnp.int32))
-    return _held_out(agent, params, batch, index)
+def _batch(source: Source, spec: BatchSpec, key: Key[Array, ""], index: Int[Array, ""]) -> Batch:
+    """The batch that `key` draws: from a table, or number `index` of those that were read."""
+    if isinstance(source, Chunk):
+        return source.sample(spec, key, index)
+    return source.sample(spec, key)

@@ -32,7 +32,7 @@ from farstep.training.checkpoint import check_path
 from farstep.training.config import FORMAT, RunConfig
 from farstep.training.lock import LOCK, locked
 
-Journal = Literal["metrics", "eval"]
+Log = Literal["metrics", "eval"]
 
 CONFIG = "config.json"
 
@@ -121,14 +121,14 @@ class Run:
         """Go on from the checkpoint of `step` under `config`: forget what came after it.
 
         Raises:
-            FarstepError: a line of a journal is damaged; nothing was changed.
+            FarstepError: a line of a log is damaged; nothing was changed.
         """
         kept = {
-            journal: [record for record in self.records(journal) if record["step"] <= step]
-            for journal in ("metrics", "eval")
+            log: [record for record in self.records(log) if record["step"] <= step]
+            for log in ("metrics", "eval")
         }
-        for journal, records in kept.items():
-            source = self.path / f"{journal}.jsonl"
+        for log, records in kept.items():
+            source = self.path / f"{log}.jsonl"
             if source.exists():
                 write_text(source, "".join(json.dumps(record) + "\n" for record in records))
         write_text(self.path / CONFIG, self.config.to_json())
@@ -143,20 +143,20 @@ class Run:
         """Whether `freeze` was called since training last began here."""
         return (self.path / FROZEN).exists()
 
-    def append(self, journal: Journal, record: Mapping[str, Any]) -> None:
+    def append(self, log: Log, record: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl` or `eval.jsonl`, on disk before this returns."""
-        with (self.path / f"{journal}.jsonl").open("a") as file:
+        with (self.path / f"{log}.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def records(self, journal: Journal) -> list[dict[str, Any]]:
-        """The lines of a journal; a last line cut short by a crash is left out.
+    def records(self, log: Log) -> list[dict[str, Any]]:
+        """The lines of a log; a last line cut short by a crash is left out.
 
         Raises:
             FarstepError: another line is damaged; says which.
         """
-        source = self.path / f"{journal}.jsonl"
+        source = self.path / f"{log}.jsonl"
         if not source.exists():
             return []
         *lines, _unfinished = source.read_bytes().split(b"\n")
