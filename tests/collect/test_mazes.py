@@ -280,3 +280,19 @@ def test_a_walker_of_another_body_is_refused(tmp_path: Path) -> None:
     Walker(body, [(np.zeros((67, 21)), np.zeros(21))], {}).save(file)
     with pytest.raises(FarstepError, match="of the humanoid, not of the ant"):
         EpisodeCollector("antmaze-medium-v0", MazeRecipe("stitch", 1, 2, walker=str(file)))
+
+
+def test_the_humanoid_is_walked_by_a_walker_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "walker.safetensors"
+    Walker(walker_body("humanoid"), [(np.zeros((67, 21)), np.ones(21))], {"steps": 7}).save(file)
+    recipe = MazeRecipe("stitch", 1, 5, noise=0.0, walker=str(file))
+    made = EpisodeCollector("humanoidmaze-medium-v0", recipe)
+    stored = made.episode(np.random.default_rng(0))
+    assert {name: array.shape[1] for name, array in stored.items()} == {
+        "observations": 69,
+        "actions": 21,
+        "qpos": 28,
+        "qvel": 27,
+    }
+    np.testing.assert_allclose(stored["actions"], np.tanh(1), rtol=1e-3)
+    assert made.about["walker"]["steps"] == 7
