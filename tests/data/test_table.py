@@ -156,6 +156,15 @@ def test_bad_episodes_are_refused(tmp_path, observations, actions, extras, messa
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [((4, 4, 3), "float32", "of uint8"), ((4, 4), "uint8", "neither"), ((4,), "int64", "int64")],
+)
+def test_what_is_neither_vector_nor_image_is_refused_at_once(tmp_path, shape, dtype, message):
+    with pytest.raises(FarstepError, match=message):
+        TableWriter(tmp_path / "t", shape, dtype, 2)
+
+
 def test_extras_stay_the_same_from_episode_to_episode(tmp_path):
     with TableWriter(tmp_path / "t", (3,), "float32", 2) as writer:
         writer.append(np.zeros((2, 3)), np.zeros((2, 2)), qpos=np.zeros((2, 1)))

@@ -21,6 +21,15 @@ RESERVED = ("observations", "actions", "episode_ends")
 """Names of the arrays that every table has."""
 
 
+def stored_space(shape: tuple[int, ...], dtype: str) -> Space:
+    """What a table's observations are: three axes are an image's, one is a vector's.
+
+    Raises:
+        FarstepError: neither, or images that are not of bytes.
+    """
+    return Space(tuple(shape), dtype, "image" if len(shape) == 3 else "vector")
+
+
 @dataclass(frozen=True)
 class ArrayEntry:
     """One `.npy` file: its shape, its dtype, and the SHA-256 of its elements in C order.
@@ -93,12 +102,9 @@ class Manifest:
     @property
     def spaces(self) -> Spaces:
         """The shapes and types that networks are built for."""
-        _, *shape = self.arrays["observations"].shape
-        dtype = self.arrays["observations"].dtype
-        # Three axes of bytes are what a table holds of images, and nothing else.
-        kind = "image" if len(shape) == 3 and dtype == "uint8" else "vector"
-        observation = Space(tuple(shape), dtype, kind)
-        return Spaces.of(observation, Actions(self.action_size, self.discrete))
+        observations = self.arrays["observations"]
+        space = stored_space(observations.shape[1:], observations.dtype)
+        return Spaces.of(space, Actions(self.action_size, self.discrete))
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

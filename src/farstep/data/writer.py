@@ -15,7 +15,7 @@ import numpy as np
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.files import NO_SPACE, check_free_space, format_bytes, staged_directory
 from farstep.data.columns import Column, Rounding
-from farstep.data.manifest import MANIFEST_NAME, RESERVED, Manifest, table_files
+from farstep.data.manifest import MANIFEST_NAME, RESERVED, Manifest, stored_space, table_files
 
 
 class TableWriter:
@@ -68,6 +68,7 @@ class TableWriter:
                 "A table needs observations of at least one number and at least one action;"
                 f" got observation shape {observation_shape} and action size {action_size}."
             )
+        stored_space(observation_shape, observation_dtype)
         self._path = Path(path)
         self._name = name
         self._scale_actions = scale_actions
