@@ -107,6 +107,23 @@ def test_a_run_is_read_while_its_training_writes_a_checkpoint(toy, tmp_path, cap
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["config.json"]
 
 
+def test_a_run_may_lie_anywhere(toy, whole, tmp_path, capsys):
+    """TensorStore reads brackets and backslashes in a path as patterns of its own."""
+    pytest.importorskip("ogbench")
+    out = tmp_path / "a[b]\\c d" / "run [x]"
+    main(words(toy, out, 80))
+    main(resume(out, 200))
+    assert_same_run(out, whole)
+    main(["export", str(out)])
+    assert load_policy(out / "policy").step == 200
+    quick = ["--episodes", "1", "--tasks", "1", "--max-steps", "5", "--workers", "0"]
+    result = tmp_path / "a[b]\\c d" / "result.json"
+    words_of_eval = ["--environment", "pointmaze-medium-v0", *quick, "--out", str(result)]
+    main(["eval", str(out), *words_of_eval])
+    assert result.is_file()
+    assert str(out) in capsys.readouterr().out
+
+
 def test_a_run_is_read_again_and_again_while_it_trains(toy, tmp_path):
     out = tmp_path / "run"
     often = ["--checkpoint-every", "1", "--log-every", "1000", "--keep-checkpoints", "1"]

@@ -172,9 +172,7 @@ def test_training_stops_where_a_metric_is_lost_and_names_it(tmp_path, capsys):
         ([], "give a DATASET"),
         (["TOY", "--from-step", "3"], "--from-step needs --resume"),
         (["TOY", "--max-minutes", "-1"], "--max-minutes must be positive"),
-        (["TOY", "--wandb", "mine"], "--wandb needs a package"),
-        (["TOY", "--out", "a[1]/run"], "cannot lie in"),
-        (["TOY", "--out", "a\\run"], "cannot lie in"),
+        (["TOY", "--wandb", "mine"], "--wandb needs what is not installed"),
         (["TOY", "--alfa", "1"], "--alfa"),
     ],
 )

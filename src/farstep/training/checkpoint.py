@@ -6,8 +6,9 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -41,7 +42,6 @@ class Checkpoints:
     """
 
     def __init__(self, path: Path, *, keep: int = 1, writable: bool = False):
-        check_path(path)
         import orbax.checkpoint as ocp
 
         # Orbax reports each save at INFO and each missing optional back end at WARNING.
@@ -49,8 +49,13 @@ class Checkpoints:
         self._ocp = ocp
         self._path = path
         self._keep = keep
+        self._resources = ExitStack()
+        place = path.resolve()
+        if any(character in str(place) for character in "[]\\"):
+            # TensorStore does not read back what it writes there, so it is given a link.
+            place = self._resources.enter_context(_link(place, writable))
         self._manager = ocp.CheckpointManager(
-            path.resolve(),
+            place,
             options=ocp.CheckpointManagerOptions(
                 create=writable,
                 read_only=not writable,
@@ -69,6 +74,7 @@ class Checkpoints:
         traceback: TracebackType | None,
     ) -> None:
         self._manager.close()
+        self._resources.close()
 
     @property
     def steps(self) -> list[int]:
@@ -195,14 +201,15 @@ class Checkpoints:
             return None
 
 
-def check_path(path: Path) -> None:
-    """Raises FarstepError if TensorStore could not read back what it writes at `path`."""
-    place = str(path.resolve())
-    if any(character in place for character in "[]\\"):
-        raise FarstepError(
-            f"A run cannot lie in {place}: checkpoints are not readable where a path holds '[', "
-            "']' or a backslash. Choose another directory, or rename this one."
-        )
+@contextmanager
+def _link(directory: Path, create: bool) -> Iterator[Path]:
+    """Another path of the same directory, with nothing but letters in its name."""
+    if create:
+        directory.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="farstep-") as place:
+        link = Path(place) / "checkpoints"
+        link.symlink_to(directory, target_is_directory=True)
+        yield link
 
 
 @contextmanager

@@ -28,7 +28,6 @@ import jax
 
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_replaceable, write_text
-from farstep.training.checkpoint import check_path
 from farstep.training.config import FORMAT, RunConfig
 from farstep.training.lock import LOCK, locked
 
@@ -85,14 +84,13 @@ class Run:
 
         Raises:
             FarstepError: something stands there that is not to be overwritten, is no run, holds
-                what is not a run's, or is being trained; or checkpoints cannot lie there.
+                what is not a run's, or is being trained.
         """
         if not overwrite and path.exists():
             raise FarstepError(
                 f"{path} exists already. Continue it with --resume {path}, replace it with "
                 "--overwrite, or choose another place with --out."
             )
-        check_path(path)
         if path.is_symlink() and not path.exists():
             raise FarstepError(f"{path} is a link to {path.readlink()}, which does not exist.")
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
