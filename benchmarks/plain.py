@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float
 
 from farstep.agents.mqe import MQE, MQENetworks
-from farstep.networks.actors import Gaussian
+from farstep.networks.actors import Actor, Gaussian
 
 
 def plain_pairwise_mrn(
@@ -65,6 +65,7 @@ def plain_loss(agent: MQE, params: MQENetworks, batch: PlainBatch) -> Float[Arra
     invariance = jnp.square(jnp.exp(-distance(critic.psi(batch["states"]), phi)) - 1).mean()
 
     crossed = jnp.roll(batch["policy_goals"], 1, axis=0)
+    assert isinstance(params.actor, Actor)
     proposed = params.actor(batch["states"], crossed)
     assert isinstance(proposed, Gaussian)
     actions = jnp.clip(proposed.mean, -1, 1)

@@ -492,7 +492,7 @@ def fit_qrl(mdp: TabularMDP, how: Descent, *, margin: float = 0.05) -> StateGoal
     chance is a row, and every state its goal, equally often.
     """
     latent = 8 * mdp.states
-    agent = QRL(policy_loss="awr", groups=2 * mdp.states, latent=latent, hidden=(1,), margin=margin)
+    agent = QRL(extraction="awr", groups=2 * mdp.states, latent=latent, hidden=(1,), margin=margin)
     places = np.argwhere(mdp.transitions > 0)
     rows = np.repeat(places, mdp.states, axis=0)
     goals = np.tile(np.arange(mdp.states), len(places))

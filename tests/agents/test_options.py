@@ -68,7 +68,7 @@ def test_what_an_option_turns_off_is_absent():
     terms = metrics_of(small(MQE, invariance="off"))
     assert not any(name.startswith("invariance") for name in terms)
 
-    cloning = small(QRL, policy_loss="awr")
+    cloning = small(QRL, extraction="awr")
     assert not any(name.startswith("dynamics") for name in metrics_of(cloning))
     critic = jax.eval_shape(lambda: cloning.networks(SPACES, KEY).critic)
     assert critic.dynamics is None
@@ -76,7 +76,7 @@ def test_what_an_option_turns_off_is_absent():
 
     assert jax.eval_shape(lambda: small(CRL).networks(SPACES, KEY)).value is None
     assert "value/loss" not in metrics_of(small(CRL))
-    assert "value/loss" in metrics_of(small(CRL, policy_loss="awr"))
+    assert "value/loss" in metrics_of(small(CRL, extraction="awr"))
 
 
 def test_crossed_invariance_pairs_a_state_with_other_rows_actions_not_with_their_states(table):
@@ -102,7 +102,9 @@ def test_cmds_policy_sees_each_goal_with_the_action_that_the_critic_sees_it_with
     actions = params.actor(batch.observations, aims).mode
     starts, ends = params.critic(batch.observations, actions), params.critic(aims, partners)
     expected = -jnp.mean(jnp.max(mrn(starts, ends, agent.groups), axis=0))
-    assert float(agent.actor_loss(params, batch)[1]["actor/q"]) == pytest.approx(float(expected))
+    assert float(agent.actor_loss(params, batch, KEY)[1]["actor/q"]) == pytest.approx(
+        float(expected)
+    )
 
 
 def reached(agent, loss):
@@ -137,7 +139,7 @@ def small_batch(agent):
 )
 def test_the_policys_loss_reaches_the_policy_alone(name):
     agent = small(AGENTS[name])
-    assert reached(agent, agent.actor_loss) == {"actor"}
+    assert reached(agent, lambda p, batch: agent.actor_loss(p, batch, KEY)) == {"actor"}
 
 
 @pytest.mark.slow

@@ -61,8 +61,8 @@ COUNTS_STEPS = {"gciql", "gcivl", "hiql", "mqe", "nsacbc", "qrl"}
 """Whose theory says that, here, the distance is the number of steps; the others' orders the states
 by how far they are from a goal."""
 
-NEEDS_CONTINUOUS = {"cmd", "mqe", "nsacbc", "tmd"}
-NEEDS_CLONING = {"crl", "gciql", "qrl"}
+NEEDS_CONTINUOUS = {"cmd", "nsacbc"}
+NEEDS_CLONING = {"crl", "gciql", "mqe", "qrl", "tmd"}
 STATES_ONLY = {"gcivl", "hiql"}
 WITHOUT_METRIC = {"crl", "gcbc", "tra"}
 
@@ -336,7 +336,7 @@ def test_discrete_actions_where_defined_and_else_refused(name):
     if name in NEEDS_CONTINUOUS:
         return
     if name in NEEDS_CLONING:
-        agent = replace(agent, policy_loss="awr")
+        agent = replace(agent, extraction="awr")
     *_, actions, _ = outcome(agent, DISCRETE)
     assert actions.shape == (agent.batch_size,)
     assert actions.dtype == jnp.int32

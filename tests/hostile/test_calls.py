@@ -51,7 +51,7 @@ def policies() -> dict[str, Policy]:
         "vectors": replace(vectors, landmarks=landmarks),
         "without a distance": policy_of(GCBC(hidden=(8,)), VECTORS),
         "discrete": policy_of(
-            GCIQL(hidden=(8,), policy_loss="awr"), Spaces.of(Space((3,)), Actions(4, discrete=True))
+            GCIQL(hidden=(8,), extraction="awr"), Spaces.of(Space((3,)), Actions(4, discrete=True))
         ),
         "images": policy_of(
             GCBC(hidden=(8,)), Spaces.of(Space((16, 16, 3), "uint8", "image"), Actions(2))

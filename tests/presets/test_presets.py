@@ -66,7 +66,7 @@ def test_every_command_of_ogbench_is_what_the_paper_preset_gives(agent):
         if agent != "gcbc":
             expected |= {name: float(row[name]) for name in ("discount", "policy_random")}
         if agent in ("gciql", "qrl", "crl"):
-            expected["policy_loss"] = row["policy_loss"]
+            expected["extraction"] = row["extraction"]
         if agent == "hiql":
             expected |= {
                 "high_inverse_temperature": float(row["hiql_high"]),
@@ -75,7 +75,7 @@ def test_every_command_of_ogbench_is_what_the_paper_preset_gives(agent):
                 "low_representation_gradient": row["low_representation_gradient"] == "True",
             }
         elif agent != "gcbc":
-            weighted = agent == "gcivl" or row["policy_loss"] == "awr"
+            weighted = agent == "gcivl" or row["extraction"] == "awr"
             expected["inverse_temperature" if weighted else "alpha"] = float(row[agent])
         found = {name: getattr(made, name) for name in expected}
         assert found == expected, row["dataset"]
@@ -85,7 +85,7 @@ def test_every_command_of_ogbench_is_what_the_paper_preset_gives(agent):
 def test_every_dataset_of_the_benchmark_has_its_own_alpha(agent):
     for dataset in OGBENCH_DATASETS:
         values = PRESETS["paper"].values(agent, dataset)
-        cloned = agent == "gcivl" or values.get("policy_loss") == "awr"
+        cloned = agent == "gcivl" or values.get("extraction") == "awr"
         assert ("inverse_temperature" in values, "alpha" in values) == (cloned, not cloned), dataset
         assert PRESETS["paper"].fallback(agent, dataset) is None
 

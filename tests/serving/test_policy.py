@@ -58,7 +58,7 @@ def test_one_observation_and_a_batch_agree(policy):
 
 
 def test_discrete_actions_are_integers_in_and_out():
-    agent = GCIQL(hidden=(16,), policy_loss="awr")
+    agent = GCIQL(hidden=(16,), extraction="awr")
     policy = make(agent, Spaces.of(Space((3,)), Actions(4, discrete=True)))
     actions = policy.act(STATES, GOALS)
     assert actions.shape == (5,)

@@ -105,7 +105,7 @@ class Agent(abc.ABC):
 
         `temperature` scales the policy's own noise; at 0 it acts deterministically.
         """
-        return params.actor(observations, goals).act(key, temperature)
+        return params.actor.sample(observations, goals, key, temperature)
 
     def metric(self, params: Params) -> Metric | None:
         """The temporal distance of these networks; None if the method learns a policy only."""

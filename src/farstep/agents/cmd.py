@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Distance, Observations, PairMetric
-from farstep.core.fields import Count, Discount, Range, Weight
+from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import binary_nce
-from farstep.losses.policy import PolicyGoals, of_other_rows, policy_improvement
+from farstep.losses.policy import Value, of_other_rows
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
+from farstep.networks.flow import FlowPolicy
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -26,28 +27,28 @@ class CMDNetworks(eqx.Module):
     """The one embedding f(s, a), of starts and of goals, and the policy."""
 
     critic: Embedding
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 class CMDMetric(PairMetric):
     """Mean over the ensemble of d(f(s, a), f(g, π(g, g))), at a = π(s, g) unless one is given."""
 
     critic: Embedding
-    actor: Actor
+    actor: Actor | FlowPolicy
     discount: float = eqx.field(static=True)
     groups: int = eqx.field(static=True)
 
     def between(self, observations: Observations, goals: Observations) -> Distance:
-        return self.after(observations, self.actor(observations, goals).mode, goals)
+        return self.after(observations, self.actor.mode(observations, goals), goals)
 
     def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
         start = self.critic(observations, actions)
-        goal = self.critic(goals, self.actor(goals, goals).mode)
+        goal = self.critic(goals, self.actor.mode(goals, goals))
         return Distance.from_nats(jnp.mean(mrn(start, goal, self.groups), axis=0), self.discount)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CMD(Agent):
+class CMD(ExtractingAgent):
     """A contrastive critic whose logit is minus a quasimetric.
 
     In d(f(s, a), f(g, a')) is distilled what tells a row's own future from other rows': the
@@ -59,9 +60,6 @@ class CMD(Agent):
 
     Attributes:
         discount: γ of the value goals' geometric law, and of the distance's unit.
-        alpha: α, weight of behaviour cloning in the policy's loss.
-        policy_goals: goals of the policy's q term: each row's own (`paired`, as in the released
-            code), or those of other rows (`cross`).
         members: embeddings in the ensemble.
         groups: of the quasimetric.
         latent: D, width of the embeddings.
@@ -70,8 +68,6 @@ class CMD(Agent):
 
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
-    alpha: Weight = 0.1
-    policy_goals: PolicyGoals = "paired"
     members: Count = 2
     groups: Count = 8
     latent: Count = 512
@@ -91,7 +87,7 @@ class CMD(Agent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CMDNetworks:
-        self.require_continuous(spaces, "train crl or gciql with --policy-loss awr.")
+        self.require_continuous(spaces, "train mqe, crl or gciql with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
         return CMDNetworks(
             critic=Embedding(
@@ -102,7 +98,7 @@ class CMD(Agent):
                 members=self.members,
                 key=critic_key,
             ),
-            actor=Actor.of(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
     def loss(
@@ -110,7 +106,7 @@ class CMD(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_NCE + L_π."""
         critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
     def critic_loss(self, critic: Embedding, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
@@ -119,20 +115,36 @@ class CMD(Agent):
         goal = critic(batch["goal/value"].goals, of_other_rows(batch.actions))
         return binary_nce(-pairwise_mrn(start, goal, self.groups))
 
-    def actor_loss(self, params: CMDNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC on the learned distance."""
-        critic = jax.lax.stop_gradient(params.critic)
+    def q(
+        self, params: CMDNetworks, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """−d of the farthest member, to the goal with the policy's own action there."""
+        return self._q(params, observations, actions, goals, params.actor.mode(goals, goals))
+
+    def batch_q(self, params: CMDNetworks, batch: Batch) -> Value:
         # A goal keeps the action that the critic's loss gives it, also where it is another row's.
         partners = of_other_rows(batch.actions)
-        if self.policy_goals == "cross":
+        if self.climbs and self.policy_goals == "cross":
             partners = of_other_rows(partners)
+        return lambda actions, goals: self._q(params, batch.observations, actions, goals, partners)
 
-        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
-            start = critic(batch.observations, actions)
-            goal = critic(goals, partners)
-            return -jnp.max(mrn(start, goal, self.groups), axis=0)
+    def advantages(
+        self, params: CMDNetworks, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """q of the logged action against the policy's own."""
+        q = self.batch_q(params, batch)
+        return q(batch.actions, goals) - q(params.actor.mode(batch.observations, goals), goals)
 
-        return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+    def _q(
+        self,
+        params: CMDNetworks,
+        observations: Observations,
+        actions: Array,
+        goals: Observations,
+        goal_actions: Array,
+    ) -> Float[Array, " batch"]:
+        start, goal = params.critic(observations, actions), params.critic(goals, goal_actions)
+        return -jnp.max(mrn(start, goal, self.groups), axis=0)
 
     def metric(self, params: CMDNetworks) -> CMDMetric:
         return CMDMetric(params.critic, params.actor, self.discount, self.groups)

@@ -10,20 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Observations
-from farstep.core.fields import Count, Discount, Range, Weight
+from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
-from farstep.losses.policy import (
-    PolicyGoals,
-    PolicyLoss,
-    advantage_weighted,
-    policy_improvement,
-)
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding, StateActionEmbedding
+from farstep.networks.flow import FlowPolicy
 
 
 class CRLValue(eqx.Module):
@@ -38,11 +33,11 @@ class CRLNetworks(eqx.Module):
 
     critic: StateActionEmbedding
     value: CRLValue | None
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRL(Agent):
+class CRL(ExtractingAgent):
     """A classifier that tells a row's own future from other rows', and a policy on its logit.
 
     The logit f(s, a, g) = φ(s, a)ᵀψ(g)/√D estimates log p(g | s, a)/p(g), up to a constant, where
@@ -54,12 +49,6 @@ class CRL(Agent):
 
     Attributes:
         discount: γ of the value goals' geometric law.
-        policy_loss: `ddpg-bc` climbs the logit; `awr` clones by the logit's advantage over a
-            critic without actions, and is what discrete actions need.
-        alpha: α, weight of cloning in `ddpg-bc`.
-        inverse_temperature: β of `awr`; 0 clones every action alike.
-        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
-            OGBench), or those of other rows (`cross`).
         members: critics in the ensemble.
         latent: D, width of the embeddings.
         hidden: widths of every network's hidden layers.
@@ -67,10 +56,6 @@ class CRL(Agent):
 
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
-    policy_loss: PolicyLoss = "ddpg-bc"
-    alpha: Weight = 0.1
-    inverse_temperature: Weight = 3.0
-    policy_goals: PolicyGoals = "paired"
     members: Count = 2
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -87,9 +72,7 @@ class CRL(Agent):
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CRLNetworks:
         critic_key, state_key, goal_key, actor_key = jax.random.split(key, 4)
         value = None
-        if self.policy_loss == "ddpg-bc":
-            self.require_continuous(spaces, "use --policy-loss awr.")
-        else:
+        if self.extraction == "awr":
             space = spaces.observation
             value = CRLValue(
                 state=Embedding(space, self.hidden, self.latent, key=state_key),
@@ -100,7 +83,7 @@ class CRL(Agent):
                 spaces, self.hidden, self.latent, members=self.members, key=critic_key
             ),
             value=value,
-            actor=Actor.of(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
     def loss(
@@ -108,7 +91,7 @@ class CRL(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_NCE + L_π."""
         critic_loss, critic_metrics = self.critic_loss(params, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
     def critic_loss(self, params: CRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
@@ -122,23 +105,18 @@ class CRL(Agent):
         value_loss, _ = binary_nce(logits)
         return loss + value_loss, metrics | {"value/loss": value_loss}
 
-    def actor_loss(self, params: CRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC on the ensemble's least logit, or advantage-weighted cloning."""
-        critic, value = jax.lax.stop_gradient((params.critic, params.value))
+    def q(
+        self, params: CRLNetworks, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """The ensemble's least logit."""
+        phi = params.critic.phi(observations, actions)
+        return jnp.min(products(phi, params.critic.psi(goals)), axis=0)
 
-        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
-            phi = critic.phi(batch.observations, actions)
-            return jnp.min(products(phi, critic.psi(goals)), axis=0)
-
-        if value is None:
-            return policy_improvement(
-                params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
-            )
-        goals = batch["goal/policy"].goals
+    def advantages(
+        self, params: CRLNetworks, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """The logit against that of the critic without actions."""
+        assert params.value is not None
+        value = params.value
         baseline = products(value.state(batch.observations), value.goal(goals))[0]
-        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(
-            log_probs,
-            q(batch.actions, goals) - baseline,
-            inverse_temperature=self.inverse_temperature,
-        )
+        return self.q(params, batch.observations, batch.actions, goals) - baseline

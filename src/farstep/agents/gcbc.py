@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
+from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import Observations
 from farstep.core.fields import Count
 from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.actors import Actor
+from farstep.networks.flow import FlowPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,29 +21,33 @@ class GCBC(Agent):
     """`−mean log π(a|s,g)` with goals drawn uniformly from the rest of the episode.
 
     Attributes:
+        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
         hidden: widths of the actor's hidden layers.
     """
 
+    policy: Policies = "gaussian"
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return BatchSpec(self.batch_size, {"goal/policy": self.policy_goal()})
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor:
-        return Actor.of(spaces, self.hidden, key)
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor | FlowPolicy:
+        return make_policy(self, self.policy, spaces, self.hidden, key)
 
     def loss(
-        self, params: Actor, batch: Batch, key: Key[Array, ""]
+        self, params: Actor | FlowPolicy, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
-        policy = params(batch.observations, batch["goal/policy"].goals)
-        return behaviour_cloning(policy.log_prob(batch.actions))
+        behaviour = params.behaviour_loss(
+            batch.observations, batch["goal/policy"].goals, batch.actions, key
+        )
+        return behaviour_cloning(-behaviour)
 
     def act(
         self,
-        params: Actor,
+        params: Actor | FlowPolicy,
         observations: Observations,
         goals: Observations,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:
-        return params(observations, goals).act(key, temperature)
+        return params.sample(observations, goals, key, temperature)

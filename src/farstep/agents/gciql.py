@@ -10,20 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent, value_goal
+from farstep.agents.base import value_goal
+from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
-from farstep.losses.policy import (
-    PolicyGoals,
-    PolicyLoss,
-    advantage_weighted,
-    policy_improvement,
-)
 from farstep.losses.values import expectile_loss, goal_backup
 from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalActionValue, GoalValue
+from farstep.networks.flow import FlowPolicy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -33,11 +29,11 @@ class GCIQLNetworks(eqx.Module):
     value: GoalValue
     critic: GoalActionValue
     target_critic: GoalActionValue
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class GCIQL(Agent):
+class GCIQL(ExtractingAgent):
     """Q(s, a, g) by one-step backups on V, V by expectile regression on Q, and a policy on Q.
 
     It estimates the value of the best behaviour that the expectile reaches within the data's
@@ -47,12 +43,6 @@ class GCIQL(Agent):
     Attributes:
         discount: γ, of the values and of the value goals' geometric law.
         expectile: κ of V's regression.
-        policy_loss: `ddpg-bc` climbs Q, `awr` clones by the advantage Q − V; discrete actions
-            have only the latter.
-        alpha: α, weight of cloning in `ddpg-bc`.
-        inverse_temperature: β of `awr`; 0 clones every action alike.
-        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
-            OGBench), or those of other rows (`cross`).
         target_rate: τ, by which the target network moves at each update.
         members: critics in the ensemble.
         hidden: widths of every network's hidden layers.
@@ -61,10 +51,8 @@ class GCIQL(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     expectile: Annotated[float, Range(above=0, below=1)] = 0.9
-    policy_loss: PolicyLoss = "ddpg-bc"
     alpha: Weight = 0.3
     inverse_temperature: Weight = 10.0
-    policy_goals: PolicyGoals = "paired"
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -80,15 +68,13 @@ class GCIQL(Agent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIQLNetworks:
-        if self.policy_loss == "ddpg-bc":
-            self.require_continuous(spaces, "use --policy-loss awr.")
         value_key, critic_key, actor_key = jax.random.split(key, 3)
         critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
         return GCIQLNetworks(
             value=GoalValue(spaces, self.hidden, members=1, key=value_key),
             critic=critic,
             target_critic=copy_of(critic),
-            actor=Actor.of(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
     def loss(
@@ -97,7 +83,7 @@ class GCIQL(Agent):
         """L_V + L_Q + L_π."""
         value_loss, value_metrics = self.value_loss(params, batch)
         critic_loss, critic_metrics = self.critic_loss(params, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return (
             value_loss + critic_loss + actor_loss,
             value_metrics | critic_metrics | actor_metrics,
@@ -122,23 +108,18 @@ class GCIQL(Agent):
         loss = jnp.sum(jnp.mean(jnp.square(backups - q), axis=-1))
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
-    def actor_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC on the least Q of the ensemble, or cloning weighted by exp(β·(Q − V)) (Eq. 7)."""
-        critic, value = jax.lax.stop_gradient((params.critic, params.value))
+    def q(
+        self, params: GCIQLNetworks, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """The ensemble's least Q."""
+        return jnp.min(params.critic(observations, goals, actions), axis=0)
 
-        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
-            return jnp.min(critic(batch.observations, goals, actions), axis=0)
-
-        if self.policy_loss == "ddpg-bc":
-            return policy_improvement(
-                params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
-            )
-        goals = batch["goal/policy"].goals
-        advantages = q(batch.actions, goals) - value(batch.observations, goals)[0]
-        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(
-            log_probs, advantages, inverse_temperature=self.inverse_temperature
-        )
+    def advantages(
+        self, params: GCIQLNetworks, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """Q − V (Eq. 7)."""
+        q = self.q(params, batch.observations, batch.actions, goals)
+        return q - params.value(batch.observations, goals)[0]
 
     def move_targets(self, params: GCIQLNetworks) -> GCIQLNetworks:
         return replace(

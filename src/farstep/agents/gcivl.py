@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
+from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
@@ -19,6 +20,7 @@ from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
 from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalValue
+from farstep.networks.flow import FlowPolicy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -27,7 +29,7 @@ class GCIVLNetworks(eqx.Module):
 
     value: GoalValue
     target_value: GoalValue
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class GCIVL(Agent):
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
         expectile: κ of the value's regression.
+        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
         inverse_temperature: β of advantage-weighted cloning; 0 clones every action alike.
         target_rate: τ, by which the target network moves at each update.
         members: values in the ensemble.
@@ -51,6 +54,7 @@ class GCIVL(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     expectile: Annotated[float, Range(above=0, below=1)] = 0.9
+    policy: Policies = "gaussian"
     inverse_temperature: Weight = 10.0
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
@@ -69,14 +73,16 @@ class GCIVL(Agent):
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIVLNetworks:
         value_key, actor_key = jax.random.split(key)
         value = GoalValue(spaces, self.hidden, members=self.members, key=value_key)
-        return GCIVLNetworks(value, copy_of(value), Actor.of(spaces, self.hidden, actor_key))
+        return GCIVLNetworks(
+            value, copy_of(value), make_policy(self, self.policy, spaces, self.hidden, actor_key)
+        )
 
     def loss(
         self, params: GCIVLNetworks, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_V + L_π."""
         value_loss, value_metrics = self.value_loss(params, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return value_loss + actor_loss, value_metrics | actor_metrics
 
     def value_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
@@ -92,7 +98,9 @@ class GCIVL(Agent):
             expectile=self.expectile,
         )
 
-    def actor_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def actor_loss(
+        self, params: GCIVLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
         """Cloning weighted by exp(β·(V(s', g) − V(s, g)))."""
         value = jax.lax.stop_gradient(params.value)
         goals = batch["goal/policy"].goals
@@ -100,9 +108,9 @@ class GCIVL(Agent):
             value(batch["next"].observations, goals) - value(batch.observations, goals),
             axis=0,
         )
-        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
+        behaviour = params.actor.behaviour_loss(batch.observations, goals, batch.actions, key)
         return advantage_weighted(
-            log_probs, advantages, inverse_temperature=self.inverse_temperature
+            -behaviour, advantages, inverse_temperature=self.inverse_temperature
         )
 
     def move_targets(self, params: GCIVLNetworks) -> GCIVLNetworks:

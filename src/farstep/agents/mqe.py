@@ -6,6 +6,7 @@ waypoints, φ is made to agree with ψ, and a policy descends d without leaving 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,17 +15,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import MRNMetric, Observations
-from farstep.core.fields import Count, Discount, Probability, Range, Weight
+from farstep.core.fields import Count, Discount, Probability, Range
 from farstep.core.laws import Ahead, Geometric, Law, UniformAhead, mixture
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.invariance import action_invariance
 from farstep.losses.linex import multistep_backup
-from farstep.losses.policy import PolicyGoals, of_other_rows, policy_improvement
+from farstep.losses.policy import PolicyGoals, of_other_rows
 from farstep.losses.values import expectile_loss
 from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
+from farstep.networks.flow import FlowPolicy
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 WaypointLaw = Literal["mixture", "geometric", "uniform", "uniform-50", "constant-50", "constant-1"]
@@ -35,7 +37,7 @@ class MQENetworks(eqx.Module):
     """The ensemble of (φ, ψ) and the policy."""
 
     critic: StateActionEmbedding
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 def expectile_value(
@@ -56,7 +58,7 @@ def expectile_value(
 
 
 @dataclass(frozen=True, kw_only=True)
-class MQE(Agent):
+class MQE(ExtractingAgent):
     """Hyperparameters of MQE; the defaults are the paper's.
 
     Attributes:
@@ -70,9 +72,7 @@ class MQE(Agent):
             code), those of other rows (`cross`, as Eq. 14 sums over all pairs), none (`off`), or
             in its place a value loss (`expectile`, Table 1a).
         expectile: κ of that value loss.
-        alpha: α, weight of behaviour cloning in the policy's loss.
-        policy_goals: goals of the policy's q term: those of other rows (`cross`, as Eq. 15 sums
-            over all pairs) or each row's own (`paired`, as the released code does).
+        policy_goals: `cross`, as Eq. 15 sums over all pairs, or `paired`, as in the released code.
         members: critics in the ensemble.
         groups: N, groups of the quasimetric.
         latent: D, width of the embeddings.
@@ -87,7 +87,6 @@ class MQE(Agent):
     clip: Annotated[float, Range(above=0)] = 5.0
     invariance: Literal["logged", "cross", "off", "expectile"] = "logged"
     expectile: Annotated[float, Range(above=0, below=1)] = 0.7
-    alpha: Weight = 0.1
     policy_goals: PolicyGoals = "cross"
     members: Count = 2
     groups: Count = 8
@@ -128,13 +127,12 @@ class MQE(Agent):
                 return Ahead(1)
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> MQENetworks:
-        self.require_continuous(spaces, "train gcbc, or gciql with --policy-loss awr.")
         critic_key, actor_key = jax.random.split(key)
         return MQENetworks(
             critic=StateActionEmbedding(
                 spaces, self.hidden, self.latent, members=self.members, key=critic_key
             ),
-            actor=Actor.of(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
     def loss(
@@ -142,7 +140,7 @@ class MQE(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_T + L_I + L_π (Section 4)."""
         critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
     def critic_loss(
@@ -175,15 +173,21 @@ class MQE(Agent):
         invariance_loss, invariance_metrics = action_invariance(mrn(state, phi, self.groups))
         return backup_loss + invariance_loss, metrics | invariance_metrics
 
-    def actor_loss(self, params: MQENetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC on the learned distance, L_π (Eq. 15); the critic's parameters are fixed."""
-        critic = jax.lax.stop_gradient(params.critic)
+    def q(
+        self, params: MQENetworks, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """−d of the farthest member, in Eq. 15's place of Q."""
+        phi = params.critic.phi(observations, actions)
+        return -jnp.max(mrn(phi, params.critic.psi(goals), self.groups), axis=0)
 
-        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
-            phi = critic.phi(batch.observations, actions)
-            return -jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
-
-        return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+    def advantages(
+        self, params: MQENetworks, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """Steps by which the logged action falls short of the best known: 0 at best."""
+        phi, goal = params.critic.phi(batch.observations, batch.actions), params.critic.psi(goals)
+        state = params.critic.psi(batch.observations)
+        nats = mrn(state, goal, self.groups) - mrn(phi, goal, self.groups)
+        return jnp.mean(nats, axis=0) / -math.log(self.discount)
 
     def metric(self, params: MQENetworks) -> MRNMetric:
         return MRNMetric(params.critic, self.discount, self.groups)

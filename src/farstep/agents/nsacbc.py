@@ -38,7 +38,7 @@ class NSACBCMetric(PairMetric):
     discount: float = eqx.field(static=True)
 
     def between(self, observations: Observations, goals: Observations) -> Distance:
-        return self.after(observations, self.actor(observations, goals).mode, goals)
+        return self.after(observations, self.actor.mode(observations, goals), goals)
 
     def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
         nats = jnp.mean(jax.nn.softplus(-self.critic(observations, goals, actions)), axis=0)
@@ -88,7 +88,7 @@ class NSACBC(Agent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> NSACBCNetworks:
-        self.require_continuous(spaces, "train gciql or crl with --policy-loss awr.")
+        self.require_continuous(spaces, "train gciql or crl with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
         critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
         return NSACBCNetworks(
@@ -140,9 +140,7 @@ class NSACBC(Agent):
         target_entropy = self.target_entropy_per_action * actions.shape[-1]
         dual = weight * (entropy - target_entropy)
 
-        if self.policy_goals == "cross":
-            actions = params.actor(batch.observations, own).sample(key, 1.0)
-        mse = jnp.mean(jnp.sum(jnp.square(actions - batch.actions), axis=-1))
+        mse = jnp.mean(params.actor.behaviour_loss(batch.observations, own, batch.actions, key))
         scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
         loss = (
             jnp.mean(jax.lax.stop_gradient(weight) * log_probs - q)

@@ -11,20 +11,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Distance, Metric, Observations, one_by_one
 from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
 from farstep.core.laws import Ahead, AnyState
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
-from farstep.losses.policy import (
-    PolicyGoals,
-    PolicyLoss,
-    advantage_weighted,
-    policy_improvement,
-)
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
+from farstep.networks.flow import FlowPolicy
 from farstep.networks.mlp import MLP
 from farstep.quasimetrics import iqe, mrn
 
@@ -62,7 +57,7 @@ class QRLNetworks(eqx.Module):
 
     critic: QRLCritic
     log_multiplier: Float[Array, ""]
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 class QRLMetric(Metric):
@@ -103,7 +98,7 @@ class QRLMetric(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QRL(Agent):
+class QRL(ExtractingAgent):
     """A quasimetric pushed up between random states, while a logged step may cost no more than 1.
 
     In a deterministic world the optimum is the number of steps along the shortest path that the
@@ -114,12 +109,6 @@ class QRL(Agent):
         discount: γ, of the distance's unit in nats only; learning does not use it.
         quasimetric: `iqe`, or `mrn` with one group and no scale, as OGBench has it.
         margin: ε, the mean squared excess of a step's cost over 1 that is tolerated.
-        policy_loss: `ddpg-bc` descends d after a step of the latent dynamics; `awr` clones by
-            d(s, g) − d(s', g), without dynamics, and is what discrete actions need.
-        alpha: α, weight of cloning in `ddpg-bc`.
-        inverse_temperature: β of `awr`; 0 clones every action alike.
-        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`, as in
-            OGBench), or those of other rows (`cross`).
         members: embeddings in the ensemble; the paper has one.
         groups: of IQE.
         latent: width of the embeddings.
@@ -130,10 +119,7 @@ class QRL(Agent):
     discount: Discount = 0.99
     quasimetric: Literal["iqe", "mrn"] = "iqe"
     margin: Weight = 0.05
-    policy_loss: PolicyLoss = "ddpg-bc"
     alpha: Weight = 0.003
-    inverse_temperature: Weight = 3.0
-    policy_goals: PolicyGoals = "paired"
     members: Count = 1
     groups: Count = 64
     latent: Count = 512
@@ -156,8 +142,8 @@ class QRL(Agent):
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> QRLNetworks:
         embedding_key, dynamics_key, actor_key = jax.random.split(key, 3)
         dynamics = None
-        if self.policy_loss == "ddpg-bc":
-            self.require_continuous(spaces, "use --policy-loss awr.")
+        if self.extraction != "awr":
+            self.require_continuous(spaces, "use --extraction awr.")
             inputs, widths = self.latent + spaces.action.size, (*self.hidden, self.latent)
             dynamics = make_ensemble(
                 lambda k: MLP(inputs, widths, layer_norm=True, key=k), self.members, dynamics_key
@@ -176,7 +162,7 @@ class QRL(Agent):
                 groups=self.groups,
             ),
             log_multiplier=jnp.zeros(()),
-            actor=Actor.of(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
     def loss(
@@ -184,7 +170,7 @@ class QRL(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The constrained objective's Lagrangian, the latent dynamics' loss, and L_π."""
         critic_loss, critic_metrics = self.critic_loss(params, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
     def critic_loss(self, params: QRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
@@ -217,30 +203,22 @@ class QRL(Agent):
         )
         return loss + error, metrics | {"dynamics/loss": error}
 
-    def actor_loss(self, params: QRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC through the latent dynamics, or advantage-weighted cloning."""
-        critic = jax.lax.stop_gradient(params.critic)
-        state = critic.embedding(batch.observations)
+    def q(
+        self, params: QRLNetworks, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """−d of the farthest member, from where the latent dynamics lead."""
+        critic = params.critic
+        after = critic.step(critic.embedding(observations), actions)
+        return -jnp.max(critic.steps(after, critic.embedding(goals)), axis=0)
 
-        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
-            after = critic.step(state, actions)
-            return -jnp.max(critic.steps(after, critic.embedding(goals)), axis=0)
-
-        if self.policy_loss == "ddpg-bc":
-            return policy_improvement(
-                params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals
-            )
-        goals = batch["goal/policy"].goals
-        goal = critic.embedding(goals)
+    def advantages(
+        self, params: QRLNetworks, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """d(s, g) − d(s', g): no dynamics."""
+        critic = params.critic
+        state, goal = critic.embedding(batch.observations), critic.embedding(goals)
         following = critic.embedding(batch["next"].observations)
-        advantages = jnp.mean(
-            critic.steps(state, goal) - critic.steps(following, goal),
-            axis=0,
-        )
-        log_probs = params.actor(batch.observations, goals).log_prob(batch.actions)
-        return advantage_weighted(
-            log_probs, advantages, inverse_temperature=self.inverse_temperature
-        )
+        return jnp.mean(critic.steps(state, goal) - critic.steps(following, goal), axis=0)
 
     def metric(self, params: QRLNetworks) -> QRLMetric:
         return QRLMetric(params.critic, self.discount)

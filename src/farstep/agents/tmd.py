@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.agents.base import Agent
+from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import info_nce
 from farstep.losses.linex import multistep_backup
-from farstep.losses.policy import PolicyGoals, policy_improvement
 from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
+from farstep.networks.flow import FlowPolicy
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -28,11 +28,11 @@ class TMDNetworks(eqx.Module):
     """The ensemble of (φ, ψ) and the policy."""
 
     critic: StateActionEmbedding
-    actor: Actor
+    actor: Actor | FlowPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class TMD(Agent):
+class TMD(ExtractingAgent):
     """A quasimetric contrasted against other rows' futures, and held to two invariances.
 
     The contrast makes d(φ(s, a), ψ(g)) the behaviour's successor distance; action invariance,
@@ -44,9 +44,6 @@ class TMD(Agent):
         backup_weight: ζ, weight of the one-step backup.
         clip: t, residual in nats after which the backup's cost is linear.
         diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
-        alpha: α, weight of behaviour cloning in the policy's loss.
-        policy_goals: goals of the policy's q term: each row's own (`paired`, as in the released
-            code), or those of other rows (`cross`).
         members: critics in the ensemble.
         groups: of the quasimetric.
         latent: D, width of the embeddings.
@@ -58,8 +55,6 @@ class TMD(Agent):
     backup_weight: Weight = 0.05
     clip: Annotated[float, Range(above=0)] = 3.0
     diagonal_weight: Probability = 0.5
-    alpha: Weight = 0.1
-    policy_goals: PolicyGoals = "paired"
     members: Count = 2
     groups: Count = 8
     latent: Count = 512
@@ -80,13 +75,12 @@ class TMD(Agent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TMDNetworks:
-        self.require_continuous(spaces, "train crl or gciql with --policy-loss awr.")
         critic_key, actor_key = jax.random.split(key)
         return TMDNetworks(
             critic=StateActionEmbedding(
                 spaces, self.hidden, self.latent, members=self.members, key=critic_key
             ),
-            actor=Actor.of(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
     @property
@@ -99,7 +93,7 @@ class TMD(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_NCE + L_I + ζ·L_T, and L_π."""
         critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
-        actor_loss, actor_metrics = self.actor_loss(params, batch)
+        actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
     def critic_loss(
@@ -127,15 +121,21 @@ class TMD(Agent):
         loss = contrastive_loss + invariance_loss + self.backup_weight * backup_loss
         return loss, metrics | backup_metrics | {"invariance/loss": invariance_loss}
 
-    def actor_loss(self, params: TMDNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """DDPG+BC on the learned distance."""
-        critic = jax.lax.stop_gradient(params.critic)
+    def q(
+        self, params: TMDNetworks, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """−d of the farthest member."""
+        phi = params.critic.phi(observations, actions)
+        return -self.scale * jnp.max(mrn(phi, params.critic.psi(goals), self.groups), axis=0)
 
-        def q(actions: Array, goals: Observations) -> Float[Array, " batch"]:
-            phi = critic.phi(batch.observations, actions)
-            return -self.scale * jnp.max(mrn(phi, critic.psi(goals), self.groups), axis=0)
-
-        return policy_improvement(params.actor, q, batch, alpha=self.alpha, goals=self.policy_goals)
+    def advantages(
+        self, params: TMDNetworks, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """Steps by which the logged action falls short of the best known: 0 at best."""
+        phi, goal = params.critic.phi(batch.observations, batch.actions), params.critic.psi(goals)
+        state = params.critic.psi(batch.observations)
+        nats = mrn(state, goal, self.groups) - mrn(phi, goal, self.groups)
+        return self.scale * jnp.mean(nats, axis=0) / -math.log(self.discount)
 
     def metric(self, params: TMDNetworks) -> MRNMetric:
         return MRNMetric(params.critic, self.discount, self.groups, self.scale)

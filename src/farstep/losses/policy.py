@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float, Key, Real
 
-from farstep.core.types import Batch, Metrics
+from farstep.core.types import Batch, Metrics, Scalar
 
-PolicyLoss = Literal["ddpg-bc", "awr"]
-"""How a policy is extracted: up the critic's gradient, or by advantage-weighted cloning."""
+Extractions = Literal["ddpg-bc", "awr", "best-of-n"]
+"""How a policy is extracted: up the critic's gradient, by advantage-weighted cloning, or as the
+best of some actions of a cloned policy."""
 
 PolicyGoals = Literal["cross", "paired"]
 """Goals of a policy's q term: those of other rows of the batch, or each row's own."""
@@ -43,36 +46,6 @@ def ddpg_bc(
     return loss, metrics | {"actor/loss": loss, "actor/q": jnp.mean(q_values)}
 
 
-def policy_improvement(
-    actor: Callable[[Array, Array], Any],
-    q: Callable[[Array, Array], Float[Array, " batch"]],
-    batch: Batch,
-    *,
-    alpha: float,
-    goals: PolicyGoals,
-) -> tuple[Float[Array, ""], Metrics]:
-    """DDPG+BC of a policy on a critic: raise q of its own actions, stay near the logged ones.
-
-    Cloning is always towards the row's own goal, which the logged action led to.
-
-    Args:
-        actor: from observations and goals to a distribution.
-        q: from actions and goals to each row's value; its critic's parameters must be fixed.
-        goals: what the q term aims at.
-    """
-    own = batch["goal/policy"].goals
-    behaviour = actor(batch.observations, own)
-    if goals == "paired":
-        q_goals, policy = own, behaviour
-    else:
-        q_goals = of_other_rows(own)
-        policy = actor(batch.observations, q_goals)
-    log_probs = behaviour.log_prob(batch.actions)
-    loss, metrics = ddpg_bc(q(policy.mode, q_goals), log_probs, alpha=alpha)
-    metrics["actor/mse"] = jnp.mean(jnp.square(behaviour.mean - batch.actions))
-    return loss, metrics
-
-
 def of_other_rows(array: Real[Array, "batch *each"]) -> Real[Array, "batch *each"]:
     """Each row's neighbour's: rows are independent draws, so it is any other row's."""
     return jnp.roll(array, 1, axis=0)
@@ -100,3 +73,167 @@ def advantage_weighted(
         "actor/advantage": jnp.mean(advantages),
         "actor/weight": jnp.mean(weights),
     }
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """π(a | s, g), whichever form it has; actions that it gives lie in [−1, 1]."""
+
+    def behaviour_loss(
+        self, observations: Array, goals: Array, actions: Array, key: Key[Array, ""], /
+    ) -> Float[Array, " batch"]:
+        """What cloning minimises, by row."""
+        ...
+
+    def climb(self, observations: Array, goals: Array, key: Key[Array, ""], /) -> Array:
+        """Actions that a critic's gradient passes to the policy."""
+        ...
+
+    def sample(
+        self, observations: Array, goals: Array, key: Key[Array, ""], temperature: Scalar = 1.0, /
+    ) -> Array:
+        """Actions by noise of this scale; at 0 the mode."""
+        ...
+
+    def mode(self, observations: Array, goals: Array, /) -> Array:
+        """Actions without noise."""
+        ...
+
+
+Value = Callable[[Array, Array], Float[Array, " batch"]]
+"""q of each row, from actions and goals; its networks get no gradient."""
+
+
+class Extraction(abc.ABC):
+    """How a policy is made of a critic."""
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        key: Key[Array, ""],
+        q: Value,
+        advantages: Callable[[Array], Float[Array, " batch"]],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_π.
+
+        Args:
+            q: of the batch's rows.
+            advantages: of the logged actions towards given goals, with no gradient wanted.
+        """
+
+    def act(
+        self,
+        policy: Policy,
+        observations: Array,
+        goals: Array,
+        key: Key[Array, ""],
+        temperature: Scalar,
+        q: Value,
+    ) -> Array:
+        """The actions taken: the policy's own."""
+        return policy.sample(observations, goals, key, temperature)
+
+
+@dataclass(frozen=True)
+class DDPGBC(Extraction):
+    """Raise q of the policy's own actions, and stay near the logged ones.
+
+    Cloning is always towards the row's own goal, which the logged action led to.
+
+    Attributes:
+        alpha: α, weight of cloning against a q term of unit scale.
+        goals: what the q term aims at.
+    """
+
+    alpha: float
+    goals: PolicyGoals
+
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        key: Key[Array, ""],
+        q: Value,
+        advantages: Callable[[Array], Float[Array, " batch"]],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        clone_key, climb_key = jax.random.split(key)
+        own = batch["goal/policy"].goals
+        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, clone_key)
+        q_goals = own if self.goals == "paired" else of_other_rows(own)
+        actions = policy.climb(batch.observations, q_goals, climb_key)
+        loss, metrics = ddpg_bc(q(actions, q_goals), -behaviour, alpha=self.alpha)
+        acted = actions if self.goals == "paired" else policy.mode(batch.observations, own)
+        return loss, metrics | {"actor/mse": jnp.mean(jnp.square(acted - batch.actions))}
+
+
+@dataclass(frozen=True)
+class AWR(Extraction):
+    """Clone what did better than expected.
+
+    Attributes:
+        inverse_temperature: β.
+    """
+
+    inverse_temperature: float
+
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        key: Key[Array, ""],
+        q: Value,
+        advantages: Callable[[Array], Float[Array, " batch"]],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        own = batch["goal/policy"].goals
+        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key)
+        return advantage_weighted(
+            -behaviour, advantages(own), inverse_temperature=self.inverse_temperature
+        )
+
+
+@dataclass(frozen=True)
+class BestOfN(Extraction):
+    """Clone, and act by what q likes most of some of the clone's actions (SHARSA's rejection
+    sampling, arXiv 2506.04168).
+
+    Attributes:
+        candidates: N.
+    """
+
+    candidates: int
+
+    def loss(
+        self,
+        policy: Policy,
+        batch: Batch,
+        key: Key[Array, ""],
+        q: Value,
+        advantages: Callable[[Array], Float[Array, " batch"]],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        own = batch["goal/policy"].goals
+        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key)
+        return behaviour_cloning(-behaviour)
+
+    def act(
+        self,
+        policy: Policy,
+        observations: Array,
+        goals: Array,
+        key: Key[Array, ""],
+        temperature: Scalar,
+        q: Value,
+    ) -> Array:
+        """At temperature 0 the candidates are drawn by the same noise at each call."""
+        key = jnp.where(jnp.asarray(temperature) > 0, key, jax.random.key(0))
+        # Without temperature the candidates still need one, and it is the policy's own.
+        scale = jnp.where(jnp.asarray(temperature) > 0, temperature, 1.0)
+
+        def candidate(key: Key[Array, ""]) -> tuple[Array, Array]:
+            actions = policy.sample(observations, goals, key, scale)
+            return actions, q(actions, goals)
+
+        actions, values = jax.lax.map(candidate, jax.random.split(key, self.candidates))
+        best = jnp.argmax(values, axis=0)
+        return actions[best, jnp.arange(len(best))]

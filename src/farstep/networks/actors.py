@@ -151,10 +151,12 @@ class Actor(eqx.Module):
         self.discrete = discrete
 
     @classmethod
-    def of(cls, spaces: Spaces, hidden: Sequence[int], key: Key[Array, ""]) -> Actor:
+    def of(
+        cls, spaces: Spaces, hidden: Sequence[int], key: Key[Array, ""], *, beside: int = 0
+    ) -> Actor:
         """π(a | s, g) from [s; g], in the kind of actions that the spaces have."""
-        actions = spaces.action
-        return cls(joined(spaces), actions.size, hidden, discrete=actions.discrete, key=key)
+        actions, space = spaces.action, joined(spaces)
+        return cls(space, actions.size, hidden, discrete=actions.discrete, beside=beside, key=key)
 
     def __call__(self, observations: Observations, goals: Observations) -> Gaussian | Categorical:
         """The policy given observations and goals of one shape."""
@@ -166,6 +168,30 @@ class Actor(eqx.Module):
         """The policy given one observation and vectors beside it."""
         outputs = self.head(self.torso(encode(self.encoder, observations, *beside)))
         return Categorical(outputs) if self.discrete else Gaussian(outputs)
+
+    def behaviour_loss(
+        self, observations: Observations, goals: Observations, actions: Array, key: Key[Array, ""]
+    ) -> Float[Array, " batch"]:
+        """−log π of the logged actions, by row."""
+        return -self(observations, goals).log_prob(actions)
+
+    def climb(self, observations: Observations, goals: Observations, key: Key[Array, ""]) -> Array:
+        """The actions that a critic's gradient moves: the mode."""
+        return self.mode(observations, goals)
+
+    def sample(
+        self,
+        observations: Observations,
+        goals: Observations,
+        key: Key[Array, ""],
+        temperature: Scalar = 1.0,
+    ) -> Array:
+        """Actions that the environment takes, by noise of this scale."""
+        return self(observations, goals).act(key, temperature)
+
+    def mode(self, observations: Observations, goals: Observations) -> Array:
+        """The most likely actions."""
+        return self(observations, goals).mode
 
 
 class TanhGaussianActor(eqx.Module):
@@ -188,3 +214,28 @@ class TanhGaussianActor(eqx.Module):
     def __call__(self, observations: Observations, goals: Observations) -> TanhGaussian:
         hidden = self.torso(encode(self.encoder, join(observations, goals)))
         return TanhGaussian(self.mean(hidden), jnp.clip(self.log_std(hidden), *LOG_STD_RANGE))
+
+    def behaviour_loss(
+        self, observations: Observations, goals: Observations, actions: Array, key: Key[Array, ""]
+    ) -> Float[Array, " batch"]:
+        """`|a' − a|²` of an action a' drawn from the policy, by row, as in SAC+BC."""
+        drawn = self.sample(observations, goals, key)
+        return jnp.sum(jnp.square(drawn - actions), axis=-1)
+
+    def climb(self, observations: Observations, goals: Observations, key: Key[Array, ""]) -> Array:
+        """A draw, which a critic's gradient passes."""
+        return self.sample(observations, goals, key)
+
+    def sample(
+        self,
+        observations: Observations,
+        goals: Observations,
+        key: Key[Array, ""],
+        temperature: Scalar = 1.0,
+    ) -> Array:
+        """Actions by noise of this scale."""
+        return self(observations, goals).sample(key, temperature)
+
+    def mode(self, observations: Observations, goals: Observations) -> Array:
+        """The actions without noise."""
+        return self(observations, goals).mode

@@ -28,7 +28,7 @@ from farstep.core.rng import root_key, stream_generator
 from farstep.core.seeds import check_seed
 from farstep.core.types import Params
 from farstep.data.table import Table
-from farstep.networks.actors import Categorical
+from farstep.networks.actors import Actor, Categorical, TanhGaussianActor
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.moves import MOST_BYTES
@@ -114,7 +114,7 @@ def distill(
 
 def check_teacher(metric: LearnedMetric) -> None:
     """Raise `FarstepError` where the method's policy is not one network of states and goals."""
-    if not hasattr(metric.params, "actor"):
+    if not isinstance(getattr(metric.params, "actor", None), Actor | TanhGaussianActor):
         raise FarstepError(
             f"{type(metric.agent).__name__} has no single policy that could learn from plans"
         )

@@ -51,7 +51,7 @@ POLICY_ENTRIES = (
         for agent, alpha in zip(AGENTS, alphas, strict=True)
     ),
     *(
-        Entry(agent, "powderworld-*", {"policy_loss": "awr"}, SOURCE)
+        Entry(agent, "powderworld-*", {"extraction": "awr"}, SOURCE)
         for agent in ("gciql", "qrl", "crl")
     ),
     *(

@@ -1,0 +1,142 @@
+"""Agents that make a policy of a critic, in the form and by the extraction that is asked for."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+from jaxtyping import Array, Float, Key
+
+from farstep.agents.base import Agent
+from farstep.agents.metric import Observations
+from farstep.core.errors import FarstepError
+from farstep.core.fields import Count, Weight
+from farstep.core.types import Batch, Metrics, Params, Scalar, Spaces
+from farstep.losses.policy import (
+    AWR,
+    DDPGBC,
+    BestOfN,
+    Extraction,
+    Extractions,
+    PolicyGoals,
+    Value,
+)
+from farstep.networks.actors import Actor
+from farstep.networks.flow import FlowPolicy
+
+Policies = Literal["gaussian", "flow"]
+"""A Gaussian (or a categorical, where actions are discrete), or a flow."""
+
+
+def make_policy(
+    agent: Agent,
+    kind: Policies,
+    spaces: Spaces,
+    hidden: tuple[int, ...],
+    key: Key[Array, ""],
+    *,
+    climbs: bool = False,
+) -> Actor | FlowPolicy:
+    """A policy of this kind; one whose actions a critic's gradient passes if it `climbs`.
+
+    Raises:
+        FarstepError: a flow of discrete actions, or a gradient in them.
+    """
+    if spaces.action.discrete and kind == "flow":
+        raise FarstepError(
+            f"{type(agent).__name__}: a flow carries vectors, and these actions are discrete: use "
+            "--policy gaussian, which is a categorical there."
+        )
+    if climbs:
+        agent.require_continuous(spaces, "use --extraction awr or best-of-n.")
+    if kind == "gaussian":
+        return Actor.of(spaces, hidden, key)
+    return FlowPolicy.of(spaces, hidden, key, one_step=climbs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractingAgent(Agent):
+    """An agent with a critic q(s, a, g), and a policy made of it.
+
+    Attributes:
+        extraction: `ddpg-bc` climbs q; `awr` clones by an advantage; `best-of-n` clones, and acts
+            by what q likes most of some of the clone's actions. Discrete actions have the latter
+            two.
+        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
+        alpha: α, weight of cloning in `ddpg-bc`.
+        inverse_temperature: β of `awr`; 0 clones every action alike.
+        candidates: N of `best-of-n`.
+        policy_goals: goals of the policy's q term in `ddpg-bc`: each row's own (`paired`), or
+            those of other rows (`cross`).
+    """
+
+    extraction: Extractions = "ddpg-bc"
+    policy: Policies = "gaussian"
+    alpha: Weight = 0.1
+    inverse_temperature: Weight = 3.0
+    candidates: Count = 32
+    policy_goals: PolicyGoals = "paired"
+
+    @abc.abstractmethod
+    def q(
+        self, params: Params, observations: Observations, actions: Array, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """The critic of each row: the larger the better."""
+
+    @abc.abstractmethod
+    def advantages(
+        self, params: Params, batch: Batch, goals: Observations
+    ) -> Float[Array, " batch"]:
+        """How much better than expected each logged action is towards its goal, for `awr`."""
+
+    def batch_q(self, params: Params, batch: Batch) -> Value:
+        """`q` of a training batch's rows."""
+        return lambda actions, goals: self.q(params, batch.observations, actions, goals)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the critic's gradient passes through the policy's actions."""
+        return self.extraction == "ddpg-bc"
+
+    @property
+    def extractor(self) -> Extraction:
+        """The extraction with its own coefficient."""
+        match self.extraction:
+            case "ddpg-bc":
+                return DDPGBC(self.alpha, self.policy_goals)
+            case "awr":
+                return AWR(self.inverse_temperature)
+            case "best-of-n":
+                return BestOfN(self.candidates)
+
+    def make_policy(self, spaces: Spaces, hidden: tuple[int, ...], key: Key[Array, ""]) -> Any:
+        """The policy that the options ask for."""
+        return make_policy(self, self.policy, spaces, hidden, key, climbs=self.climbs)
+
+    def actor_loss(
+        self, params: Params, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """L_π: the critic gets no gradient."""
+        fixed = jax.lax.stop_gradient(params)
+        return self.extractor.loss(
+            params.actor,
+            batch,
+            key,
+            self.batch_q(fixed, batch),
+            lambda goals: self.advantages(fixed, batch, goals),
+        )
+
+    def act(
+        self,
+        params: Params,
+        observations: Observations,
+        goals: Observations,
+        key: Key[Array, ""],
+        temperature: Scalar = 0.0,
+    ) -> Array:
+        def q(actions: Array, goals: Array) -> Array:
+            return self.q(params, observations, actions, goals)
+
+        return self.extractor.act(params.actor, observations, goals, key, temperature, q)

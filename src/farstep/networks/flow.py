@@ -1,0 +1,118 @@
+"""Flow policies: actions carried from noise along a learned velocity (Lipman et al. 2023).
+
+As Park et al. 2025 use them for offline reinforcement learning (FQL, arXiv 2502.02538; SHARSA,
+arXiv 2506.04168). Unlike a Gaussian they hold several ways to act at one state.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from farstep.core.types import Scalar, Spaces
+from farstep.networks.actors import Actor, Gaussian
+from farstep.networks.encoders import Observations, join
+
+EULER_STEPS = 10
+
+FIXED_NOISE = 0
+"""Seed of the noise that a policy without temperature starts from. Not zeros: where the data go two
+ways, the way from zeros leads between them."""
+
+Actions = Float[Array, "batch actions"]
+
+
+class FlowPolicy(eqx.Module):
+    """π(a | s, g) as the flow of a velocity v(x_t, t, s, g) from x_0 ~ N(0, I) to an action x_1.
+
+    Attributes:
+        velocity: v.
+        one_step: from x_0 to what the flow makes of it, in one step that a critic's gradient can
+            pass; the policy acts by it where there is one.
+    """
+
+    velocity: Actor
+    one_step: Actor | None
+
+    @classmethod
+    def of(
+        cls, spaces: Spaces, hidden: tuple[int, ...], key: Key[Array, ""], *, one_step: bool
+    ) -> FlowPolicy:
+        """Freshly initialised, for continuous actions."""
+        velocity_key, step_key = jax.random.split(key)
+        size = spaces.action.size
+        return cls(
+            Actor.of(spaces, hidden, velocity_key, beside=size + 1),
+            Actor.of(spaces, hidden, step_key, beside=size) if one_step else None,
+        )
+
+    def behaviour_loss(
+        self, observations: Observations, goals: Observations, actions: Actions, key: Key[Array, ""]
+    ) -> Float[Array, " batch"]:
+        """`|v(x_t, t) − (a − x_0)|²` at x_t = (1 − t)·x_0 + t·a, t ~ U[0, 1], by row.
+
+        With a one-step form, also its squared distance to what the flow makes of x_0.
+        """
+        noise_key, time_key = jax.random.split(key)
+        noise = jax.random.normal(noise_key, actions.shape)
+        time = jax.random.uniform(time_key, (len(actions), 1))
+        inputs = join(observations, goals)
+        velocity = self._velocity(inputs, (1 - time) * noise + time * actions, time)
+        loss = jnp.mean(jnp.square(velocity - (actions - noise)), axis=-1)
+        if self.one_step is None:
+            return loss
+        flowed = jax.lax.stop_gradient(self._flowed(inputs, noise))
+        distilled = _output(self.one_step, inputs, noise)
+        return loss + jnp.mean(jnp.square(distilled - flowed), axis=-1)
+
+    def climb(
+        self, observations: Observations, goals: Observations, key: Key[Array, ""]
+    ) -> Actions:
+        """Actions of the one-step form, which a critic's gradient passes."""
+        return self.sample(observations, goals, key)
+
+    def sample(
+        self,
+        observations: Observations,
+        goals: Observations,
+        key: Key[Array, ""],
+        temperature: Scalar = 1.0,
+    ) -> Actions:
+        """Actions in [−1, 1]. `temperature` scales x_0; at 0 it is the same noise every time."""
+        shape = (len(observations), self._size)
+        fixed = jnp.broadcast_to(jax.random.normal(jax.random.key(FIXED_NOISE), shape[1:]), shape)
+        drawn = temperature * jax.random.normal(key, shape)
+        noise = jnp.where(jnp.asarray(temperature) > 0, drawn, fixed)
+        inputs = join(observations, goals)
+        if self.one_step is None:
+            actions = self._flowed(inputs, noise)
+        else:
+            actions = _output(self.one_step, inputs, noise)
+        return jnp.clip(actions, -1, 1)
+
+    def mode(self, observations: Observations, goals: Observations) -> Actions:
+        """The action from one fixed x_0."""
+        return self.sample(observations, goals, jax.random.key(FIXED_NOISE), 0.0)
+
+    @property
+    def _size(self) -> int:
+        return self.velocity.head.bias.shape[-1]
+
+    def _velocity(self, inputs: Observations, x: Actions, time: Float[Array, "batch 1"]) -> Actions:
+        return _output(self.velocity, inputs, x, time)
+
+    def _flowed(self, inputs: Observations, noise: Actions) -> Actions:
+        """x_1 by Euler's method."""
+        actions = noise
+        for step in range(EULER_STEPS):
+            time = jnp.full((len(noise), 1), step / EULER_STEPS)
+            actions = actions + self._velocity(inputs, actions, time) / EULER_STEPS
+        return actions
+
+
+def _output(network: Actor, inputs: Observations, *beside: Array) -> Actions:
+    policy = network.given(inputs, *beside)
+    assert isinstance(policy, Gaussian)
+    return policy.mean
