@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from farstep.data.normalize import Normalization
 from farstep.data.writer import TableWriter
 from farstep.envs.mazes import PUBLISHED
 from farstep.evaluation.rollout import evaluate
+from farstep.planning.landmarks import Landmarks
 from farstep.serving.policy import Policy, load_policy
 
 NAME = "pointmaze-medium-v0"
@@ -123,6 +125,23 @@ def test_a_plan_is_distilled_into_a_policy_that_needs_none(export, data, tmp_pat
     assert "and has no distance" in fails(capsys, "distill", cloned, "--dataset", data)
     two = saved(tmp_path / "two", HIQL(hidden=(8,)))
     assert "HIQL has no single policy" in fails(capsys, "distill", two, "--dataset", data)
+
+
+def test_an_export_with_landmarks_is_drawn_and_distilled_without_data(tmp_path, capsys):
+    pytest.importorskip("ogbench")
+    plain = load_policy(saved(tmp_path / "plain", MQE(latent=16, groups=2, hidden=(16,))))
+    observations = np.array([MAZE.ij_to_xy(cell) for cell in MAZE.free_cells], np.float32)
+    export = str(tmp_path / "policy")
+    replace(plain, landmarks=Landmarks(observations, 1e3, 1e3)).save(export)
+    main(["plot", "plan", export, "--task", "2", "--seed", "3"])
+    main(["distill", export, "--updates", "20", "--batch-size", "8", "--seed", "3"])
+    printed = capsys.readouterr().out
+    assert "Picture written to" in printed
+    assert "drawn from the landmarks\nupdate 20 of 20" in printed
+    assert load_policy(f"{export}/distilled").source["distilled"]["seed"] == 3
+    assert "no dataset 'absent-v0'" in fails(
+        capsys, "distill", export, "--landmarks", "9", "--overwrite"
+    )
 
 
 def test_landmarks_without_a_path_and_a_plan_without_subgoals_are_drawn(tmp_path):

@@ -71,7 +71,7 @@ def table(tmp_path_factory):
 def test_the_distilled_policy_goes_where_its_teacher_stood_still(graph, table):
     losses = {}
     options = Distillation(updates=3000, batch_size=256, learning_rate=3e-3)
-    params = distill(graph, table, options, losses.__setitem__)
+    params = distill(graph, table.observations, options, losses.__setitem__)
     assert list(losses)[-1] == 3000
     assert losses[3000] < 0.1 * losses[250]
 
@@ -98,7 +98,9 @@ def test_the_distilled_policy_goes_where_its_teacher_stood_still(graph, table):
 
 def test_it_is_reproducible_and_leaves_the_critic_alone(graph, table):
     options = Distillation(updates=20, batch_size=16)
-    first, again, other = (distill(graph, table, replace(options, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        distill(graph, table.observations, replace(options, seed=seed)) for seed in (0, 0, 1)
+    )
     for one, two in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(one, two)
     assert (first.actor.head.kernel != other.actor.head.kernel).any()
@@ -122,4 +124,4 @@ def test_bad_input_is_refused(graph, table):
         Distillation(updates=0)
     without = replace(graph, metric=SNAKE.metric())
     with pytest.raises(FarstepError, match="TabularAgent has no single policy"):
-        distill(without, table, Distillation(updates=1))
+        distill(without, table.observations, Distillation(updates=1))

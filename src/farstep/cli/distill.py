@@ -37,7 +37,8 @@ class Distill:
     learning_rate: float = Distillation.learning_rate
     """Of Adam."""
     states: int = Distillation.states
-    """Of the data, that states and goals are drawn from; fewer where they are images."""
+    """Of the data, that states and goals are drawn from; fewer where they are images. A policy that
+    was exported with landmarks needs no data: they are its states."""
     seed: int = 0
     """Root of everything random."""
     planning: tyro.conf.OmitArgPrefixes[Planning] = field(default_factory=Planning)
@@ -57,15 +58,19 @@ class Distill:
             raise FarstepError(f"{out} already exists; --overwrite replaces it")
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         check_teacher(policy.metric)
-        dataset = self.planning.data(policy)
+        # Of an export with landmarks these are what is there of the data.
+        keeps = self.planning.keeps(policy)
+        table = None if keeps else self.planning.data(policy).train
         graph, calibration = self.planning.graph(policy, self.seed)
         print(described(graph, calibration))
+        drawn = graph.observations if table is None else table.observations
+        print(f"States and goals are drawn from {'the landmarks' if keeps else 'the data'}")
 
         def report(update: int, loss: float) -> None:
             if update % EVERY == 0 or update == self.updates:
                 print(f"update {update:,} of {self.updates:,}: loss {loss:.4f}", flush=True)
 
-        params = distill(graph, dataset.train, options, report)
+        params = distill(graph, drawn, options, report)
         source = {**policy.source, "distilled": asdict(options)}
         replace(policy, params=params, source=source, landmarks=None).save(
             out, overwrite=self.overwrite

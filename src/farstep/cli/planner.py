@@ -41,24 +41,32 @@ class Planning:
         """Where landmarks come from."""
         return open_dataset(self.dataset or policy.data or policy.dataset)
 
+    def keeps(self, policy: Policy) -> bool:
+        """Whether the policy was exported with landmarks and no others are asked for.
+
+        Nothing then depends on the data, or on the seed of the choice.
+        """
+        return policy.landmarks is not None and all(value is None for value in vars(self).values())
+
     def graph(self, policy: Policy, seed: int = 0) -> tuple[LandmarkGraph, Calibration | None]:
-        """The policy's own landmarks if it was exported with them and no others are asked for.
+        """The policy's own landmarks if it keeps them, or others chosen from the data.
 
         Raises:
             FarstepError: no distance, no data, or an option out of range.
         """
+        if self.keeps(policy):
+            return policy.graph, None
         asked = {
             "landmarks": self.landmarks,
             "choice": self.landmark_choice,
             "reach": self.reach,
             "stride": self.stride,
             "replan_every": self.replan_every,
-            "seed": seed or None,
+            "seed": seed,
         }
-        asked = {name: value for name, value in asked.items() if value is not None}
-        if policy.landmarks is not None and self.dataset is None and not asked:
-            return policy.graph, None
-        options = GraphOptions(**asked)
+        options = GraphOptions(
+            **{name: value for name, value in asked.items() if value is not None}
+        )
         # Before the data are opened: without a distance they are of no use.
         metric = policy.metric
         return prepare_graph(metric, self.data(policy), options)

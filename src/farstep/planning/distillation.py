@@ -20,14 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Num
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_generator
 from farstep.core.seeds import check_seed
 from farstep.core.types import Params
-from farstep.data.table import Table
 from farstep.networks.actors import Actor, Categorical, TanhGaussianActor
 from farstep.planning.graph import GOAL, LandmarkGraph
 from farstep.planning.metric import LearnedMetric
@@ -67,7 +66,7 @@ class Distillation:
 
 def distill(
     graph: LandmarkGraph,
-    table: Table,
+    source: Num[np.ndarray, "n *obs"],
     options: Distillation,
     report: Callable[[int, float], None] = lambda update, loss: None,
 ) -> Params:
@@ -75,7 +74,7 @@ def distill(
 
     Args:
         graph: with the trained networks, whose policy is the teacher and the start.
-        table: states and goals are drawn from it.
+        source: observations that states and goals are drawn from.
         options: how.
         report: told the number of updates and the mean loss since it was told before.
 
@@ -84,12 +83,9 @@ def distill(
     """
     metric = graph.metric
     check_teacher(metric)
-    size = int(np.prod(table.spaces.observation.shape)) * table.observations.dtype.itemsize
-    count = min(options.states, table.num_steps, max(MOST_BYTES // size, 1))
-    rows = stream_generator(options.seed, "distillation").choice(
-        table.num_steps, count, replace=False
-    )
-    states = np.asarray(table.observations[np.sort(rows)])
+    count = min(options.states, len(source), max(MOST_BYTES // source[0].nbytes, 1))
+    rows = stream_generator(options.seed, "distillation").choice(len(source), count, replace=False)
+    states = np.asarray(source[np.sort(rows)])
     drawn = _Drawn(
         states=jnp.asarray(metric.normalization.apply(states)),
         landmarks=jnp.asarray(metric.normalization.apply(graph.observations)),
