@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -81,6 +82,7 @@ def test_a_run_says_how_it_was_measured(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(rollout, "evaluate", lambda *_, **__: found)
     monkeypatch.setattr(rollout, "check_environment", lambda *_: None)  # Spaces are made up here.
     one = config("powderworld-easy-v0", 0)
+    one = replace(one, spaces=replace(SPACES, action=Actions(3, discrete=True)))
     run = Run.create(tmp_path / "run", one)
     evaluator = environment_evaluator(one, Console(quiet=True))
     assert evaluator is not None

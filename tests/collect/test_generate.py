@@ -173,7 +173,7 @@ def test_others_register_families_of_their_own(
     monkeypatch.syspath_prepend(tmp_path)
     family = Family("counting", ("count",), "counting_recipe", "Counting")
     monkeypatch.setitem(FAMILIES, "counting", family)
-    spec = EnvironmentSpec("counting-v0", "counting", 6, discrete=True)
+    spec = EnvironmentSpec(name="counting-v0", family="counting", max_episode_steps=6)
     recipe = family.published("counting-v0", "count")
     generate(tmp_path / "made", spec, recipe, processes=2)
     dataset = open_dataset(tmp_path / "made")

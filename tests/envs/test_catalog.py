@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
-from farstep.envs import MazeMap, environment, environment_of, make, register, register_maze
+from farstep.envs import (
+    MazeMap,
+    environment,
+    environment_of,
+    make,
+    own_maze,
+    register,
+    register_maze,
+)
 from farstep.envs.catalog import DATASETS, ENVIRONMENTS
 
 GLOBAL: Any = np.random
@@ -39,21 +47,21 @@ def test_caps_are_the_published_ones_and_colossal_has_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "body", "maze", "pixels", "discrete"),
+    ("name", "body", "maze", "pixels", "drawn"),
     [
         ("pointmaze-giant-stitch", "point", "giant", False, False),
-        ("visual-antmaze-teleport-explore-v0", "ant", "teleport", True, False),
+        ("visual-antmaze-teleport-explore-v0", "ant", "teleport", True, True),
         ("antsoccer-arena-navigate", "ant", "arena", False, False),
         ("cube-double-play", None, None, False, False),
-        ("visual-puzzle-4x6-noisy", None, None, True, False),
-        ("powderworld-easy-play", None, None, True, True),
+        ("visual-puzzle-4x6-noisy", None, None, True, True),
+        ("powderworld-easy-play", None, None, True, False),
     ],
 )
 def test_a_data_set_says_what_its_environment_is(
-    name: str, body: str | None, maze: str | None, pixels: bool, discrete: bool
+    name: str, body: str | None, maze: str | None, pixels: bool, drawn: bool
 ) -> None:
     spec = environment_of(name)
-    assert (spec.body, spec.maze, spec.pixels, spec.discrete) == (body, maze, pixels, discrete)
+    assert (spec.body, spec.maze, spec.pixels, spec.drawn) == (body, maze, pixels, drawn)
 
 
 def test_misspelled_names_suggest_the_nearest() -> None:
@@ -64,7 +72,7 @@ def test_misspelled_names_suggest_the_nearest() -> None:
     with pytest.raises(FarstepError, match="That is a data set, of 'cube-double-v0'"):
         environment("cube-double-play")
     with pytest.raises(FarstepError, match="Did you mean 'pointmaze'"):
-        make("pointmase", maze=MazeMap.from_text(ROOMS, "rooms"))
+        own_maze("pointmase", MazeMap.from_text(ROOMS, "rooms"))
 
 
 def test_without_the_simulators_the_error_names_the_command(
@@ -90,9 +98,6 @@ class TestMaking:
         env.reset(seed=0, options={"task_id": 1})
         cut = [env.step(np.zeros(2, np.float32))[3] for _ in range(3)]
         assert cut == [False, False, True]
-        colossal = make("pointmaze-colossal-v0").spec
-        assert colossal is not None
-        assert colossal.max_episode_steps == 4000
 
     def test_colossal_mazes_are_gymnasiums_after_registration(self) -> None:
         gymnasium = pytest.importorskip("gymnasium")
@@ -120,7 +125,7 @@ class TestMaking:
         starts = [
             env.reset(seed=1, options={"task_id": 2})[0]
             for env in (
-                make("pointmaze", maze=maze),
+                make(own_maze("pointmaze", maze)),
                 make(f"pointmaze:{file}"),
                 gymnasium.make(registered),
             )
@@ -128,7 +133,7 @@ class TestMaking:
         np.testing.assert_array_equal(starts[0], starts[1])
         np.testing.assert_array_equal(starts[0], starts[2])
         spec = environment(f"pointmaze:{file}")
-        assert (spec.tasks, spec.maze, spec.body) == (2, "my rooms", "point")
+        assert (spec.num_tasks, spec.maze, spec.body) == (2, "my rooms", "point")
         assert spec.maze_map is not None
         assert spec.maze_map.free_cells == maze.free_cells
 

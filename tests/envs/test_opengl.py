@@ -12,7 +12,7 @@ from farstep.cli.main import main
 from farstep.core.errors import FarstepError
 from farstep.envs import opengl
 from farstep.envs.opengl import opengl_command, require_drawing
-from farstep.envs.vector import VectorEnv
+from farstep.envs.pool import EnvironmentPool
 
 for _module in ("gymnasium", "mujoco", "ogbench"):
     pytest.importorskip(_module)
@@ -37,9 +37,9 @@ def test_a_backend_that_does_not_draw_is_named_before_anything_starts(
     monkeypatch.setenv("MUJOCO_GL", backend)
     if backend == "osmesa" and opengl.failure(opengl.start_probe(backend), 60) is None:
         pytest.skip("OSMesa draws here")
-    monkeypatch.setattr("farstep.envs.vector.Worker", None)  # must not get that far
+    monkeypatch.setattr("farstep.envs.pool.Worker", None)  # must not get that far
     with pytest.raises(FarstepError, match=f"cannot draw pictures with MUJOCO_GL={backend}"):
-        VectorEnv("visual-antmaze-medium-v0", 1, 1)
+        EnvironmentPool("visual-antmaze-medium-v0", 1, 1)
 
 
 def test_it_is_said_before_training_starts(
@@ -66,7 +66,7 @@ def test_mujoco_that_cannot_be_imported_is_a_sentence(monkeypatch: pytest.Monkey
     """As with a MUJOCO_GL that it does not know, also where nothing is drawn."""
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     with pytest.raises(FarstepError, match=r"cannot be imported .* names, here 'nonsense'"):
-        VectorEnv("pointmaze-medium-v0", 1, 1)
+        EnvironmentPool("pointmaze-medium-v0", 1, 1)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a display is looked for on Linux")

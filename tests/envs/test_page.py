@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from farstep.cli.data import DataImport
+from farstep.cli.evaluate import Evaluate
 from farstep.cli.make import DataMake
 from farstep.collect.collector import FAMILIES
 from farstep.envs.catalog import ENVIRONMENTS
@@ -46,11 +48,12 @@ def test_the_table_of_environments_is_the_catalogue() -> None:
                     name = "-".join(filter(None, (family, variant.strip(), "v0")))
                     listed[name] = int(cap)
     assert listed == {name: spec.max_episode_steps for name, spec in ENVIRONMENTS.items()}
-    assert {spec.tasks for spec in ENVIRONMENTS.values()} == {5}
+    assert {spec.num_tasks for spec in ENVIRONMENTS.values()} == {5}
 
 
 def test_every_option_named_exists() -> None:
-    known = {field.name for field in dataclasses.fields(DataMake)}
+    commands = (DataMake, DataImport, Evaluate)
+    known = {field.name for command in commands for field in dataclasses.fields(command)}
     own = re.sub(r"^    python benchmarks/.*$", "", PAGE, flags=re.M)
     named = set(re.findall(r"--([a-z]+)", own))
     assert "maze" in named

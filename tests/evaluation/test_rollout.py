@@ -9,9 +9,9 @@ import pytest
 
 from farstep.core.errors import FarstepError
 from farstep.core.types import Actions, Space, Spaces
-from farstep.envs.catalog import environment, make
+from farstep.envs.catalog import environment, make, own_maze
 from farstep.envs.mazes import MazeMap
-from farstep.evaluation.rollout import episode_seed, evaluate, observes_position
+from farstep.evaluation.rollout import episode_seed, evaluate
 from farstep.evaluation.trajectories import Trajectories
 
 pytest.importorskip("ogbench")
@@ -84,13 +84,13 @@ def in_hall(policy, **options):
         "workers": 0,
         "slots": 4,
     } | options
-    return evaluate(policy, "pointmaze", maze=HALL, **settings)
+    return evaluate(policy, own_maze("pointmaze", HALL), **settings)
 
 
 def test_one_episode_at_a_time_gives_the_same_episodes():
     """The evaluator against the few lines that define the protocol."""
     result = in_hall(Straight(), seed=5)
-    env = make("pointmaze", maze=HALL, max_episode_steps=60)
+    env = make(own_maze("pointmaze", HALL), max_episode_steps=60)
     policy = Straight()
     for episode in result.episodes:
         assert episode.seed == episode_seed(5, episode.task, episode.index)
@@ -342,4 +342,4 @@ def test_useless_actions_are_named(answer, message):
     ],
 )
 def test_which_environments_observe_a_position(name, expected):
-    assert observes_position(environment(name)) is expected
+    assert (environment(name).position == (0, 1)) is expected

@@ -8,8 +8,8 @@ import numpy as np
 
 from farstep.analysis.curves import Curve
 from farstep.core.rng import stream_generator
-from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.mazes import UNIT, Cell, MazeMap
+from farstep.envs.specs import EnvironmentSpec
 
 
 def task_distances(spec: EnvironmentSpec) -> dict[int, float] | None:

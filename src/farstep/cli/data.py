@@ -26,7 +26,8 @@ from farstep.data.download import Patience, get, mirror_list
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.registry import Imported, import_source
 from farstep.data.table import Dataset, Table, canonical_name, open_dataset
-from farstep.envs.catalog import DATASETS, EnvironmentSpec, environment, environment_of
+from farstep.envs.catalog import DATASETS, environment, environment_of
+from farstep.envs.specs import EnvironmentSpec
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from farstep.core.errors import FarstepError
-from farstep.envs.catalog import EnvironmentSpec, environment
+from farstep.envs.catalog import environment
 from farstep.envs.mazes import MazeMap
-from farstep.evaluation.rollout import observes_position
+from farstep.envs.specs import EnvironmentSpec
 from farstep.serving.policy import Policy
 
 
@@ -33,7 +33,7 @@ def drawable_maze(policy: Policy, path: Path, asked: str | None) -> tuple[Enviro
     """
     spec = environment_of(policy, path, asked)
     maze = spec.maze_map
-    if maze is None or not observes_position(spec):
+    if maze is None or spec.position != (0, 1):
         raise FarstepError(
             f"{spec.name} cannot be drawn: the picture needs a body in a maze that observes "
             "its position"

@@ -27,8 +27,8 @@ from farstep.cli.planner import Planning, calibration_record
 from farstep.cli.planner import described as planning_line
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_writable
-from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.opengl import require_drawing
+from farstep.envs.specs import EnvironmentSpec
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, evaluate
 from farstep.evaluation.temperature import AtTemperature, SamplingPolicy, protocol_temperature
@@ -79,7 +79,7 @@ class Evaluate:
     video_format: Format = "mp4"
     """Format of the videos."""
     video_size: int = 400
-    """Width and height of the videos in pixels, where observations are not pictures."""
+    """Width and height of the videos in pixels, where the environment takes them."""
 
     def run(self) -> None:
         if self.out is not None:
@@ -91,7 +91,7 @@ class Evaluate:
         spec = environment_of(policy, self.run_path, self.environment)
         earlier = {str(path): Evaluation.load(path) for path in self.against}
         # Before the work, not after it.
-        tasks = sorted(set(self.tasks)) or list(range(1, spec.tasks + 1))
+        tasks = sorted(set(self.tasks)) or list(range(1, spec.num_tasks + 1))
         asked = {"environment": spec.name, "tasks": tasks}
         check_comparable(
             {str(self.run_path): asked} | {name: one.protocol for name, one in earlier.items()}
@@ -140,7 +140,7 @@ class Evaluate:
     ) -> Evaluation:
         temperature = self.temperature
         if temperature is None:
-            temperature = protocol_temperature(spec)
+            temperature = protocol_temperature(policy.spaces)
         if temperature < 0:
             raise FarstepError(f"the temperature must not be negative: {temperature}")
         options: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class Evaluate:
                 videos = resources.enter_context(
                     Videos(self.video, self.video_episodes, self.video_every, self.video_format)
                 )
-                if not spec.pixels:
+                if spec.sized:
                     options = {"width": self.video_size, "height": self.video_size}
             bar = resources.enter_context(
                 Progress(
@@ -174,7 +174,7 @@ class Evaluate:
             together = acting.graph.landmarks.replan_every if planned else 1
             result = evaluate(
                 AtTemperature(acting, temperature, self.seed),
-                spec.name,
+                spec,
                 episodes_per_task=self.episodes,
                 tasks=self.tasks or None,
                 seed=self.seed,

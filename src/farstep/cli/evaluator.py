@@ -8,7 +8,6 @@ from rich.console import Console
 
 from farstep.core.rng import stream_generator
 from farstep.core.types import Params
-from farstep.envs.catalog import environment as find_environment
 from farstep.serving.runs import assemble
 from farstep.training.checkpoint import SUCCESS
 from farstep.training.config import RunConfig
@@ -35,7 +34,7 @@ def environment_evaluator(config: RunConfig, console: Console) -> Evaluator | No
     from farstep.evaluation.temperature import AtTemperature, protocol_temperature
 
     check_environment(environment, config.spaces)
-    temperature = protocol_temperature(find_environment(environment))
+    temperature = protocol_temperature(config.spaces)
 
     def evaluator(run: Run, params: Params, step: int) -> Mapping[str, float]:
         policy = assemble(run, params, step)

@@ -25,13 +25,13 @@ from farstep.core.seeds import check_seed
 from farstep.data.table import canonical_name, data_root
 from farstep.envs.catalog import (
     DATASETS,
-    EnvironmentSpec,
     check_installed,
     environment,
     environment_of,
     own_maze,
 )
 from farstep.envs.mazes import MazeMap
+from farstep.envs.specs import EnvironmentSpec
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class DataMake:
         if self.processes is not None and self.processes < 1:
             raise FarstepError(f"--processes must be at least 1, not {self.processes}")
         name, spec, recipe = self._asked()
-        check_installed(spec.name)
+        check_installed(spec)
         path = self.out or data_root() / name
         columns = (
             TextColumn(name, markup=False),

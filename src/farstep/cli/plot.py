@@ -15,8 +15,8 @@ from farstep.cli.environments import drawable_maze
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.data.table import open_dataset
-from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.mazes import Cell, MazeMap
+from farstep.envs.specs import EnvironmentSpec
 from farstep.evaluation.rollout import evaluate
 from farstep.evaluation.trajectories import Trajectories
 from farstep.serving.policy import Policy, load_policy
@@ -145,11 +145,9 @@ class PlotDistance:
         recorder = Trajectories()
         result = evaluate(
             policy,
-            f"{spec.body}maze",
-            maze=replace(maze, tasks=tasks),
+            spec.in_maze(replace(maze, tasks=tasks)),
             episodes_per_task=1,
             seed=self.seed,
-            max_steps=spec.max_episode_steps,
             spaces=policy.spaces,
             record=recorder,
         )

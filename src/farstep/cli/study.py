@@ -45,9 +45,9 @@ from farstep.cli.train import Train
 from farstep.core.errors import FarstepError
 from farstep.core.files import write_text
 from farstep.data.table import Dataset, open_dataset
-from farstep.envs.catalog import EnvironmentSpec
 from farstep.envs.catalog import environment as find_environment
 from farstep.envs.mazes import MazeMap
+from farstep.envs.specs import EnvironmentSpec
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import evaluate
 from farstep.serving.policy import load_policy
@@ -313,13 +313,10 @@ class HorizonStudy(StudyCommand):
         if kept.exists():
             result = Evaluation.load(kept)
         if not kept.exists() or result.protocol["updates"] != policy.step:
-            family, _, _ = spec.name.partition(":" if ":" in spec.name else f"-{spec.maze}")
             result = evaluate(
                 policy,
-                family,
-                maze=maze,
+                spec.in_maze(maze),
                 episodes_per_task=self.episodes,
-                max_steps=spec.max_episode_steps,
                 spaces=policy.spaces,
             )
             result = replace(result, protocol={**result.protocol, "updates": policy.step})

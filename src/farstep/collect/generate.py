@@ -26,7 +26,7 @@ from farstep.core.files import check_free_space, check_replaceable
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.episodes import Episode, Split, import_episodes
 from farstep.data.table import dataset_files
-from farstep.envs.catalog import EnvironmentSpec
+from farstep.envs.specs import EnvironmentSpec
 
 Progress = Callable[[int, int], None]
 """Called with (episodes done, episodes in all)."""

@@ -24,8 +24,9 @@ from farstep.core.files import check_free_space, check_replaceable
 from farstep.core.types import Space, Spaces
 from farstep.data.episodes import Episode, Split, import_episodes
 from farstep.data.table import Dataset, Table, dataset_files
-from farstep.envs.catalog import EnvironmentSpec, environment
+from farstep.envs.catalog import environment
 from farstep.envs.processes import in_order
+from farstep.envs.specs import EnvironmentSpec
 
 SERVICE = "farstep.collect.render:service"
 

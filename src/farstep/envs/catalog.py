@@ -8,73 +8,56 @@ Reading the catalogue needs no simulator; `make` does.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import sys
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from farstep.core.errors import FarstepError, install_command, nearest
 from farstep.envs.mazes import PUBLISHED, MazeMap
+from farstep.envs.specs import BodyName, EnvironmentSpec, attribute
 
 if TYPE_CHECKING:
     import gymnasium
-
-BodyName = Literal["point", "ant", "humanoid"]
 
 OWN_MAZE_STEPS = 4000
 """Steps after which an episode in a user's own maze is cut, unless `make` is told otherwise."""
 
 
-@dataclass(frozen=True)
-class EnvironmentSpec:
-    """What is known of an environment without making it.
+ENTRY_POINTS = "farstep.environments"
+"""The group of entry points by which an installed package offers environments."""
 
-    Attributes:
-        name: `pointmaze-medium-v0`, or `pointmaze:my_maze.txt`.
-        family: `pointmaze`, `cube` …, the same for pictures as for states.
-        max_episode_steps: steps after which an episode is cut.
-        tasks: number of evaluation tasks.
-        maze: name of the map, for mazes and antsoccer.
-        body: what moves in the maze; `None` outside mazes.
-        pixels: whether observations are pictures.
-        discrete: whether actions are integers.
-        states: the environment of which this one shows pictures, if it does.
-    """
+MAZE_FAMILIES: dict[str, BodyName] = {
+    "pointmaze": "point",
+    "antmaze": "ant",
+    "humanoidmaze": "humanoid",
+}
 
-    name: str
-    family: str
-    max_episode_steps: int
-    tasks: int = 5
-    maze: str | None = None
-    body: BodyName | None = None
-    pixels: bool = False
-    discrete: bool = False
-    states: str | None = None
 
-    @property
-    def ball(self) -> bool:
-        """Whether the goal is for a ball (antsoccer), not for the body."""
-        return self.family == "antsoccer"
-
-    @property
-    def drawn(self) -> bool:
-        """Whether observations are drawn with OpenGL; Powderworld's pictures are its state."""
-        return self.pixels and not self.discrete
-
-    @functools.cached_property
-    def maze_map(self) -> MazeMap | None:
-        """The map, read from its file for a user's own maze.
-
-        Raises:
-            FarstepError: that file cannot be read or is no map.
-        """
-        _, colon, path = self.name.partition(":")
-        if colon:
-            return MazeMap.from_file(path)
-        return PUBLISHED[self.maze] if self.maze is not None else None
+def _maze_spec(name: str, family: str, steps: int, *, pixels: bool = False) -> EnvironmentSpec:
+    """A body in a map that is to be set."""
+    options: dict[str, Any] = {"body": MAZE_FAMILIES[family]}
+    if pixels:
+        options |= {"ob_type": "pixels", "width": 64, "height": 64, "camera_name": "back"}
+    columns = () if pixels else (0, 1)
+    return EnvironmentSpec(
+        name=name,
+        entry_point="farstep.envs.locomaze:make_maze",
+        kwargs=options,
+        max_episode_steps=steps,
+        position=columns,
+        goal_position=columns,
+        sharing="argument",
+        drawn=pixels,
+        sized=not pixels,
+        family=family,
+        body=MAZE_FAMILIES[family],
+        pixels=pixels,
+    )
 
 
 def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
@@ -82,63 +65,123 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
     environments: dict[str, EnvironmentSpec] = {}
     datasets: dict[str, str] = {}
 
-    def add(family: str, variant: str, steps: int, behaviours: str, **more: Any) -> None:
+    def add(spec: EnvironmentSpec, behaviours: str) -> None:
+        environments[spec.name] = spec
+        for behaviour in behaviours.split():
+            datasets[f"{spec.name.removesuffix('-v0')}-{behaviour}-v0"] = spec.name
+
+    def mazes(family: str, maze: str, steps: int, behaviours: str, *, seen: bool = True) -> None:
+        for prefix in ("", "visual-") if seen else ("",):
+            name = f"{prefix}{family}-{maze}-v0"
+            spec = _maze_spec(name, family, steps, pixels=bool(prefix))
+            tasks = len(PUBLISHED[maze].tasks)
+            kwargs = {**spec.kwargs, "maze": maze}
+            states = f"{family}-{maze}-v0" if prefix else None
+            spec = replace(spec, kwargs=kwargs, maze=maze, tasks=tasks, states=states)
+            add(spec, behaviours)
+
+    def ogbench(
+        family: str, variant: str, steps: int, behaviours: str, *, draws: bool = False, **more: Any
+    ) -> None:
         stem = f"{family}-{variant}" if variant else family
         for prefix in ("", "visual-") if more.pop("seen", False) else ("",):
-            seen = {"pixels": True, "states": f"{stem}-v0"} if prefix else {}
-            spec = EnvironmentSpec(f"{prefix}{stem}-v0", family, steps, **more, **seen)
-            environments[spec.name] = spec
-            for behaviour in behaviours.split():
-                datasets[f"{prefix}{stem}-{behaviour}-v0"] = spec.name
+            name = f"{prefix}{stem}-v0"
+            looks: dict[str, Any] = {"sized": True}
+            if prefix:
+                looks = {"pixels": True, "drawn": True, "states": f"{stem}-v0"}
+            spec = EnvironmentSpec(
+                name=name,
+                entry_point="farstep.envs.isolation:make_isolated",
+                kwargs={"name": name, "steps_draw": draws},
+                max_episode_steps=steps,
+                tasks=5,
+                family=family,
+                **{**looks, **more},
+            )
+            add(spec, behaviours)
 
     for maze in ("medium", "large", "giant", "teleport", "colossal"):
         cap = 4000 if maze == "colossal" else 1000
         explore = " explore" if maze in ("medium", "large", "teleport") else ""
-        add("pointmaze", maze, cap, "navigate stitch", maze=maze, body="point")
-        add("antmaze", maze, cap, f"navigate stitch{explore}", maze=maze, body="ant", seen=True)
+        mazes("pointmaze", maze, cap, "navigate stitch", seen=False)
+        mazes("antmaze", maze, cap, f"navigate stitch{explore}")
         cap = 4000 if maze in ("giant", "colossal") else 2000
-        logged = "" if maze == "teleport" else "navigate stitch"
-        add("humanoidmaze", maze, cap, logged, maze=maze, body="humanoid", seen=True)
+        mazes("humanoidmaze", maze, cap, "" if maze == "teleport" else "navigate stitch")
     for maze in ("arena", "medium"):
-        add("antsoccer", maze, 1000, "navigate stitch", maze=maze, body="ant")
+        ogbench("antsoccer", maze, 1000, "navigate stitch", maze=maze, body="ant", ball=True)
+    # Of a model cubes and puzzles change nothing but colours; the scene's buttons lock its joints.
     for cubes, cap in (("single", 200), ("double", 500), ("triple", 1000), ("quadruple", 1000)):
-        add("cube", cubes, cap, "play noisy", seen=True)
-    add("cube", "octuple", 1500, "")
-    add("scene", "", 750, "play noisy", seen=True)
+        ogbench("cube", cubes, cap, "play noisy", seen=True, sharing="copies")
+    ogbench("cube", "octuple", 1500, "", sharing="copies")
+    ogbench("scene", "", 750, "play noisy", seen=True)
     for board, cap in (("3x3", 500), ("4x4", 500), ("4x5", 1000), ("4x6", 1000)):
-        add("puzzle", board, cap, "play noisy", seen=True)
+        ogbench("puzzle", board, cap, "play noisy", seen=True, sharing="copies")
     for elements in ("easy", "medium", "hard"):
-        add("powderworld", elements, 500, "play", discrete=True)
-        name = f"powderworld-{elements}-v0"
-        environments[name] = dataclasses.replace(environments[name], pixels=True)
+        # Its pictures are its state: NumPy, not OpenGL.
+        ogbench("powderworld", elements, 500, "play", draws=True, pixels=True, sized=False)
     return environments, datasets
 
 
 ENVIRONMENTS, DATASETS = _published()
 """Published environments by name; and, by the name of a data set, its environment's name."""
 
-_BODIES: dict[str, BodyName] = {"pointmaze": "point", "antmaze": "ant", "humanoidmaze": "humanoid"}
+_REGISTERED: dict[str, EnvironmentSpec] = {}
+
+
+def register_environment(spec: EnvironmentSpec) -> None:
+    """Let `environment` find a specification of your own by its name, in this process.
+
+    Raises:
+        FarstepError: the name is that of a published environment.
+    """
+    if spec.name in ENVIRONMENTS:
+        raise FarstepError(f"'{spec.name}' is a published environment: choose another name")
+    _REGISTERED[spec.name] = spec
 
 
 def environment(name: str) -> EnvironmentSpec:
     """The environment called `name`; `-v0` may be left out.
 
-    `pointmaze:my_maze.txt` (or `antmaze:…`, `humanoidmaze:…`, with `visual-` before those two) is
-    that body in the map of that file.
+    - `pointmaze:my_maze.txt` (or `antmaze:…`, `humanoidmaze:…`, with `visual-` before those two) is
+      that body in the map of that file.
+    - `mypkg.envs:spec` is the `EnvironmentSpec` of that name in that module, or what the function
+      of that name returns. The working directory is looked in last.
+    - Names that `register_environment` or the entry points of an installed package give.
 
     Raises:
         FarstepError: no such environment, or a map that cannot be read.
     """
     family, colon, path = name.partition(":")
-    if colon:
-        return own_maze(family, MazeMap.from_file(path), name)
+    if colon and family.removeprefix("visual-") in MAZE_FAMILIES:
+        return replace(own_maze(family, MazeMap.from_file(path)), name=name)
+    if colon and name not in _REGISTERED:
+        return _specification(name, name)
+    known = {**ENVIRONMENTS, **_REGISTERED}
     for candidate in (name, f"{name}-v0"):
-        if candidate in ENVIRONMENTS:
-            return ENVIRONMENTS[candidate]
-    hint = nearest(name, ENVIRONMENTS)
+        if candidate in known:
+            return known[candidate]
+    offered = {entry.name: entry.value for entry in metadata.entry_points(group=ENTRY_POINTS)}
+    if name in offered:
+        return _specification(offered[name], name)
+    hint = nearest(name, [*known, *offered])
     if name in DATASETS or f"{name}-v0" in DATASETS:
         hint = f" That is a data set, of '{environment_of(name).name}'."
     raise FarstepError(f"no environment '{name}'.{hint}")
+
+
+def _specification(reference: str, name: str) -> EnvironmentSpec:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    found = attribute(reference, f"the environment '{name}'")
+    if not isinstance(found, EnvironmentSpec) and callable(found):
+        found = found()
+    if not isinstance(found, EnvironmentSpec):
+        raise FarstepError(
+            f"'{reference}' must be a farstep.envs.EnvironmentSpec or a function that returns one, "
+            f"not {found!r}"
+        )
+    return replace(found, name=name)
 
 
 def environment_of(dataset: str) -> EnvironmentSpec:
@@ -153,88 +196,68 @@ def environment_of(dataset: str) -> EnvironmentSpec:
     raise FarstepError(f"no data set '{dataset}'.{nearest(dataset, DATASETS)}")
 
 
-def make(name: str, *, maze: MazeMap | None = None, **kwargs: Any) -> gymnasium.Env:
+def make(name: str | EnvironmentSpec, **kwargs: Any) -> gymnasium.Env:
     """Make an environment whose every draw follows from `reset(seed=...)`.
 
-    `reset(seed=s, options={"task_id": k})` starts evaluation task k (from 1) and gives the goal's
-    observation as `info["goal"]`; `step` gives `info["success"]`. NumPy's global generator is
-    neither read nor changed.
+    `reset(seed=s, options={"task_id": k})` starts evaluation task k (from 1) and gives the goal as
+    `info["goal"]`; `step` gives `info["success"]`. NumPy's global generator is neither read nor
+    changed by those of the catalogue.
 
     Args:
-        name: an environment's name, or with `maze` a body's: `pointmaze`, `antmaze`,
-            `humanoidmaze`, `visual-antmaze` or `visual-humanoidmaze`.
-        maze: a map of your own.
-        kwargs: for `gymnasium.make` and the environment: `max_episode_steps`,
-            `terminate_at_goal`, `width`, `height`, `camera_name` …
+        name: an environment's name, or its specification.
+        kwargs: `max_episode_steps`, and arguments of the environment: `terminate_at_goal`,
+            `width`, `height`, `camera_name` …
 
     Raises:
         FarstepError: no such environment, or the simulators are not installed.
     """
-    spec = environment(name) if maze is None else own_maze(name, maze)
-    check_installed(spec.name)
-    import gymnasium
-    from gymnasium.envs.registration import EnvSpec
+    spec = environment(name) if isinstance(name, str) else name
+    check_installed(spec)
+    from gymnasium.wrappers import TimeLimit
 
-    if spec.body is None or spec.ball:
-        from farstep.envs.isolation import make_isolated
+    from farstep.envs.goals import GoalEnv
 
-        return make_isolated(spec.name, **kwargs)
-    # An EnvSpec of our own, because OGBench registers its class under the same names.
-    return gymnasium.make(EnvSpec(**gymnasium_arguments(spec, maze or spec.maze_map)), **kwargs)
+    limit = kwargs.pop("max_episode_steps", spec.max_episode_steps)
+    env = TimeLimit(spec.load()(**{**spec.kwargs, **kwargs}), limit)
+    return env if spec.is_native else GoalEnv(env, spec)
 
 
-def gymnasium_arguments(spec: EnvironmentSpec, maze: MazeMap | None) -> dict[str, Any]:
-    """The arguments with which Gymnasium registers a maze."""
-    assert spec.body is not None
-    assert maze is not None
-    options: dict[str, Any] = {"body": spec.body, "maze": maze}
-    if spec.pixels:
-        options |= {"ob_type": "pixels", "width": 64, "height": 64, "camera_name": "back"}
-    family, colon, _ = spec.name.partition(":")
-    return {
-        "id": f"{family}-{_as_id(maze.name)}-v0" if colon else spec.name,
-        "entry_point": "farstep.envs.locomaze:MazeEnv",
-        "max_episode_steps": spec.max_episode_steps,
-        "kwargs": options,
-    }
-
-
-def own_maze(family: str, maze: MazeMap, name: str | None = None) -> EnvironmentSpec:
+def own_maze(family: str, maze: MazeMap) -> EnvironmentSpec:
     """The environment of a body in a user's own map.
 
+    Args:
+        family: `pointmaze`, `antmaze`, `humanoidmaze`, `visual-antmaze` or `visual-humanoidmaze`.
+        maze: the map; `antmaze` and a map called `rooms` make `antmaze-rooms-v0`.
+
     Raises:
-        FarstepError: `family` is not one of the names that `make` takes with `maze`.
+        FarstepError: `family` is none of those names.
     """
     body_family = family.removeprefix("visual-")
     pixels = body_family != family
-    if body_family not in _BODIES or (pixels and body_family == "pointmaze"):
-        known = [*_BODIES, "visual-antmaze", "visual-humanoidmaze"]
+    if body_family not in MAZE_FAMILIES or (pixels and body_family == "pointmaze"):
+        known = [*MAZE_FAMILIES, "visual-antmaze", "visual-humanoidmaze"]
         raise FarstepError(f"no body '{family}' for a maze of your own.{nearest(family, known)}")
-    return EnvironmentSpec(
-        name or f"{family}-{_as_id(maze.name)}-v0",
-        body_family,
-        OWN_MAZE_STEPS,
-        tasks=len(maze.tasks),
-        maze=maze.name,
-        body=_BODIES[body_family],
-        pixels=pixels,
-    )
+    name = f"{family}-{_as_id(maze.name)}-v0"
+    return _maze_spec(name, body_family, OWN_MAZE_STEPS, pixels=pixels).in_maze(maze)
 
 
 def _as_id(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)
 
 
-def check_installed(name: str) -> None:
-    """Refuse to make `name` where its simulators are missing or cannot be imported.
+def check_installed(spec: EnvironmentSpec) -> None:
+    """Refuse to make what needs simulators that are missing or cannot be imported.
 
     Raises:
         FarstepError: so it is; says what to install or to set.
     """
-    missing = [m for m in ("gymnasium", "mujoco", "ogbench") if importlib.util.find_spec(m) is None]
+    ours = spec.entry_point.partition(".")[0] == "farstep"
+    needed = ("gymnasium", "mujoco", "ogbench") if ours else ("gymnasium",)
+    missing = [module for module in needed if importlib.util.find_spec(module) is None]
     if not missing:
         try:
-            import mujoco  # noqa: F401
+            if ours:
+                import mujoco  # noqa: F401
         except Exception as error:
             raise FarstepError(
                 f"MuJoCo cannot be imported ({type(error).__name__}: {error}). It loads the OpenGL "
@@ -243,6 +266,6 @@ def check_installed(name: str) -> None:
             ) from error
         return
     raise FarstepError(
-        f"'{name}' needs {', '.join(missing)}, which are not installed: "
+        f"'{spec.name}' needs {', '.join(missing)}, which are not installed: "
         f"{install_command('ogbench')}. With pip on Python 3.13 see docs/install.md."
     )

@@ -68,18 +68,24 @@ class IsolatedEnv(gymnasium.Wrapper):
                 self._state = _GLOBAL.get_state()
 
 
-def make_isolated(name: str, **kwargs: Any) -> gymnasium.Env:
-    """OGBench's environment `name`, isolated from the moment it is built."""
+def make_isolated(name: str, *, steps_draw: bool = False, **kwargs: Any) -> gymnasium.Env:
+    """OGBench's environment `name`, isolated from the moment it is built; its episodes have no end.
+
+    Arguments:
+        name: as OGBench registers it.
+        steps_draw: as for `IsolatedEnv`.
+        kwargs: of the environment.
+    """
     state = _state(np.random.default_rng())
     with _global_state(state):
-        env = make_quietly(name, **kwargs)
+        env = make_quietly(name, max_episode_steps=-1, disable_env_checker=True, **kwargs)
     inner = env.unwrapped
     if isinstance(getattr(type(inner), "action_space", None), property):
         # Manipulation makes a new, unseeded space whenever it is asked for its space, and samples
         # stabilising actions from that. One that stays can be seeded.
         fixed = {"action_space": inner.action_space}
         inner.__class__ = type(type(inner).__name__, (type(inner),), fixed)
-    return IsolatedEnv(env, state, steps_draw=name.startswith("powderworld"))
+    return IsolatedEnv(env, state, steps_draw=steps_draw)
 
 
 def make_quietly(name: str, **kwargs: Any) -> gymnasium.Env:

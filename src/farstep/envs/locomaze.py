@@ -16,6 +16,7 @@ import copy
 import functools
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import gymnasium
@@ -28,9 +29,9 @@ from ogbench.locomaze.humanoid import HumanoidEnv
 from ogbench.locomaze.point import PointEnv
 
 from farstep.core.errors import FarstepError, nearest
-from farstep.envs.catalog import BodyName
-from farstep.envs.mazes import UNIT, WALL, Cell, MazeMap
+from farstep.envs.mazes import PUBLISHED, UNIT, WALL, Cell, MazeMap
 from farstep.envs.seeds import stream
+from farstep.envs.specs import BodyName
 
 # MuJoCo's classes are compiled and have no types that a checker could read.
 _mujoco: Any = mujoco
@@ -301,6 +302,20 @@ class MazeEnv(gymnasium.Env):
         overhead.distance = 5 * (columns - 2)
         overhead.elevation = -90
         return overhead
+
+
+def make_maze(body: BodyName, maze: str | Mapping[str, str], **kwargs: Any) -> MazeEnv:
+    """`MazeEnv` from JSON values.
+
+    Args:
+        body: as there.
+        maze: the name of a published map, or `name` and `text` of one's own.
+        kwargs: as there.
+    """
+    found = (
+        PUBLISHED[maze] if isinstance(maze, str) else MazeMap.from_text(maze["text"], maze["name"])
+    )
+    return MazeEnv(body, found, **kwargs)
 
 
 def _around(base: Any, model: MjModel) -> Any:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from farstep.core.errors import FarstepError
-from farstep.envs.catalog import ENVIRONMENTS, gymnasium_arguments, own_maze
+from farstep.envs.catalog import ENVIRONMENTS, own_maze
 from farstep.envs.mazes import MazeMap
+from farstep.envs.specs import EnvironmentSpec
 
 
 def register() -> None:
@@ -13,7 +16,7 @@ def register() -> None:
 
     for spec in ENVIRONMENTS.values():
         if spec.maze == "colossal" and spec.name not in registration.registry:
-            registration.register(**gymnasium_arguments(spec, spec.maze_map))
+            registration.register(**_arguments(spec))
 
 
 def register_maze(family: str, maze: MazeMap, max_episode_steps: int | None = None) -> str:
@@ -29,7 +32,7 @@ def register_maze(family: str, maze: MazeMap, max_episode_steps: int | None = No
     """
     from gymnasium.envs import registration
 
-    arguments = gymnasium_arguments(own_maze(family, maze), maze)
+    arguments = _arguments(own_maze(family, maze))
     if arguments["id"] in ENVIRONMENTS:
         raise FarstepError(
             f"'{arguments['id']}' is a published environment: give your map another name"
@@ -39,3 +42,12 @@ def register_maze(family: str, maze: MazeMap, max_episode_steps: int | None = No
     registration.registry.pop(arguments["id"], None)  # a map that was edited replaces itself
     registration.register(**arguments)
     return arguments["id"]
+
+
+def _arguments(spec: EnvironmentSpec) -> dict[str, Any]:
+    return {
+        "id": spec.name,
+        "entry_point": spec.entry_point,
+        "max_episode_steps": spec.max_episode_steps,
+        "kwargs": dict(spec.kwargs),
+    }

@@ -30,10 +30,9 @@ from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.core.seeds import check_seed
 from farstep.core.types import BatchPolicy, Spaces
-from farstep.envs.catalog import EnvironmentSpec, own_maze
 from farstep.envs.catalog import environment as find_environment
-from farstep.envs.mazes import MazeMap
-from farstep.envs.vector import VectorEnv
+from farstep.envs.pool import EnvironmentPool
+from farstep.envs.specs import EnvironmentSpec
 from farstep.evaluation.results import Episode, Evaluation
 
 SLOTS = 50
@@ -70,7 +69,7 @@ def episode_seed(seed: int, task: int, index: int) -> int:
 
 def evaluate(
     policy: BatchPolicy,
-    environment: str,
+    environment: str | EnvironmentSpec,
     *,
     episodes_per_task: int = 50,
     tasks: Sequence[int] | None = None,
@@ -78,7 +77,6 @@ def evaluate(
     slots: int = SLOTS,
     workers: int | None = None,
     max_steps: int | None = None,
-    maze: MazeMap | None = None,
     options: Mapping[str, Any] | None = None,
     spaces: Spaces | None = None,
     start_every: int = 1,
@@ -88,12 +86,12 @@ def evaluate(
     """Success of `policy` on the tasks of `environment` (protocol of OGBench, Park et al. 2025).
 
     An episode ends when the environment terminates or truncates it, and it succeeded if the
-    environment's own flag says so at its last step. Continuous actions are clipped to [−1, 1], the
-    bounds of every environment of the catalog.
+    environment's own flag says so at its last step. Continuous actions are clipped to the
+    environment's bounds, which are [−1, 1] throughout the catalogue.
 
     Args:
         policy: is called with all `slots` rows every step; rows without an episode are filled.
-        environment: its name, such as `antmaze-giant-v0`.
+        environment: its name, such as `antmaze-giant-v0`, or its specification.
         episodes_per_task: 50 in the published tables.
         tasks: numbers of the tasks, from 1; all by default.
         seed: the root of all episodes' seeds.
@@ -101,7 +99,6 @@ def evaluate(
         workers: processes that step the simulators, 0 for this one; by default one a core, and
             none where there is one core. The result does not depend on it.
         max_steps: steps after which an episode is cut; the environment's own number by default.
-        maze: a map of your own; `environment` then names the body, such as `antmaze`.
         options: for `farstep.envs.catalog.make`, such as the size of its pictures.
         spaces: what the policy was trained on, to be checked against the environment.
         start_every: an episode starts a multiple of this many steps after the others, a free slot
@@ -114,7 +111,7 @@ def evaluate(
         FarstepError: unknown environment or task, a number out of range, a policy for other
             spaces, or one whose actions have the wrong shape or are not finite.
     """
-    spec = find_environment(environment) if maze is None else own_maze(environment, maze)
+    spec = find_environment(environment) if isinstance(environment, str) else environment
     numbers = _known_tasks(spec, tasks)
     _check_at_least(
         1,
@@ -131,10 +128,8 @@ def evaluate(
     waiting = [(task, index) for index in range(episodes_per_task) for task in numbers]
     running = min(slots, len(waiting))
     options = dict(options or {}) | {"max_episode_steps": limit}
-    if maze is not None:
-        options["maze"] = maze
     shown = record is not None
-    with VectorEnv(environment, running, _workers(workers), renders=shown, **options) as simulators:
+    with EnvironmentPool(spec, running, _workers(workers), renders=shown, **options) as simulators:
         if spaces is not None:
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
@@ -162,8 +157,9 @@ def check_environment(environment: str, spaces: Spaces) -> None:
     Raises:
         FarstepError: it is unknown, cannot be made here, or has other spaces.
     """
-    with VectorEnv(environment, 1, min(1, _workers(None))) as simulators:
-        _check_spaces(find_environment(environment), simulators, spaces)
+    spec = find_environment(environment)
+    with EnvironmentPool(spec, 1, min(1, _workers(None))) as simulators:
+        _check_spaces(spec, simulators, spaces)
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,7 @@ class _Rollout:
     def __init__(
         self,
         policy: BatchPolicy,
-        simulators: VectorEnv,
+        simulators: EnvironmentPool,
         spec: EnvironmentSpec,
         *,
         rows: int,
@@ -274,7 +270,7 @@ class _Rollout:
                 f"{actions.shape}; was it trained for another environment?"
             )
         actions = actions[active]
-        if self._spec.discrete:
+        if self._simulators.num_actions is not None:
             return actions
         if not np.isfinite(actions).all():
             slot = int(active[np.argmin(np.isfinite(actions).all(axis=-1))])
@@ -284,15 +280,16 @@ class _Rollout:
                 f"task {episode.task}, episode {episode.index}; if its training has diverged, "
                 "evaluate an earlier checkpoint"
             )
-        return np.clip(actions, -1.0, 1.0)
+        return np.clip(actions, self._simulators.action_low, self._simulators.action_high)
 
     def _finish(self, slot: int, success: bool) -> Episode:
         episode = self._running(slot)
         self._episodes[slot] = None
         distance = None
-        if observes_position(self._spec):
-            gap = self._observations[slot, :2] - self._goals[slot, :2]
-            distance = float(np.hypot(*gap))
+        if self._spec.position:
+            where = self._observations[slot, list(self._spec.position)]
+            gap = where - self._goals[slot, list(self._spec.goal_position)]
+            distance = float(np.linalg.norm(gap))
         return Episode(
             task=episode.task,
             index=episode.index,
@@ -322,32 +319,32 @@ class _Rollout:
                 )
 
 
-def observes_position(spec: EnvironmentSpec) -> bool:
-    """Whether an observation begins with the body's position, in metres, and a goal with its own.
-
-    In antsoccer the goal is the ball's.
-    """
-    return spec.body is not None and not spec.ball and not spec.pixels
-
-
 def _known_tasks(spec: EnvironmentSpec, tasks: Sequence[int] | None) -> list[int]:
-    numbers = list(range(1, spec.tasks + 1)) if tasks is None else sorted(set(tasks))
-    unknown = [number for number in numbers if not 1 <= number <= spec.tasks]
+    numbers = list(range(1, spec.num_tasks + 1)) if tasks is None else sorted(set(tasks))
+    unknown = [number for number in numbers if not 1 <= number <= spec.num_tasks]
     if unknown or not numbers:
         raise FarstepError(
-            f"{spec.name} has tasks 1 to {spec.tasks}, not {unknown or 'an empty choice'}"
+            f"{spec.name} has tasks 1 to {spec.num_tasks}, not {unknown or 'an empty choice'}"
         )
     return numbers
 
 
-def _check_spaces(spec: EnvironmentSpec, simulators: VectorEnv, spaces: Spaces) -> None:
+def _check_spaces(spec: EnvironmentSpec, simulators: EnvironmentPool, spaces: Spaces) -> None:
     actions = simulators.num_actions or simulators.action_shape[-1]
-    offered = (simulators.observation_shape, simulators.num_actions is not None, actions)
-    expected = (spaces.observation.shape, spaces.action.discrete, spaces.action.size)
+    discrete = simulators.num_actions is not None
+    offered = (simulators.observation_shape, simulators.goal_shape, discrete, actions)
+    # Where goals are whole observations, the policy takes what it needs of them.
+    whole = simulators.goal_shape == simulators.observation_shape
+    goal = simulators.goal_shape if whole else spaces.goal.shape
+    expected = (spaces.observation.shape, goal, spaces.action.discrete, spaces.action.size)
     if offered != expected:
 
-        def describe(shape: tuple[int, ...], discrete: bool, size: int) -> str:
-            return f"observations {shape} and {size} {'actions' if discrete else 'action values'}"
+        def describe(
+            shape: tuple[int, ...], goal: tuple[int, ...], discrete: bool, size: int
+        ) -> str:
+            goals = "" if goal == shape else f", goals {goal}"
+            kind = "actions" if discrete else "action values"
+            return f"observations {shape}{goals} and {size} {kind}"
 
         raise FarstepError(
             f"{spec.name} has {describe(*offered)}, but the policy was trained on "

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Int
 
-from farstep.envs.catalog import EnvironmentSpec
+from farstep.core.types import Spaces
 
 
 class SamplingPolicy(Protocol):
@@ -30,9 +30,9 @@ class SamplingPolicy(Protocol):
     ) -> np.ndarray: ...
 
 
-def protocol_temperature(spec: EnvironmentSpec) -> float:
+def protocol_temperature(spaces: Spaces) -> float:
     """OGBench's: 0.3 for the discrete actions of Powderworld, 0 (deterministic) elsewhere."""
-    return 0.3 if spec.discrete else 0.0
+    return 0.3 if spaces.action.discrete else 0.0
 
 
 class AtTemperature:

@@ -17,12 +17,16 @@ for _module in ("gymnasium", "mujoco", "ogbench"):
     pytest.importorskip(_module)
 
 from farstep.core.errors import FarstepError  # noqa: E402 (after the checks above)
-from farstep.envs import MazeMap, make  # noqa: E402
+from farstep.envs import MazeMap, make, own_maze  # noqa: E402
+from farstep.envs.pool import EnvironmentPool  # noqa: E402
 from farstep.envs.processes import Worker  # noqa: E402
-from farstep.envs.vector import VectorEnv  # noqa: E402
 
-ROOMS = MazeMap.from_text(
-    "######\n#....#\n#.##.#\n#....#\n######\ntask (1, 1) -> (3, 4)\ntask (3, 1) -> (1, 1)", "rooms"
+ROOMS = own_maze(
+    "pointmaze",
+    MazeMap.from_text(
+        "######\n#....#\n#.##.#\n#....#\n######\ntask (1, 1) -> (3, 4)\ntask (3, 1) -> (1, 1)",
+        "rooms",
+    ),
 )
 EPISODES = [(seed, 1 + seed % 5) for seed in range(6)]
 """Seed and task of each episode."""
@@ -49,7 +53,7 @@ def test_episodes_do_not_depend_on_workers_and_slots(slots: int, workers: int) -
     steps = 8
     name = "pointmaze-teleport-v0"
     trails: dict[int, list[np.ndarray]] = {}
-    with VectorEnv(name, slots, workers) as envs:
+    with EnvironmentPool(name, slots, workers) as envs:
         assert envs.observation_shape == (2,)
         assert envs.observation_dtype == np.float32
         assert envs.action_shape == (2,)
@@ -81,7 +85,7 @@ def test_episodes_do_not_depend_on_workers_and_slots(slots: int, workers: int) -
 
 def test_cube_and_ant_episodes_are_those_of_a_single_environment() -> None:
     for name, size in (("antmaze-medium-v0", 8), ("cube-single-v0", 5)):
-        with VectorEnv(name, 1, 1) as envs:
+        with EnvironmentPool(name, 1, 1) as envs:
             observations, goals = envs.reset([0], [11], [2])
             trail = [goals[0], observations[0]]
             trail += [envs.step(action[None], [0])[0][0] for action in actions_of(11, 4, size)]
@@ -91,7 +95,7 @@ def test_cube_and_ant_episodes_are_those_of_a_single_environment() -> None:
 @pytest.mark.parametrize("name", ["cube-double-v0", "scene-v0", "puzzle-3x3-v0"])
 def test_manipulation_that_shares_models_acts_as_one_that_does_not(name: str) -> None:
     seeds, tasks = (11, 12, 13), (1, 4, 2)
-    with VectorEnv(name, 3, 0, renders=False) as envs:
+    with EnvironmentPool(name, 3, 0, renders=False) as envs:
         order, trails = [], []
         for order in ([2, 0], [1, 2, 0]):  # slot 2 gets a second episode
             first = envs.reset(order, [seeds[i] for i in order], [tasks[i] for i in order])
@@ -107,8 +111,8 @@ def test_manipulation_that_shares_models_acts_as_one_that_does_not(name: str) ->
 
 
 def test_flags_extras_and_frames_are_those_of_the_slot() -> None:
-    with VectorEnv(
-        "pointmaze", 3, 2, maze=ROOMS, extras=("xy",), max_episode_steps=5, width=16, height=24
+    with EnvironmentPool(
+        ROOMS, 3, 2, extras=("xy",), max_episode_steps=5, width=16, height=24
     ) as envs:
         observations, goals = envs.reset([0, 1, 2], [0, 1, 2], [1, 2, 1])
         np.testing.assert_allclose(envs.extras["xy"], observations, rtol=1e-6)
@@ -123,7 +127,7 @@ def test_flags_extras_and_frames_are_those_of_the_slot() -> None:
 
 
 def test_success_is_reported_by_slot() -> None:
-    with VectorEnv("pointmaze", 2, 0, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 2, 0) as envs:
         observations, goals = envs.reset([0, 1], [5, 5], [2, 2])
         reached = np.zeros(2, bool)
         for _ in range(60):
@@ -141,7 +145,7 @@ def test_success_is_reported_by_slot() -> None:
 def test_frames_come_through_the_worker() -> None:
     frames = []
     for workers in (0, 1):
-        with VectorEnv("pointmaze", 2, workers, maze=ROOMS, width=24, height=16) as envs:
+        with EnvironmentPool(ROOMS, 2, workers, width=24, height=16) as envs:
             envs.reset([1], [0], [1])
             try:
                 frames.append(envs.render(1))
@@ -153,7 +157,7 @@ def test_frames_come_through_the_worker() -> None:
 
 
 def test_a_killed_worker_is_an_error_and_not_a_wait() -> None:
-    with VectorEnv("pointmaze", 4, 2, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 4, 2) as envs:
         envs.reset(range(4), range(4), [1] * 4)
         victim, other = (worker.pid for worker in envs._workers)
         os.kill(victim, signal.SIGKILL)
@@ -168,7 +172,7 @@ def test_a_killed_worker_is_an_error_and_not_a_wait() -> None:
 
 
 def test_ctrl_c_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    with VectorEnv("pointmaze", 2, 2, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 2, 2) as envs:
         pids = [worker.pid for worker in envs._workers]
 
         def interrupted(_: Worker) -> bytes:
@@ -189,7 +193,7 @@ def test_shared_memory_has_no_name_while_it_is_used() -> None:
         return {path for place in places if place.exists() for path in place.glob("farstep-*")}
 
     before = named()
-    with VectorEnv("pointmaze", 2, 1, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 2, 1) as envs:
         envs.reset([0, 1], [0, 1])
         assert named() <= before
 
@@ -208,43 +212,51 @@ def test_a_place_for_shared_memory_that_cannot_be_written_is_passed_over(
 
     full = False
     monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
-    with VectorEnv("pointmaze", 2, 1, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 2, 1) as envs:
         assert envs.reset([0, 1], [0, 1])[0].shape == (2, 2)
     assert tried[0] == "/dev/shm"
     full = True
     with pytest.raises(FarstepError, match=r"/dev/shm: Read-only file system; .*: Read-only"):
-        VectorEnv("pointmaze", 2, 1, maze=ROOMS)
+        EnvironmentPool(ROOMS, 2, 1)
 
 
 def test_a_worker_that_hangs_is_an_error_that_names_its_slots(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with VectorEnv("pointmaze", 3, 2, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 3, 2) as envs:
         envs.reset([0, 1, 2], [0, 1, 2])
         os.kill(envs._workers[1].pid, signal.SIGSTOP)
         monkeypatch.setenv("FARSTEP_PATIENCE", "0.3")
-        with pytest.raises(FarstepError, match=r"worker of pointmaze, slots 1 \(process"):
+        with pytest.raises(FarstepError, match=r"worker of pointmaze-rooms-v0, slots 1 \(process"):
             envs.step(np.zeros((3, 2), np.float32), [0, 1, 2])
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"name": "pointmaze-medum-v0", "num_slots": 1}, "Did you mean 'pointmaze-medium-v0'"),
-        ({"name": "pointmaze-medium-v0", "num_slots": 0}, "at least 1 slot"),
         (
-            {"name": "pointmaze-medium-v0", "num_slots": 1, "num_workers": 1, "extras": ("yx",)},
+            {"environment": "pointmaze-medum-v0", "num_slots": 1},
+            "Did you mean 'pointmaze-medium-v0'",
+        ),
+        ({"environment": "pointmaze-medium-v0", "num_slots": 0}, "at least 1 slot"),
+        (
+            {
+                "environment": "pointmaze-medium-v0",
+                "num_slots": 1,
+                "num_workers": 1,
+                "extras": ("yx",),
+            },
             "no entry 'yx'",
         ),
     ],
 )
 def test_bad_arguments_are_explained(arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(FarstepError, match=complaint):
-        VectorEnv(**arguments)
+        EnvironmentPool(**arguments)
 
 
 def test_bad_requests_are_explained() -> None:
-    with VectorEnv("pointmaze", 2, 0, maze=ROOMS) as envs:
+    with EnvironmentPool(ROOMS, 2, 0) as envs:
         for call, complaint in (
             (lambda: envs.reset([2], [0]), "from 0 to 1"),
             (lambda: envs.reset([0, 0], [0, 1]), "named once"),

@@ -13,6 +13,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,35 +22,41 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from farstep.core.errors import FarstepError, nearest
-from farstep.envs.catalog import environment, make, own_maze
-from farstep.envs.mazes import MazeMap
+from farstep.envs.catalog import environment as find_environment
+from farstep.envs.catalog import make
 from farstep.envs.opengl import require_drawing
 from farstep.envs.processes import Worker
+from farstep.envs.specs import EnvironmentSpec
 
 Slots = Int[np.ndarray, " n"] | Sequence[int]
 
 _NO_TASK = -1
 
 
-class VectorEnv:
-    """`num_slots` environments of one name; a context manager.
+class EnvironmentPool:
+    """`num_slots` environments of one specification; a context manager.
+
+    It is no `gymnasium.vector.VectorEnv`: there all environments step together and restart by
+    themselves.
 
     Each slot runs one episode after the other: `reset` starts episodes in the slots that are
     named, and `step` advances the slots that are named. Nothing restarts by itself.
 
     Args:
-        name: an environment, as for `farstep.envs.make`.
+        environment: its name or specification, as for `farstep.envs.make`.
         num_slots: environments.
         num_workers: processes that step them; 0 steps them in this one. No more than slots.
         extras: entries of the environments' `info` to keep in `extras`, such as `xy` in mazes.
         renders: whether `render` will be called. Otherwise cubes and puzzles share their models,
             which saves most of a second and 180 MB a slot.
-        env_kwargs: for `make`; JSON values, or a `maze`.
+        env_kwargs: for `make`; JSON values.
 
     Attributes:
         num_slots: as given.
         observation_shape, observation_dtype: of one observation; states are float32.
+        goal_shape: of one goal, which has the type of an observation.
         action_shape: of one action; () where actions are integers.
+        action_low, action_high: bounds of continuous actions; empty where actions are integers.
         num_actions: how many integers there are to choose from, or `None`.
         extras: the latest values of the entries asked for, one row a slot.
 
@@ -59,7 +66,7 @@ class VectorEnv:
 
     def __init__(
         self,
-        name: str,
+        environment: str | EnvironmentSpec,
         num_slots: int,
         num_workers: int = 0,
         *,
@@ -73,15 +80,11 @@ class VectorEnv:
                 f"slots and {num_workers} workers"
             )
         # Says what is wrong with a name before any process starts.
-        if (maze := env_kwargs.pop("maze", None)) is not None:
-            spec = own_maze(name, maze)
-            env_kwargs["maze"] = {"name": maze.name, "text": maze.to_text()}
-        else:
-            spec = environment(name)
+        spec = find_environment(environment) if isinstance(environment, str) else environment
         if spec.drawn:
             require_drawing()
         config = {
-            "name": name,
+            "spec": asdict(spec),
             "kwargs": env_kwargs,
             "extras": list(extras),
             "renders": renders,
@@ -106,9 +109,9 @@ class VectorEnv:
         else:
             self._workers.extend(
                 Worker(
-                    "farstep.envs.vector:service",
+                    "farstep.envs.pool:service",
                     {**config, "first": first, "stride": num_workers},
-                    f"the worker of {config['name']}, slots "
+                    f"the worker of {config['spec']['name']}, slots "
                     + ", ".join(map(str, range(first, self.num_slots, num_workers))),
                 )
                 for first in range(num_workers)
@@ -124,7 +127,9 @@ class VectorEnv:
                 path.unlink()
         self.observation_shape: tuple[int, ...] = tuple(spaces["observation_shape"])
         self.observation_dtype = np.dtype(spaces["observation_dtype"])
+        self.goal_shape: tuple[int, ...] = tuple(spaces["goal_shape"])
         self.action_shape: tuple[int, ...] = tuple(spaces["action_shape"])
+        self.action_low, self.action_high = map(np.float32, spaces["action_bounds"])
         self.num_actions: int | None = spaces["num_actions"]
         self._shared = _views(memory, layout)
         self.extras: dict[str, np.ndarray] = {
@@ -142,7 +147,7 @@ class VectorEnv:
             task_ids: n tasks from 1; without them each episode draws a task.
 
         Returns:
-            Observations and goals, each (n, *observation shape).
+            Observations (n, *observation shape) and goals (n, *goal shape).
 
         Raises:
             FarstepError: a slot, seed or task that does not exist, or a worker that has died.
@@ -274,20 +279,13 @@ class _Simulators:
     """The environments of every `stride`-th slot from `first`: what a worker holds."""
 
     def __init__(self, config: Mapping[str, Any]):
+        self._spec = EnvironmentSpec.from_json(config["spec"])
         kwargs = dict(config["kwargs"])
-        if (maze := kwargs.pop("maze", None)) is not None:
-            kwargs["maze"] = MazeMap.from_text(maze["text"], maze["name"])
-            in_maze, self._copies = True, False
-        else:
-            spec = environment(config["name"])
-            in_maze = spec.body is not None and not spec.ball
-            # Of a model these change nothing but colours; the scene's buttons lock its joints.
-            paints = spec.name.startswith(("cube-", "puzzle-"))
-            self._copies = paints and not config["renders"]
-        if in_maze:
+        self._copies = self._spec.sharing == "copies" and not config["renders"]
+        if self._spec.sharing == "argument":
             # One model for all slots stays in the processor's cache, and renders in one context.
             kwargs["share_model"] = True
-        self._make = lambda: make(config["name"], disable_env_checker=True, **kwargs)
+        self._make = lambda: make(self._spec, **kwargs)
         self._first, self._stride = config["first"], config["stride"]
         self._extras: list[str] = config["extras"]
         self._envs: dict[int, Any] = {}
@@ -305,12 +303,23 @@ class _Simulators:
                 if name not in info:
                     raise FarstepError(f"`info` has no entry '{name}'.{nearest(name, info)}")
                 extras[name] = np.shape(info[name])
-        space, actions = env.observation_space, env.action_space
+        space: Any = env.observation_space
+        actions: Any = env.action_space
+        goal = getattr(env, "goal_space", space)
+        for what, one in (("observations", space), ("goals", goal), ("actions", actions)):
+            if one.shape is None:
+                raise FarstepError(
+                    f"{self._spec.name} has {what} of {one}, not one array. An EnvironmentSpec "
+                    "names the entries of a dict by observation_key and goal_key."
+                )
         num_actions = getattr(actions, "n", None)
+        bounds = [] if num_actions else [actions.low.tolist(), actions.high.tolist()]
         return {
             "observation_shape": space.shape,
             "observation_dtype": "uint8" if space.dtype == np.uint8 else "float32",
+            "goal_shape": goal.shape,
             "action_shape": actions.shape,
+            "action_bounds": bounds or [[], []],
             "num_actions": None if num_actions is None else int(num_actions),
             "extras": extras,
         }
@@ -328,7 +337,13 @@ class _Simulators:
 
     def render(self, slot: int) -> np.ndarray:
         """The picture of one slot."""
-        return np.asarray(self._env(slot).render())
+        frame = np.asarray(self._env(slot).render())
+        if frame.ndim != 3:
+            raise FarstepError(
+                f"{self._spec.name} gave no picture; its `render` must return (height, width, 3), "
+                "as Gymnasium's environments do that are made with render_mode='rgb_array'"
+            )
+        return frame
 
     def close(self) -> None:
         """Close all environments."""
@@ -344,6 +359,11 @@ class _Simulators:
             seed=int(shared["seeds"][slot]),
             options={} if task == _NO_TASK else {"task_id": task},
         )
+        if "goal" not in info:
+            raise FarstepError(
+                f"{self._spec.name}: `info` has no 'goal' after a reset; name it by goal_key."
+                f"{nearest('goal', info)}"
+            )
         shared["observations"][slot] = observation
         shared["goals"][slot] = info["goal"]
         self._keep_extras(slot, info)
@@ -359,6 +379,11 @@ class _Simulators:
         shared = self._shared
         observation, _, terminated, truncated, info = self._env(slot).step(shared["actions"][slot])
         shared["observations"][slot] = observation
+        if "success" not in info:
+            raise FarstepError(
+                f"{self._spec.name}: `info` has no 'success' after a step; name the flag by "
+                f"success_key.{nearest('success', info)}"
+            )
         shared["success"][slot] = bool(info["success"])
         shared["terminated"][slot] = terminated
         shared["truncated"][slot] = truncated
@@ -405,7 +430,7 @@ def _layout(spaces: Mapping[str, Any], num_slots: int) -> _Layout:
     action = "int32" if spaces["num_actions"] else "float32", spaces["action_shape"]
     arrays = {
         "observations": observation,
-        "goals": observation,
+        "goals": (spaces["observation_dtype"], spaces["goal_shape"]),
         "actions": action,
         "seeds": ("int64", ()),
         "tasks": ("int64", ()),
