@@ -1,5 +1,6 @@
 """The protocol: seeds, success, and independence of workers, slots and the company in a batch."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -296,6 +297,11 @@ def test_trajectories_run_from_start_to_end():
 def test_impossible_settings_are_named(settings, message):
     with pytest.raises(FarstepError, match=message):
         evaluate(Straight(), NAME, **settings)
+
+
+def test_a_world_without_tasks_has_nothing_to_evaluate():
+    with pytest.raises(FarstepError, match="pointmaze-hall-v0 has no tasks"):
+        evaluate(Straight(), own_maze("pointmaze", replace(HALL, tasks=())))
 
 
 def test_an_unknown_environment_suggests_the_nearest():

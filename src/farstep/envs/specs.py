@@ -37,7 +37,8 @@ class EnvironmentSpec:
         entry_point: `module:function` that makes it, from keyword arguments; empty for a world of
             which there are only data.
         kwargs: those arguments, as JSON values.
-        tasks: how many tasks it has, or the `options` of `reset` for each of them.
+        tasks: how many tasks it has, or the `options` of `reset` for each of them. Data can be made
+            in a world without any.
         observation_key: the observation in a dict of several; None where it is one array.
         goal_key: the goal in that dict, or in `info` where there is none.
         success_key: the flag of success in `info`.
@@ -75,8 +76,8 @@ class EnvironmentSpec:
     states: str | None = None
 
     def __post_init__(self) -> None:
-        if self.max_episode_steps < 1 or self.num_tasks < 1:
-            raise FarstepError(f"{self.name} needs at least one step and one task")
+        if self.max_episode_steps < 1:
+            raise FarstepError(f"{self.name}: an episode has at least one step")
         if len(self.position) != len(self.goal_position):
             raise FarstepError(
                 f"{self.name}: position {self.position} and goal_position {self.goal_position} "

@@ -320,6 +320,8 @@ class _Rollout:
 
 
 def _known_tasks(spec: EnvironmentSpec, tasks: Sequence[int] | None) -> list[int]:
+    if spec.num_tasks == 0:
+        raise FarstepError(f"{spec.name} has no tasks to evaluate")
     numbers = list(range(1, spec.num_tasks + 1)) if tasks is None else sorted(set(tasks))
     unknown = [number for number in numbers if not 1 <= number <= spec.num_tasks]
     if unknown or not numbers:
