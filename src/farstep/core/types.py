@@ -34,9 +34,6 @@ Column = Literal["observations", "goals", "actions"]
 GOALS: tuple[Column, ...] = ("goals",)
 """What a goal's sample reads."""
 
-GOALS: tuple[Column, ...] = ("goals",)
-"""What a goal's sample reads."""
-
 CURRENT = "current"
 """The row itself, which every batch has: its observation and its action."""
 
