@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from farstep.agents.metric import Metric, Observations
+from farstep.agents.metric import Goals, Metric, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
 from farstep.core.laws import AnyState, Current, Law, UniformFuture, mixture
@@ -97,7 +97,7 @@ class Agent(abc.ABC):
         self,
         params: Params,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:
@@ -129,6 +129,14 @@ class Agent(abc.ABC):
             raise FarstepError(
                 f"{type(self).__name__}: latent must be a multiple of {multiple}, not {latent}, "
                 "so that it divides into the quasimetric's groups."
+            )
+
+    def require_whole_goals(self, spaces: Spaces, remedy: str) -> None:
+        """Raises FarstepError if goals are not observations; `remedy` says what to do instead."""
+        if not spaces.rule.whole:
+            raise FarstepError(
+                f"{type(self).__name__} embeds goals as it embeds states, and --goal {spaces.rule} "
+                f"makes goals that are no states: {remedy}"
             )
 
     def optimizer(self) -> optax.GradientTransformation:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import Distance, Observations, PairMetric
+from farstep.agents.metric import Distance, Goals, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
@@ -38,10 +38,10 @@ class CMDMetric(PairMetric):
     discount: float = eqx.field(static=True)
     groups: int = eqx.field(static=True)
 
-    def between(self, observations: Observations, goals: Observations) -> Distance:
+    def between(self, observations: Observations, goals: Goals) -> Distance:
         return self.after(observations, self.actor.mode(observations, goals), goals)
 
-    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+    def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         start = self.critic(observations, actions)
         goal = self.critic(goals, self.actor.mode(goals, goals))
         return Distance.from_nats(jnp.mean(mrn(start, goal, self.groups), axis=0), self.discount)
@@ -87,6 +87,7 @@ class CMD(ExtractingAgent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CMDNetworks:
+        self.require_whole_goals(spaces, "train mqe, tmd or gciql.")
         self.require_continuous(spaces, "train mqe, crl or gciql with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
         return CMDNetworks(
@@ -116,7 +117,7 @@ class CMD(ExtractingAgent):
         return binary_nce(-pairwise_mrn(start, goal, self.groups))
 
     def q(
-        self, params: CMDNetworks, observations: Observations, actions: Array, goals: Observations
+        self, params: CMDNetworks, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """−d of the farthest member, to the goal with the policy's own action there."""
         return self._q(params, observations, actions, goals, params.actor.mode(goals, goals))
@@ -128,9 +129,7 @@ class CMD(ExtractingAgent):
             partners = of_other_rows(partners)
         return lambda actions, goals: self._q(params, batch.observations, actions, goals, partners)
 
-    def advantages(
-        self, params: CMDNetworks, batch: Batch, goals: Observations
-    ) -> Float[Array, " batch"]:
+    def advantages(self, params: CMDNetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
         """q of the logged action against the policy's own."""
         q = self.batch_q(params, batch)
         return q(batch.actions, goals) - q(params.actor.mode(batch.observations, goals), goals)
@@ -140,7 +139,7 @@ class CMD(ExtractingAgent):
         params: CMDNetworks,
         observations: Observations,
         actions: Array,
-        goals: Observations,
+        goals: Goals,
         goal_actions: Array,
     ) -> Float[Array, " batch"]:
         start, goal = params.critic(observations, actions), params.critic(goals, goal_actions)

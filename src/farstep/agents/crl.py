@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import Observations
+from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
@@ -76,7 +76,7 @@ class CRL(ExtractingAgent):
             space = spaces.observation
             value = CRLValue(
                 state=Embedding(space, self.hidden, self.latent, key=state_key),
-                goal=Embedding(space, self.hidden, self.latent, key=goal_key),
+                goal=Embedding(spaces.goal, self.hidden, self.latent, key=goal_key),
             )
         return CRLNetworks(
             critic=StateActionEmbedding(
@@ -98,7 +98,7 @@ class CRL(ExtractingAgent):
         """Binary classification of all pairs of rows and goals; so for V, if there is one."""
         goals = batch["goal/value"].goals
         phi = params.critic.phi(batch.observations, batch.actions)
-        loss, metrics = binary_nce(all_products(phi, params.critic.psi(goals)))
+        loss, metrics = binary_nce(all_products(phi, params.critic.psi_goal(goals)))
         if params.value is None:
             return loss, metrics
         logits = all_products(params.value.state(batch.observations), params.value.goal(goals))
@@ -106,15 +106,13 @@ class CRL(ExtractingAgent):
         return loss + value_loss, metrics | {"value/loss": value_loss}
 
     def q(
-        self, params: CRLNetworks, observations: Observations, actions: Array, goals: Observations
+        self, params: CRLNetworks, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """The ensemble's least logit."""
         phi = params.critic.phi(observations, actions)
-        return jnp.min(products(phi, params.critic.psi(goals)), axis=0)
+        return jnp.min(products(phi, params.critic.psi_goal(goals)), axis=0)
 
-    def advantages(
-        self, params: CRLNetworks, batch: Batch, goals: Observations
-    ) -> Float[Array, " batch"]:
+    def advantages(self, params: CRLNetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
         """The logit against that of the critic without actions."""
         assert params.value is not None
         value = params.value

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
-from farstep.agents.metric import Observations
+from farstep.agents.metric import Goals, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Weight
 from farstep.core.types import Batch, Metrics, Params, Scalar, Spaces
@@ -81,14 +81,12 @@ class ExtractingAgent(Agent):
 
     @abc.abstractmethod
     def q(
-        self, params: Params, observations: Observations, actions: Array, goals: Observations
+        self, params: Params, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """The critic of each row: the larger the better."""
 
     @abc.abstractmethod
-    def advantages(
-        self, params: Params, batch: Batch, goals: Observations
-    ) -> Float[Array, " batch"]:
+    def advantages(self, params: Params, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
         """How much better than expected each logged action is towards its goal, for `awr`."""
 
     def batch_q(self, params: Params, batch: Batch) -> Value:
@@ -132,7 +130,7 @@ class ExtractingAgent(Agent):
         self,
         params: Params,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:

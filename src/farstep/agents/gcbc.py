@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
 from farstep.agents.extracting import Policies, make_policy
-from farstep.agents.metric import Observations
+from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count
 from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
@@ -46,7 +46,7 @@ class GCBC(Agent):
         self,
         params: Actor | FlowPolicy,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:

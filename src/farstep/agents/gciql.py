@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import value_goal
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import Observations, ValueMetric
+from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
@@ -109,13 +109,13 @@ class GCIQL(ExtractingAgent):
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
     def q(
-        self, params: GCIQLNetworks, observations: Observations, actions: Array, goals: Observations
+        self, params: GCIQLNetworks, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """The ensemble's least Q."""
         return jnp.min(params.critic(observations, goals, actions), axis=0)
 
     def advantages(
-        self, params: GCIQLNetworks, batch: Batch, goals: Observations
+        self, params: GCIQLNetworks, batch: Batch, goals: Goals
     ) -> Float[Array, " batch"]:
         """Q − V (Eq. 7)."""
         q = self.q(params, batch.observations, batch.actions, goals)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
-from farstep.agents.metric import Observations, ValueMetric
+from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Spaces
@@ -33,15 +33,11 @@ class HIQLNetworks(eqx.Module):
     high_actor: Actor
     low_actor: Actor
 
-    def represent(
-        self, observations: Observations, goals: Observations
-    ) -> Float[Array, "batch width"]:
+    def represent(self, observations: Observations, goals: Goals) -> Float[Array, "batch width"]:
         """φ([s; g]), of length √width."""
         return normalised(self.representation(join(observations, goals))[0])
 
-    def values(
-        self, observations: Observations, goals: Observations
-    ) -> Float[Array, "members batch"]:
+    def values(self, observations: Observations, goals: Goals) -> Float[Array, "members batch"]:
         """V(s, φ([s; g])) of each member."""
         return self.value(observations, self.represent(observations, goals))[..., 0]
 
@@ -51,9 +47,7 @@ class HIQLValue(eqx.Module):
 
     networks: HIQLNetworks
 
-    def __call__(
-        self, observations: Observations, goals: Observations
-    ) -> Float[Array, "members batch"]:
+    def __call__(self, observations: Observations, goals: Goals) -> Float[Array, "members batch"]:
         return self.networks.values(observations, goals)
 
 
@@ -185,7 +179,7 @@ class HIQL(Agent):
         self,
         params: HIQLNetworks,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:

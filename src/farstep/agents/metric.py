@@ -28,7 +28,10 @@ from farstep.quasimetrics import (
 )
 
 Observations = Real[Array, "batch *obs"]
-"""(B, D) floats or (B, H, W, C) bytes, of states or of goals."""
+"""(B, D) floats or (B, H, W, C) bytes, of states."""
+
+Goals = Real[Array, "batch *goal"]
+"""(B, G) floats or (B, H, W, C) bytes, of goals; (B, *obs) where goals are observations."""
 
 
 class Distance(NamedTuple):
@@ -61,7 +64,7 @@ class Metric(eqx.Module):
         """Embeddings of states to start from, (B, …)."""
 
     @abc.abstractmethod
-    def embed_goal(self, goals: Observations) -> Array:
+    def embed_goal(self, goals: Goals) -> Array:
         """Embeddings of goals, (B, …)."""
 
     @abc.abstractmethod
@@ -75,7 +78,7 @@ class Metric(eqx.Module):
     def pairwise(self, starts: Array, goals: Array) -> Distance:
         """From every start to every goal, (B, C); given embeddings."""
 
-    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+    def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         """From each state to its own goal, (B,), once this action is taken there.
 
         Raises:
@@ -102,23 +105,23 @@ class PairMetric(Metric):
     """A distance that networks compute of each pair of states."""
 
     @abc.abstractmethod
-    def between(self, observations: Observations, goals: Observations) -> Distance:
+    def between(self, observations: Observations, goals: Goals) -> Distance:
         """From each state to its own goal, (B,)."""
 
     def embed(self, observations: Observations) -> Observations:
         return observations
 
-    def embed_goal(self, goals: Observations) -> Observations:
+    def embed_goal(self, goals: Goals) -> Goals:
         return goals
 
     def distance(
-        self, starts: Real[Array, "#batch *obs"], goals: Real[Array, "#batch *obs"]
+        self, starts: Real[Array, "#batch *obs"], goals: Real[Array, "#batch *goal"]
     ) -> Distance:
         rows = max(len(starts), len(goals))
         return self.between(*(jnp.broadcast_to(x, (rows, *x.shape[1:])) for x in (starts, goals)))
 
     def pairwise(
-        self, starts: Real[Array, "batch *obs"], goals: Real[Array, "goals *obs"]
+        self, starts: Real[Array, "batch *obs"], goals: Real[Array, "goals *goal"]
     ) -> Distance:
         return one_by_one(self.distance, starts, goals)
 
@@ -132,14 +135,14 @@ class ValueMetric(PairMetric):
         critic: Q(s, a, g) of each member, for the distance after an action.
     """
 
-    value: Callable[[Observations, Observations], Float[Array, "members batch"]]
+    value: Callable[[Observations, Goals], Float[Array, "members batch"]]
     discount: float = eqx.field(static=True)
-    critic: Callable[[Observations, Observations, Array], Array] | None = None
+    critic: Callable[[Observations, Goals, Array], Array] | None = None
 
-    def between(self, observations: Observations, goals: Observations) -> Distance:
+    def between(self, observations: Observations, goals: Goals) -> Distance:
         return self._steps(self.value(observations, goals))
 
-    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+    def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         if self.critic is None:
             return super().after(observations, actions, goals)
         return self._steps(self.critic(observations, goals, actions))
@@ -168,9 +171,9 @@ class MRNMetric(Metric):
         """ψ(s)."""
         return jnp.moveaxis(self.critic.psi(observations), 0, 1)
 
-    def embed_goal(self, goals: Observations) -> Float[Array, "batch members latent"]:
-        """ψ(g)."""
-        return self.embed(goals)
+    def embed_goal(self, goals: Goals) -> Float[Array, "batch members latent"]:
+        """ψ_g(g), which is ψ where goals are observations."""
+        return jnp.moveaxis(self.critic.psi_goal(goals), 0, 1)
 
     def distance(
         self,
@@ -180,7 +183,7 @@ class MRNMetric(Metric):
         x, y = self.laid_out(starts), self.laid_out(goals)
         return self._in_steps(rowwise_mrn(x, y, self.groups))
 
-    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+    def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         """d(φ(s, a), ψ(g))."""
         phi = jnp.moveaxis(self.critic.phi(observations, actions), 0, 1)
         return self.distance(phi, self.embed_goal(goals))

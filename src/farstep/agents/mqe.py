@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import MRNMetric, Observations
+from farstep.agents.metric import Goals, MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range
 from farstep.core.laws import Ahead, Geometric, Law, UniformAhead, mixture
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
-from farstep.losses.invariance import action_invariance
-from farstep.losses.linex import multistep_backup
+from farstep.losses.invariance import action_invariance, goal_anchor
+from farstep.losses.linex import at_goals, multistep_backup
 from farstep.losses.policy import PolicyGoals, of_other_rows
 from farstep.losses.values import expectile_loss
 from farstep.networks.actors import Actor
@@ -148,20 +148,29 @@ class MQE(ExtractingAgent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The multistep backup L_T (Eq. 10-12) and action invariance L_I (Eq. 14)."""
         phi = critic.phi(batch.observations, batch.actions)
-        goal = critic.psi(batch["goal/value"].goals)
+        goal = critic.psi_goal(batch["goal/value"].goals)
         waypoint = jax.lax.stop_gradient(critic).psi(batch["waypoint"].observations)
 
+        targets = pairwise_mrn(waypoint, jax.lax.stop_gradient(goal), self.groups)
+        if critic.goal is not None:
+            reached = batch["waypoint"].offsets == batch["goal/value"].offsets
+            targets = at_goals(targets, reached)
         backup_loss, metrics = multistep_backup(
             pairwise_mrn(phi, goal, self.groups),
-            pairwise_mrn(waypoint, jax.lax.stop_gradient(goal), self.groups),
+            targets,
             batch["waypoint"].offsets.astype(goal.dtype),
             discount=self.discount,
             clip=self.clip,
             diagonal_weight=self.diagonal_weight,
         )
+        state = critic.psi(batch.observations)
+        if critic.goal is not None:
+            anchor, anchor_metrics = goal_anchor(
+                mrn(state, critic.psi_goal(batch.goals), self.groups)
+            )
+            backup_loss, metrics = backup_loss + anchor, metrics | anchor_metrics
         if self.invariance == "off":
             return backup_loss, metrics
-        state = critic.psi(batch.observations)
         if self.invariance == "expectile":
             value_loss, value_metrics = expectile_value(
                 mrn(state, goal, self.groups), mrn(phi, goal, self.groups), self.expectile
@@ -174,17 +183,18 @@ class MQE(ExtractingAgent):
         return backup_loss + invariance_loss, metrics | invariance_metrics
 
     def q(
-        self, params: MQENetworks, observations: Observations, actions: Array, goals: Observations
+        self, params: MQENetworks, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """−d of the farthest member, in Eq. 15's place of Q."""
         phi = params.critic.phi(observations, actions)
-        return -jnp.max(mrn(phi, params.critic.psi(goals), self.groups), axis=0)
+        return -jnp.max(mrn(phi, params.critic.psi_goal(goals), self.groups), axis=0)
 
-    def advantages(
-        self, params: MQENetworks, batch: Batch, goals: Observations
-    ) -> Float[Array, " batch"]:
+    def advantages(self, params: MQENetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
         """Steps by which the logged action falls short of the best known: 0 at best."""
-        phi, goal = params.critic.phi(batch.observations, batch.actions), params.critic.psi(goals)
+        phi, goal = (
+            params.critic.phi(batch.observations, batch.actions),
+            params.critic.psi_goal(goals),
+        )
         state = params.critic.psi(batch.observations)
         nats = mrn(state, goal, self.groups) - mrn(phi, goal, self.groups)
         return jnp.mean(nats, axis=0) / -math.log(self.discount)

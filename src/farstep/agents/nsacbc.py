@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
-from farstep.agents.metric import Distance, Observations, PairMetric
+from farstep.agents.metric import Distance, Goals, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, UniformFuture
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
@@ -37,10 +37,10 @@ class NSACBCMetric(PairMetric):
     actor: TanhGaussianActor
     discount: float = eqx.field(static=True)
 
-    def between(self, observations: Observations, goals: Observations) -> Distance:
+    def between(self, observations: Observations, goals: Goals) -> Distance:
         return self.after(observations, self.actor.mode(observations, goals), goals)
 
-    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+    def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         nats = jnp.mean(jax.nn.softplus(-self.critic(observations, goals, actions)), axis=0)
         return Distance.from_nats(nats, self.discount)
 

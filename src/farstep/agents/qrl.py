@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import Distance, Metric, Observations, one_by_one
+from farstep.agents.metric import Distance, Goals, Metric, Observations, one_by_one
 from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
 from farstep.core.laws import Ahead, AnyState
@@ -69,7 +69,7 @@ class QRLMetric(Metric):
     def embed(self, observations: Observations) -> Float[Array, "batch members latent"]:
         return jnp.moveaxis(self.critic.embedding(observations), 0, 1)
 
-    def embed_goal(self, goals: Observations) -> Float[Array, "batch members latent"]:
+    def embed_goal(self, goals: Goals) -> Float[Array, "batch members latent"]:
         return self.embed(goals)
 
     def distance(
@@ -80,7 +80,7 @@ class QRLMetric(Metric):
         steps = self.critic.steps(jnp.moveaxis(starts, 1, 0), jnp.moveaxis(goals, 1, 0))
         return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
 
-    def after(self, observations: Observations, actions: Array, goals: Observations) -> Distance:
+    def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         critic = self.critic
         if critic.dynamics is None:
             return super().after(observations, actions, goals)
@@ -140,6 +140,7 @@ class QRL(ExtractingAgent):
         )
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> QRLNetworks:
+        self.require_whole_goals(spaces, "train mqe, tmd or gcivl.")
         embedding_key, dynamics_key, actor_key = jax.random.split(key, 3)
         dynamics = None
         if self.extraction != "awr":
@@ -204,16 +205,14 @@ class QRL(ExtractingAgent):
         return loss + error, metrics | {"dynamics/loss": error}
 
     def q(
-        self, params: QRLNetworks, observations: Observations, actions: Array, goals: Observations
+        self, params: QRLNetworks, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """−d of the farthest member, from where the latent dynamics lead."""
         critic = params.critic
         after = critic.step(critic.embedding(observations), actions)
         return -jnp.max(critic.steps(after, critic.embedding(goals)), axis=0)
 
-    def advantages(
-        self, params: QRLNetworks, batch: Batch, goals: Observations
-    ) -> Float[Array, " batch"]:
+    def advantages(self, params: QRLNetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
         """d(s, g) − d(s', g): no dynamics."""
         critic = params.critic
         state, goal = critic.embedding(batch.observations), critic.embedding(goals)

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import MRNMetric, Observations
+from farstep.agents.metric import Goals, MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import info_nce
-from farstep.losses.linex import multistep_backup
+from farstep.losses.invariance import goal_anchor
+from farstep.losses.linex import at_goals, multistep_backup
 from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
 from farstep.networks.flow import FlowPolicy
@@ -101,7 +102,7 @@ class TMD(ExtractingAgent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The contrast over the rows of each goal, action invariance, and the backup."""
         phi = critic.phi(batch.observations, batch.actions)
-        goal = critic.psi(batch["goal/value"].goals)
+        goal = critic.psi_goal(batch["goal/value"].goals)
         logits = -pairwise_mrn(phi, goal, self.groups)
         contrastive_loss, metrics = info_nce(logits, axes=(-2,))
 
@@ -110,6 +111,8 @@ class TMD(ExtractingAgent):
 
         following = critic.psi(batch["next"].observations)
         targets = pairwise_mrn(*jax.lax.stop_gradient((following, goal)), self.groups)
+        if critic.goal is not None:
+            targets = at_goals(targets, batch["goal/value"].offsets == 1)
         backup_loss, backup_metrics = multistep_backup(
             -self.scale * logits,
             self.scale * targets,
@@ -119,20 +122,25 @@ class TMD(ExtractingAgent):
             diagonal_weight=self.diagonal_weight,
         )
         loss = contrastive_loss + invariance_loss + self.backup_weight * backup_loss
+        if critic.goal is not None:
+            own = mrn(state, critic.psi_goal(batch.goals), self.groups)
+            anchor, anchor_metrics = goal_anchor(self.scale * own)
+            loss, metrics = loss + anchor, metrics | anchor_metrics
         return loss, metrics | backup_metrics | {"invariance/loss": invariance_loss}
 
     def q(
-        self, params: TMDNetworks, observations: Observations, actions: Array, goals: Observations
+        self, params: TMDNetworks, observations: Observations, actions: Array, goals: Goals
     ) -> Float[Array, " batch"]:
         """−d of the farthest member."""
         phi = params.critic.phi(observations, actions)
-        return -self.scale * jnp.max(mrn(phi, params.critic.psi(goals), self.groups), axis=0)
+        return -self.scale * jnp.max(mrn(phi, params.critic.psi_goal(goals), self.groups), axis=0)
 
-    def advantages(
-        self, params: TMDNetworks, batch: Batch, goals: Observations
-    ) -> Float[Array, " batch"]:
+    def advantages(self, params: TMDNetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
         """Steps by which the logged action falls short of the best known: 0 at best."""
-        phi, goal = params.critic.phi(batch.observations, batch.actions), params.critic.psi(goals)
+        phi, goal = (
+            params.critic.phi(batch.observations, batch.actions),
+            params.critic.psi_goal(goals),
+        )
         state = params.critic.psi(batch.observations)
         nats = mrn(state, goal, self.groups) - mrn(phi, goal, self.groups)
         return self.scale * jnp.mean(nats, axis=0) / -math.log(self.discount)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
-from farstep.agents.metric import Observations
+from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Spaces
@@ -28,7 +28,7 @@ class TRANetworks(eqx.Module):
     goal: Embedding
     actor: Actor
 
-    def policy(self, observations: Observations, goals: Observations) -> Gaussian | Categorical:
+    def policy(self, observations: Observations, goals: Goals) -> Gaussian | Categorical:
         """π(a | s, ψ(g))."""
         return self.actor.given(observations, jnp.mean(self.goal(goals), axis=0))
 
@@ -70,7 +70,7 @@ class TRA(Agent):
         space, members = spaces.observation, self.members
         return TRANetworks(
             state=Embedding(space, self.hidden, self.latent, members=members, key=state_key),
-            goal=Embedding(space, self.hidden, self.latent, members=members, key=goal_key),
+            goal=Embedding(spaces.goal, self.hidden, self.latent, members=members, key=goal_key),
             actor=Actor(
                 space,
                 spaces.action.size,
@@ -97,7 +97,7 @@ class TRA(Agent):
         self,
         params: TRANetworks,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:

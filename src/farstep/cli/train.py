@@ -24,8 +24,9 @@ from farstep.cli.reporting import TrainingReporter, print_profile
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import format_bytes
+from farstep.core.goals import GoalRule
 from farstep.data.normalize import Normalization, report
-from farstep.data.table import Dataset, open_dataset
+from farstep.data.table import Dataset, open_dataset, spaces_of
 from farstep.presets import PRESETS, find_preset
 from farstep.sampling.augment import check_crops
 from farstep.sampling.batches import DeviceTable
@@ -64,6 +65,9 @@ class Train(Generic[Kind]):
     presets`."""
     hyperparameters: tyro.conf.OmitArgPrefixes[Kind]
     training: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    goal: str | None = None
+    """What a goal is: `observation`, columns of it such as `0,1`, `key:NAME` of another array of
+    the table, or `function:MODULE:NAME` of observations."""
     seeds: int = 1
     """Train this many seeds, from --seed on, in one program."""
     out: Path | None = None
@@ -145,7 +149,9 @@ class Train(Generic[Kind]):
             for line in report(dataset.train, configs[0].normalization):
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
             tables = [dataset.train] if dataset.val is None else [dataset.train, dataset.val]
-            table, *validation = place(tables, configs[0].normalization, self.residency)
+            table, *validation = place(
+                tables, configs[0].normalization, self.residency, configs[0].spaces.rule
+            )
             if isinstance(table, HostTable):
                 console.print(
                     f"Batches are read from {dataset.path} as they are needed"
@@ -220,6 +226,7 @@ class Train(Generic[Kind]):
         """Those of the runs asked for that can go on; checks what is asked along with them."""
         given = {
             "--preset": self.preset is not None,
+            "--goal": self.goal is not None,
             "--out": self.out is not None,
             "--seeds": self.seeds != 1,
             "--overwrite": self.overwrite,
@@ -256,6 +263,10 @@ class Train(Generic[Kind]):
         """What each run is to be, seed by seed."""
         table = dataset.train
         check_crops(self.hyperparameters.crops, table.spaces)
+        rule = (
+            resumed[0].config.spaces.rule if resumed else GoalRule.parse(self.goal or "observation")
+        )
+        spaces = spaces_of(table, rule)
         normalization = Normalization.of(table, observations=self.training.normalize)
         reference = DatasetReference(
             name=dataset.name,
@@ -277,7 +288,7 @@ class Train(Generic[Kind]):
                 agent=self.hyperparameters,
                 training=replace(self.training, seed=seed),
                 dataset=reference,
-                spaces=table.spaces,
+                spaces=spaces,
                 normalization=normalization,
             )
             for seed in seeds

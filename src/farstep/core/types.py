@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from farstep.core.errors import FarstepError
+from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Law
 
 Params = Any
@@ -35,7 +36,7 @@ GOALS: tuple[Column, ...] = ("goals",)
 """What a goal's sample reads."""
 
 CURRENT = "current"
-"""The row itself, which every batch has: its observation and its action."""
+"""The row itself, which every batch has: its observation, the goal that it is, its action."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,20 @@ class BatchSpec:
                 raise ValueError(f"'{name}' is the row itself: a sample must have another name")
             known.append(name)
 
-    def reads(self) -> dict[str, tuple[Column, ...]]:
-        """What is read under each name, the rows' own first."""
-        own: dict[str, tuple[Column, ...]] = {CURRENT: ("observations", "actions")}
-        return own | {name: sample.reads for name, sample in self.samples.items()}
+    def reads(self, *, whole: bool) -> dict[str, tuple[Column, ...]]:
+        """What is read under each name, the rows' own first.
+
+        Args:
+            whole: goals are observations, so that nothing is read twice.
+        """
+        own: dict[str, tuple[Column, ...]] = {CURRENT: ("observations", "goals", "actions")}
+        reads = own | {name: sample.reads for name, sample in self.samples.items()}
+        if not whole:
+            return reads
+        return {
+            name: tuple(c for c in columns if c != "goals" or "observations" not in columns)
+            for name, columns in reads.items()
+        }
 
 
 class Sampled(eqx.Module):
@@ -113,7 +124,7 @@ class Sampled(eqx.Module):
     @property
     def goals(self) -> Array:
         """(B, *goal shape): the goals that these states are."""
-        return self.columns["goals"]
+        return self.columns["goals" if "goals" in self.columns else "observations"]
 
     @property
     def actions(self) -> Array:
@@ -133,6 +144,11 @@ class Batch(eqx.Module):
     def observations(self) -> Array:
         """The rows' own."""
         return self[CURRENT].observations
+
+    @property
+    def goals(self) -> Array:
+        """Those that the rows' own states are."""
+        return self[CURRENT].goals
 
     @property
     def actions(self) -> Array:
@@ -199,11 +215,16 @@ class Actions:
 
 @dataclass(frozen=True)
 class Spaces:
-    """What an agent's networks are built for."""
+    """What an agent's networks are built for.
+
+    Attributes:
+        rule: how a goal is made.
+    """
 
     observation: Space
     goal: Space
     action: Actions
+    rule: GoalRule = WHOLE
 
     @classmethod
     def of(cls, observation: Space, action: Actions) -> Spaces:

@@ -11,6 +11,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
+from farstep.core.goals import GoalRule
 from farstep.core.types import Spaces
 from farstep.data.table import Table
 
@@ -85,6 +86,18 @@ class Normalization:
             return observations
         standard = (observations - self.mean) / self.std
         return np.clip(standard, -MOST_DEVIATIONS, MOST_DEVIATIONS, out=standard)
+
+    def apply_goals(self, goals: np.ndarray, rule: GoalRule) -> np.ndarray:
+        """Raw goals (…, G) to what the networks see: columns as those of observations.
+
+        Another array's and a function's goals pass untouched.
+        """
+        if rule.whole:
+            return self.apply(goals)
+        if not rule.columns or self.is_identity:
+            return goals
+        columns = list(rule.columns)
+        return Normalization(self.mean[columns], self.std[columns]).apply(goals)
 
     def scale_actions(self, actions: np.ndarray) -> np.ndarray:
         """Actions (…, A) in the user's units to [−1, 1]."""

@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,14 +23,17 @@ import numpy as np
 from jaxtyping import Int
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.goals import GoalRule
 from farstep.core.inputs import expanded_path
-from farstep.core.types import Spaces
+from farstep.core.types import Space, Spaces
 from farstep.data.manifest import MANIFEST_NAME, ArrayEntry, Manifest, table_files
 from farstep.data.writer import TableWriter
 
 __all__ = ["Dataset", "Table", "TableWriter", "data_root", "open_dataset"]
 
 _HASH_BLOCK = 1 << 24
+
+_GOAL_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +118,44 @@ class Table:
     def spaces(self) -> Spaces:
         """The shapes and types that networks are built for."""
         return self.manifest.spaces
+
+
+def goals_of(table: Table, rule: GoalRule) -> np.ndarray:
+    """(N, …) the goal that each step is.
+
+    Raises:
+        FarstepError: the table has no such column or array, or the function gives no goals.
+    """
+    if rule.whole:
+        return table.observations
+    if rule.key is not None:
+        if rule.key not in table.extras:
+            raise FarstepError(
+                f"--goal {rule}: {table.path} has no array '{rule.key}'."
+                f"{nearest(rule.key, table.extras)}"
+            )
+        goals = table.extras[rule.key]
+        return goals if goals.dtype == np.uint8 else np.asarray(goals, np.float32)
+    blocks = range(0, table.num_steps, _GOAL_ROWS)
+    return np.concatenate(
+        [rule.of(np.asarray(table.observations[row : row + _GOAL_ROWS])) for row in blocks]
+    )
+
+
+def spaces_of(table: Table, rule: GoalRule) -> Spaces:
+    """The table's spaces where goals are made by `rule`; reads two steps.
+
+    Raises:
+        FarstepError: as `goals_of`.
+    """
+    if rule.whole:
+        return table.spaces
+    if rule.key is not None:
+        goals = goals_of(table, rule)
+    else:
+        goals = rule.of(np.asarray(table.observations[:2]))
+    kind = "image" if goals.dtype == np.uint8 and goals.ndim == 4 else "vector"
+    return replace(table.spaces, goal=Space(goals.shape[1:], goals.dtype.name, kind), rule=rule)
 
 
 def _map_array(path: Path, entry: ArrayEntry) -> np.ndarray:

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Int
 
 from farstep.core import machine
 from farstep.core.errors import FarstepError
+from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.rng import stream_generator
 from farstep.core.seeds import check_seed
 from farstep.core.types import BatchPolicy, Spaces
@@ -133,7 +134,15 @@ def evaluate(
         if spaces is not None:
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
-        rollout = _Rollout(policy, simulators, spec, rows=slots, seed=seed, record=record)
+        rollout = _Rollout(
+            policy,
+            simulators,
+            spec,
+            rows=slots,
+            seed=seed,
+            record=record,
+            rule=WHOLE if spaces is None else spaces.rule,
+        )
         episodes = rollout.run(waiting, start_every, progress)
         seconds = time.perf_counter() - began
     return Evaluation(
@@ -188,8 +197,12 @@ class _Rollout:
         rows: int,
         seed: int,
         record: Recorder | None,
+        rule: GoalRule,
     ):
         self._policy = policy
+        # An environment may give goals of the policy's own kind, or observations to make them of.
+        whole = simulators.goal_shape == simulators.observation_shape
+        self._aims = rule.of if whole else WHOLE.of
         self._simulators = simulators
         self._spec = spec
         self._rows = rows
@@ -236,12 +249,14 @@ class _Rollout:
         observations, goals = self._simulators.reset(slots, seeds, [task for task, _ in episodes])
         if self._observations.size:
             self._observations[slots], self._goals[slots] = observations, goals
-            self._policy.begin(slots, observations, goals)
+            self._policy.begin(slots, observations, self._aims(goals))
         else:
             # The first start fills every row, so that the policy never meets an undefined one.
             self._observations = np.resize(observations, (self._rows, *observations.shape[1:]))
             self._goals = np.resize(goals, (self._rows, *goals.shape[1:]))
-            self._policy.begin(np.arange(self._rows), self._observations.copy(), self._goals.copy())
+            self._policy.begin(
+                np.arange(self._rows), self._observations.copy(), self._aims(self._goals.copy())
+            )
             self._policy.end(np.arange(len(slots), self._rows))
         self._steps[slots] = 0
         for slot, (task, index), seed in zip(slots, episodes, seeds, strict=True):
@@ -262,7 +277,8 @@ class _Rollout:
 
     def _actions(self, active: Int[np.ndarray, " n"]) -> np.ndarray:
         # Copies: a policy may scale what it is given in place.
-        actions = np.asarray(self._policy.act(self._observations.copy(), self._goals.copy()))
+        aims = self._aims(self._goals.copy())
+        actions = np.asarray(self._policy.act(self._observations.copy(), aims))
         expected = (self._rows, *self._simulators.action_shape)
         if actions.shape != expected:
             raise FarstepError(
@@ -337,6 +353,11 @@ def _check_spaces(spec: EnvironmentSpec, simulators: EnvironmentPool, spaces: Sp
     offered = (simulators.observation_shape, simulators.goal_shape, discrete, actions)
     # Where goals are whole observations, the policy takes what it needs of them.
     whole = simulators.goal_shape == simulators.observation_shape
+    if whole and spaces.rule.key is not None:
+        raise FarstepError(
+            f"{spec.name} gives goals as observations, and this policy's are '{spaces.rule.key}' of"
+            " its data: train with --evaluation-episodes 0, and give the policy goals of its own."
+        )
     goal = simulators.goal_shape if whole else spaces.goal.shape
     expected = (spaces.observation.shape, goal, spaces.action.discrete, spaces.action.size)
     if offered != expected:

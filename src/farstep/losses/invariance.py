@@ -21,3 +21,15 @@ def action_invariance(
     # Not expm1: its derivative is rounded to 0 at distances where exp(−d) still pulls.
     loss = jnp.mean(jnp.square(jnp.exp(-distances) - 1))
     return loss, {"invariance/loss": loss, "invariance/distance": jnp.mean(distances)}
+
+
+def goal_anchor(
+    distances: Float[Array, "members batch"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """`mean (exp(−d(ψ(s), ψ_g(g(s)))) − 1)²`: a state is no step away from the goal that it is.
+
+    Where goals are observations this holds by the quasimetric. Where they have an embedding of
+    their own it must be said, in the form of action invariance.
+    """
+    loss = jnp.mean(jnp.square(jnp.exp(-distances) - 1))
+    return loss, {"goal/anchor_loss": loss, "goal/distance_at_goal": jnp.mean(distances)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from farstep.core.types import Metrics
 
@@ -62,3 +62,15 @@ def _weighted_mean(
 ) -> Float[Array, ""]:
     own = jnp.mean(jnp.diagonal(costs, axis1=-2, axis2=-1))
     return (1 - diagonal_weight) * jnp.mean(costs) + diagonal_weight * own
+
+
+def at_goals(
+    targets: Float[Array, "members batch batch"], reached: Bool[Array, " batch"]
+) -> Float[Array, "members batch batch"]:
+    """The backup's targets T_ij, with T_ii = 0 in rows whose waypoint is their own goal's state.
+
+    Where goals are no states, d(ψ(s), ψ_g(g)) = 0 at the state that g was made of holds only if
+    this says so; without it nothing would anchor ψ_g.
+    """
+    own = jnp.eye(targets.shape[-1], dtype=bool) & reached[:, None]
+    return jnp.where(own, 0, targets)

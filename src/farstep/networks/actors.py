@@ -14,6 +14,7 @@ from farstep.core.rng import stream_key
 from farstep.core.types import Scalar, Space, Spaces
 from farstep.networks.encoders import (
     Encoder,
+    Goals,
     Observations,
     encode,
     join,
@@ -158,7 +159,7 @@ class Actor(eqx.Module):
         actions, space = spaces.action, joined(spaces)
         return cls(space, actions.size, hidden, discrete=actions.discrete, beside=beside, key=key)
 
-    def __call__(self, observations: Observations, goals: Observations) -> Gaussian | Categorical:
+    def __call__(self, observations: Observations, goals: Goals) -> Gaussian | Categorical:
         """The policy given observations and goals of one shape."""
         return self.given(join(observations, goals))
 
@@ -170,26 +171,26 @@ class Actor(eqx.Module):
         return Categorical(outputs) if self.discrete else Gaussian(outputs)
 
     def behaviour_loss(
-        self, observations: Observations, goals: Observations, actions: Array, key: Key[Array, ""]
+        self, observations: Observations, goals: Goals, actions: Array, key: Key[Array, ""]
     ) -> Float[Array, " batch"]:
         """−log π of the logged actions, by row."""
         return -self(observations, goals).log_prob(actions)
 
-    def climb(self, observations: Observations, goals: Observations, key: Key[Array, ""]) -> Array:
+    def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Array:
         """The actions that a critic's gradient moves: the mode."""
         return self.mode(observations, goals)
 
     def sample(
         self,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 1.0,
     ) -> Array:
         """Actions that the environment takes, by noise of this scale."""
         return self(observations, goals).act(key, temperature)
 
-    def mode(self, observations: Observations, goals: Observations) -> Array:
+    def mode(self, observations: Observations, goals: Goals) -> Array:
         """The most likely actions."""
         return self(observations, goals).mode
 
@@ -211,31 +212,31 @@ class TanhGaussianActor(eqx.Module):
         self.mean = Linear(hidden[-1], spaces.action.size, scale=HEAD_SCALE, key=mean_key)
         self.log_std = Linear(hidden[-1], spaces.action.size, scale=HEAD_SCALE, key=std_key)
 
-    def __call__(self, observations: Observations, goals: Observations) -> TanhGaussian:
+    def __call__(self, observations: Observations, goals: Goals) -> TanhGaussian:
         hidden = self.torso(encode(self.encoder, join(observations, goals)))
         return TanhGaussian(self.mean(hidden), jnp.clip(self.log_std(hidden), *LOG_STD_RANGE))
 
     def behaviour_loss(
-        self, observations: Observations, goals: Observations, actions: Array, key: Key[Array, ""]
+        self, observations: Observations, goals: Goals, actions: Array, key: Key[Array, ""]
     ) -> Float[Array, " batch"]:
         """`|a' − a|²` of an action a' drawn from the policy, by row, as in SAC+BC."""
         drawn = self.sample(observations, goals, key)
         return jnp.sum(jnp.square(drawn - actions), axis=-1)
 
-    def climb(self, observations: Observations, goals: Observations, key: Key[Array, ""]) -> Array:
+    def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Array:
         """A draw, which a critic's gradient passes."""
         return self.sample(observations, goals, key)
 
     def sample(
         self,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 1.0,
     ) -> Array:
         """Actions by noise of this scale."""
         return self(observations, goals).sample(key, temperature)
 
-    def mode(self, observations: Observations, goals: Observations) -> Array:
+    def mode(self, observations: Observations, goals: Goals) -> Array:
         """The actions without noise."""
         return self(observations, goals).mode

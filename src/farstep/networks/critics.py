@@ -14,6 +14,7 @@ from farstep.core.types import Space, Spaces
 from farstep.networks.encoders import (
     ActionVector,
     Encoder,
+    Goals,
     Observations,
     encode,
     join,
@@ -65,13 +66,17 @@ class Embedding(eqx.Module):
 
 
 class StateActionEmbedding(eqx.Module):
-    """φ(s, a) and ψ(s): two ensembles of separate networks into the same latent space."""
+    """φ(s, a), ψ(s) and ψ_g(g): ensembles of separate networks into the same latent space.
+
+    Where goals are observations, ψ is ψ_g.
+    """
 
     state_action: MLP
     state: MLP
     state_action_encoder: Encoder
     state_encoder: Encoder
     action_vector: ActionVector
+    goal: Embedding | None
 
     def __init__(
         self,
@@ -96,6 +101,10 @@ class StateActionEmbedding(eqx.Module):
         self.state_action_encoder = phi_encoder
         self.state_encoder = psi_encoder
         self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)
+        self.goal = None
+        if not spaces.rule.whole:
+            goal_key = stream_key(key, "goal", 0)
+            self.goal = Embedding(spaces.goal, hidden, latent, members=members, key=goal_key)
 
     def phi(
         self, observations: Observations, actions: Array
@@ -108,6 +117,10 @@ class StateActionEmbedding(eqx.Module):
         """ψ(s) of each member."""
         return apply_ensemble(self.state, self.state_encoder(observations))
 
+    def psi_goal(self, goals: Goals) -> Float[Array, "members batch latent"]:
+        """ψ_g(g) of each member."""
+        return self.psi(goals) if self.goal is None else self.goal(goals)
+
 
 class GoalValue(eqx.Module):
     """V(s, g): one number a member, from [s; g]."""
@@ -117,9 +130,7 @@ class GoalValue(eqx.Module):
     def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
         self.embedding = Embedding(joined(spaces), hidden, 1, members=members, key=key)
 
-    def __call__(
-        self, observations: Observations, goals: Observations
-    ) -> Float[Array, "members batch"]:
+    def __call__(self, observations: Observations, goals: Goals) -> Float[Array, "members batch"]:
         return self.embedding(join(observations, goals))[..., 0]
 
 
@@ -141,6 +152,6 @@ class GoalActionValue(eqx.Module):
         self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)
 
     def __call__(
-        self, observations: Observations, goals: Observations, actions: Array
+        self, observations: Observations, goals: Goals, actions: Array
     ) -> Float[Array, "members batch"]:
         return self.embedding(join(observations, goals), self.action_vector(actions))[..., 0]

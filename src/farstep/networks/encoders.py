@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Real
 
+from farstep.core.errors import FarstepError
 from farstep.core.types import Space, Spaces
 from farstep.networks.mlp import Linear
 
@@ -22,6 +23,9 @@ PIXEL_FEATURES = 512
 
 Observations = Real[Array, "batch *obs"]
 """(B, D) floats or (B, H, W, C) bytes."""
+
+Goals = Real[Array, "batch *goal"]
+"""(B, G) floats or (B, H, W, C) bytes, of goals; (B, *obs) where goals are observations."""
 
 
 class Identity(eqx.Module):
@@ -129,12 +133,22 @@ def make_encoder(space: Space, key: Key[Array, ""]) -> Encoder:
 
 
 def joined(spaces: Spaces) -> Space:
-    """The space of [s; g]."""
+    """The space of [s; g].
+
+    Raises:
+        FarstepError: a vector and an image, or images of two sizes, cannot be joined.
+    """
+    state, goal = spaces.observation, spaces.goal
+    if (state.kind, state.shape[:-1]) != (goal.kind, goal.shape[:-1]):
+        raise FarstepError(
+            f"These networks join a state and its goal, and cannot join {spaces.observation} and"
+            f" {spaces.goal}."
+        )
     shape = spaces.observation.shape
     return replace(spaces.observation, shape=(*shape[:-1], shape[-1] + spaces.goal.shape[-1]))
 
 
-def join(observations: Observations, goals: Observations) -> Real[Array, "batch *joined"]:
+def join(observations: Observations, goals: Goals) -> Real[Array, "batch *joined"]:
     """[s; g], joined along the last axis."""
     return jnp.concatenate([observations, goals], axis=-1)
 

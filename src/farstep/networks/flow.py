@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from farstep.core.types import Scalar, Spaces
 from farstep.networks.actors import Actor, Gaussian
-from farstep.networks.encoders import Observations, join
+from farstep.networks.encoders import Goals, Observations, join
 
 EULER_STEPS = 10
 
@@ -49,7 +49,7 @@ class FlowPolicy(eqx.Module):
         )
 
     def behaviour_loss(
-        self, observations: Observations, goals: Observations, actions: Actions, key: Key[Array, ""]
+        self, observations: Observations, goals: Goals, actions: Actions, key: Key[Array, ""]
     ) -> Float[Array, " batch"]:
         """`|v(x_t, t) − (a − x_0)|²` at x_t = (1 − t)·x_0 + t·a, t ~ U[0, 1], by row.
 
@@ -67,16 +67,14 @@ class FlowPolicy(eqx.Module):
         distilled = _output(self.one_step, inputs, noise)
         return loss + jnp.mean(jnp.square(distilled - flowed), axis=-1)
 
-    def climb(
-        self, observations: Observations, goals: Observations, key: Key[Array, ""]
-    ) -> Actions:
+    def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Actions:
         """Actions of the one-step form, which a critic's gradient passes."""
         return self.sample(observations, goals, key)
 
     def sample(
         self,
         observations: Observations,
-        goals: Observations,
+        goals: Goals,
         key: Key[Array, ""],
         temperature: Scalar = 1.0,
     ) -> Actions:
@@ -92,7 +90,7 @@ class FlowPolicy(eqx.Module):
             actions = _output(self.one_step, inputs, noise)
         return jnp.clip(actions, -1, 1)
 
-    def mode(self, observations: Observations, goals: Observations) -> Actions:
+    def mode(self, observations: Observations, goals: Goals) -> Actions:
         """The action from one fixed x_0."""
         return self.sample(observations, goals, jax.random.key(FIXED_NOISE), 0.0)
 

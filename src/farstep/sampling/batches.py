@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Drawn
 from farstep.core.rng import stream_key
 from farstep.core.types import CURRENT, Batch, BatchSpec, Sampled, Spaces
 from farstep.data.normalize import Normalization
-from farstep.data.table import Table
+from farstep.data.table import Table, goals_of
 from farstep.sampling.augment import random_crops
 from farstep.sampling.episodes import Episodes
 
@@ -59,14 +60,19 @@ class DeviceTable(eqx.Module):
     observations: Array
     actions: Array
     episodes: Episodes
+    goals: Array | None = None
 
     @classmethod
-    def of(cls, table: Table, normalization: Normalization) -> DeviceTable:
-        """Read the whole of `table`, normalised."""
+    def of(cls, table: Table, normalization: Normalization, rule: GoalRule = WHOLE) -> DeviceTable:
+        """Read the whole of `table`, normalised; goals apart if they are not observations."""
+        goals = None
+        if not rule.whole:
+            goals = jnp.asarray(normalization.apply_goals(goals_of(table, rule), rule))
         return cls(
             jnp.asarray(normalization.apply(table.observations)),
             jnp.asarray(normalization.scale_actions(table.actions)),
             Episodes.from_ends(table.episode_ends),
+            goals,
         )
 
     def sample(self, spec: BatchSpec, key: Key[Array, ""]) -> Batch:
@@ -74,11 +80,11 @@ class DeviceTable(eqx.Module):
         drawn = draw(spec, self.episodes, key)
         whole = {
             "observations": self.observations,
-            "goals": self.observations,
+            "goals": self.observations if self.goals is None else self.goals,
             "actions": self.actions,
         }
         columns = {}
-        for name, reads in spec.reads().items():
+        for name, reads in spec.reads(whole=self.goals is None).items():
             rows = self.episodes.rows(drawn[name].steps)
             columns[name] = {column: whole[column][rows] for column in reads}
         return assemble(spec, drawn, columns, key)
@@ -87,8 +93,9 @@ class DeviceTable(eqx.Module):
 def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:
     """A batch of `ShapeDtypeStruct`s, as a table of these spaces would give it."""
 
-    def sample(observations: Array, actions: Array, ends: Array, key: Array) -> Batch:
-        return DeviceTable(observations, actions, Episodes(ends, ends, 1)).sample(spec, key)
+    def sample(observations: Array, actions: Array, goals: Array, ends: Array, key: Array) -> Batch:
+        table = DeviceTable(observations, actions, Episodes(ends, ends, 1), goals)
+        return table.sample(spec, key)
 
     actions = spaces.action
     return jax.eval_shape(
@@ -97,6 +104,9 @@ def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:
         jax.ShapeDtypeStruct((1,), jnp.int32)
         if actions.discrete
         else jax.ShapeDtypeStruct((1, actions.size), jnp.float32),
+        None
+        if spaces.rule.whole
+        else jax.ShapeDtypeStruct((1, *spaces.goal.shape), spaces.goal.dtype),
         jax.ShapeDtypeStruct((1,), jnp.int32),
         jax.random.key(0),
     )

@@ -9,6 +9,7 @@ import jax
 
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
+from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.machine import available_memory
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table
@@ -33,7 +34,10 @@ DEVICE_ROWS = 2**31 - 1
 
 
 def place(
-    tables: Sequence[Table], normalization: Normalization, residency: Residency
+    tables: Sequence[Table],
+    normalization: Normalization,
+    residency: Residency,
+    rule: GoalRule = WHOLE,
 ) -> list[DeviceTable | HostTable]:
     """The tables, in order, where `residency` says; the first have the first claim to memory.
 
@@ -58,10 +62,10 @@ def place(
     for table in tables:
         fits = table_bytes(table) <= budget and table.num_steps <= DEVICE_ROWS
         if residency == "device" or (residency == "auto" and fits):
-            placed.append(DeviceTable.of(table, normalization))
+            placed.append(DeviceTable.of(table, normalization, rule))
             budget -= table_bytes(table)
         else:
-            placed.append(HostTable.of(table, normalization))
+            placed.append(HostTable.of(table, normalization, rule))
             budget -= INDEX_BYTES * table.num_episodes
     return placed
 

@@ -24,11 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Drawn
 from farstep.core.rng import stream_key
 from farstep.core.types import Batch, BatchSpec, Column
 from farstep.data.normalize import Normalization
-from farstep.data.table import Table
+from farstep.data.table import Table, goals_of
 from farstep.sampling.batches import assemble, draw
 from farstep.sampling.episodes import Episodes
 
@@ -55,25 +56,32 @@ class HostTable:
         actions: (N, A) or (N,), memory-mapped.
         episodes: where episodes end.
         normalization: applied to what was read.
+        goals: (N, …) where goals are not observations.
+        rule: how goals are made.
     """
 
     observations: np.ndarray
     actions: np.ndarray
     episodes: Episodes
     normalization: Normalization
+    goals: np.ndarray | None = None
+    rule: GoalRule = WHOLE
 
     @classmethod
-    def of(cls, table: Table, normalization: Normalization) -> HostTable:
-        """The table as it lies on disk; reads no step."""
+    def of(cls, table: Table, normalization: Normalization, rule: GoalRule = WHOLE) -> HostTable:
+        """The table as it lies on disk; reads no step, unless goals are made of observations."""
         # A mapping of its own, since `expect` tells the kernel how this one is read.
         observations = np.load(table.path / "observations.npy", mmap_mode="r", allow_pickle=False)
         episodes = Episodes.from_ends(table.episode_ends)
-        return cls(observations, table.actions, episodes, normalization)
+        goals = None if rule.whole else goals_of(table, rule)
+        return cls(observations, table.actions, episodes, normalization, goals, rule)
 
     def read(self, column: Column, rows: Int[np.ndarray, "*stack"]) -> np.ndarray:
         """A column at `rows`, normalised."""
         if column == "actions":
             return self.normalization.scale_actions(rows_at(self.actions, rows))
+        if column == "goals" and self.goals is not None:
+            return self.normalization.apply_goals(rows_at(self.goals, rows), self.rule)
         return self.normalization.apply(rows_at(self.observations, rows))
 
     def expect(self, steps: Int[np.ndarray, " n"]) -> None:
@@ -147,7 +155,7 @@ class Reader:
     ) -> None:
         self._table = table
         self._roots = roots
-        self._reads = spec.reads()
+        self._reads = spec.reads(whole=table.goals is None)
         self._starts = table.episodes.starts()
 
         def draws(

@@ -29,6 +29,7 @@ from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import staged_directory
+from farstep.core.goals import WHOLE
 from farstep.core.inputs import checked_array, expanded_path
 from farstep.core.rng import root_key, stream_key
 from farstep.core.seeds import check_seed
@@ -43,7 +44,7 @@ from farstep.planning.plan import Plan
 from farstep.planning.policy import PATIENCE
 from farstep.planning.prepare import GraphOptions, prepare_graph
 
-FORMAT = 3
+FORMAT = 4
 DESCRIPTION = "policy.json"
 WEIGHTS = "policy.safetensors"
 
@@ -158,8 +159,13 @@ class Policy:
         """The temporal distance over sets of observations.
 
         Raises:
-            FarstepError: the method has no distance.
+            FarstepError: the method has no distance, or its goals are no states.
         """
+        if not self.spaces.rule.whole:
+            raise FarstepError(
+                f"This policy's goals are no states (--goal {self.spaces.rule}), and plans go from "
+                "state to state: act without a plan, or train with --goal observation."
+            )
         return LearnedMetric(self.agent, self.params, self.normalization)
 
     @cached_property
@@ -304,7 +310,8 @@ class Policy:
         ):
             array = checked_array(values, space.shape, space.dtype, name, batch=True)
             single = single and array.shape == space.shape
-            batches.append(self.normalization.apply(array.reshape(-1, *space.shape)))
+            rule = self.spaces.rule if name == "goals" else WHOLE
+            batches.append(self.normalization.apply_goals(array.reshape(-1, *space.shape), rule))
         here, there = map(len, batches)
         if here != there and 1 not in (here, there):
             raise FarstepError(f"{here} observations and {there} goals make no pairs")
