@@ -19,7 +19,7 @@ from farstep.data.table import TableWriter, open_dataset
 from farstep.sampling.batches import DeviceTable
 from farstep.sampling.episodes import Episodes
 from farstep.serving.policy import load_policy
-from farstep.training.program import advance, start
+from farstep.training.program import advance, member, stack, start
 
 TINY = [
     *("--steps", "2", "--batch-size", "4", "--hidden", "8", "--latent", "8", "--groups", "2"),
@@ -160,9 +160,10 @@ def test_distances_to_goals_of_some_columns_count_steps():
         discount=0.9,
         diagonal_weight=1.0,
     )
-    progress = jax.jit(lambda: start(agent, spaces, 0))()
-    progress = advance(agent, progress, corridor(), root_key(0), jnp.asarray(3000))
-    metric = agent.metric(progress.state.params)
+    state = stack([jax.jit(lambda: start(agent, spaces, 0))()])
+    first, updates = jnp.asarray(0), jnp.asarray(3000)
+    state = member(advance(agent, state, corridor(), first, root_key(0)[None], updates), 0)
+    metric = agent.metric(state.state.params)
     assert metric is not None
     here, there = np.divmod(np.arange(LENGTH**2), LENGTH)
     clutter = np.random.default_rng(1).uniform(-0.5, 0.5, (LENGTH**2, 2))
@@ -170,7 +171,6 @@ def test_distances_to_goals_of_some_columns_count_steps():
     goals = jnp.asarray(np.eye(LENGTH)[there], jnp.float32)
     steps = metric.distance(metric.embed(states), metric.embed_goal(goals)).steps
     errors = np.asarray(steps) - np.abs(there - here)
-    print(np.round(np.asarray(steps).reshape(LENGTH, LENGTH), 2))
     assert np.corrcoef(steps, np.abs(there - here))[0, 1] > 0.97
     assert np.mean(np.abs(errors)) < 0.5
-    assert np.max(np.abs(np.asarray(steps)[here == there])) < 1.0
+    assert np.max(np.asarray(steps)[here == there]) < 0.3

@@ -93,7 +93,9 @@ class DeviceTable(eqx.Module):
 def batch_shape(spec: BatchSpec, spaces: Spaces) -> Batch:
     """A batch of `ShapeDtypeStruct`s, as a table of these spaces would give it."""
 
-    def sample(observations: Array, actions: Array, goals: Array, ends: Array, key: Array) -> Batch:
+    def sample(
+        observations: Array, actions: Array, goals: Array | None, ends: Array, key: Array
+    ) -> Batch:
         table = DeviceTable(observations, actions, Episodes(ends, ends, 1), goals)
         return table.sample(spec, key)
 
