@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
+from farstep.core.goals import GoalRule
 from farstep.core.types import Actions, Space, Spaces
 from farstep.envs.catalog import environment, make, own_maze
 from farstep.envs.mazes import MazeMap
@@ -318,6 +319,22 @@ def test_a_policy_for_other_spaces_is_refused_before_it_acts():
         in_hall(Untouched(), spaces=Spaces.of(Space((29,)), Actions(8)))
     fitting = in_hall(Straight(), spaces=Spaces.of(Space((2,)), Actions(2)))
     assert fitting.episodes == in_hall(Straight()).episodes
+
+
+def test_a_policy_is_given_goals_of_its_own_kind():
+    """Columns in another order: the environment's goal is mapped by the rule, at the start too."""
+
+    class Turned(Straight):
+        def begin(self, slots, observations, goals):
+            np.testing.assert_array_equal(goals.shape, observations.shape)
+
+        def act(self, observations, goals):
+            return super().act(observations, goals[:, ::-1])
+
+    spaces = Spaces(Space((2,)), Space((2,)), Actions(2), GoalRule(columns=(1, 0)))
+    assert in_hall(Turned(), spaces=spaces).episodes == in_hall(Straight()).episodes
+    with pytest.raises(FarstepError, match="--evaluation-episodes 0"):
+        in_hall(Straight(), spaces=replace(spaces, rule=GoalRule(key="xy")))
 
 
 @pytest.mark.parametrize(
