@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,12 @@ def pytest_configure(config: pytest.Config) -> None:
         # The workers of xdist compile many equal programs; each is compiled once.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    # Whoever runs the tests in the background may ignore signals, and child processes would too.
+    if threading.current_thread() is threading.main_thread():
+        usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+        for number, handler in usual.items():
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         # The workers already fill the cores.
         os.environ.setdefault("OMP_NUM_THREADS", "1")

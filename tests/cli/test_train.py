@@ -202,6 +202,8 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
+# TensorStore tells every damaged array, the later ones of them when nobody listens any more.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_named_and_the_sound_one_before_it(toy, tmp_path, capsys):
     run = tmp_path / "run"
     train(toy, "--out", run, "--steps", "4", *SMALL)

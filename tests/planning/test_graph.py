@@ -288,7 +288,7 @@ def test_bad_input_is_refused():
         graph_of(ROOM, 0.5)
     with pytest.raises(FarstepError, match="no logged episode leads from one to another"):
         graph_of(ROOM, 3.0, stride=0.5, moves=np.zeros((0, 2), np.int32))
-    with pytest.raises(FarstepError, match="GCBC learns a policy only"):
+    with pytest.raises(FarstepError, match="GCBC has learned a policy only"):
         LearnedMetric(GCBC(), None, Normalization(np.zeros(2), np.ones(2)))
 
 

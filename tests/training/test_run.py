@@ -13,7 +13,7 @@ from farstep.data.normalize import Normalization
 from farstep.data.table import TableWriter
 from farstep.serving.policy import load_policy
 from farstep.training.checkpoint import Checkpoints
-from farstep.training.config import DatasetReference, RunConfig, TrainConfig
+from farstep.training.config import VERSION, DatasetReference, RunConfig, TrainConfig
 from farstep.training.run import Run
 
 SPACES = Spaces.of(Space((2,)), Actions(2))
@@ -50,7 +50,7 @@ def test_a_configuration_survives_its_file(config, tmp_path):
     [
         ("{", "not a run's configuration"),
         ('{"format": "farstep-run", "version": 9}', "version 9"),
-        ('{"format": "farstep-run", "version": 4}', "not a run's configuration"),
+        (f'{{"format": "farstep-run", "version": {VERSION}}}', "not a run's configuration"),
         ('{"architectures": ["Bert"]}', "not a run's configuration"),
     ],
 )
