@@ -77,7 +77,7 @@ def test_without_an_encoder_the_command_that_installs_it_is_named(tmp_path, monk
         lambda name, *rest: None if name.startswith("imageio") else find(name, *rest),
     )
     with pytest.raises(
-        FarstepError, match="imageio and imageio_ffmpeg, not installed here: .*video"
+        FarstepError, match=r"imageio and imageio_ffmpeg, not installed here: .*video"
     ):
         Videos(tmp_path)
     with pytest.raises(FarstepError, match="imageio, not installed"):
