@@ -5,28 +5,89 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from farstep.agents.base import Agent
+    from farstep.agents.cmd import CMD
+    from farstep.agents.crl import CRL
+    from farstep.agents.gcbc import GCBC
+    from farstep.agents.gciql import GCIQL
+    from farstep.agents.gcivl import GCIVL
+    from farstep.agents.hiql import HIQL
+    from farstep.agents.mqe import MQE
+    from farstep.agents.nsacbc import NSACBC
+    from farstep.agents.qrl import QRL
+    from farstep.agents.registry import register_agent
+    from farstep.agents.tmd import TMD
+    from farstep.agents.tra import TRA
+    from farstep.api import Execution, evaluate, make_agent, plan, resume, train
     from farstep.core.errors import FarstepError
     from farstep.data.table import Dataset, Table, TableWriter, open_dataset
+    from farstep.planning.prepare import GraphOptions
     from farstep.serving.policy import Policy, load_policy
+    from farstep.training.config import TrainConfig
+    from farstep.training.loop import Reporter
 
-__all__ = [
-    "Dataset",
-    "FarstepError",
+__all__ = [  # noqa: RUF022 (in the order of the API's page)
+    "train",
+    "resume",
+    "evaluate",
+    "plan",
+    "load_policy",
+    "make_agent",
+    "register_agent",
+    "open_dataset",
     "Policy",
+    "Agent",
+    "MQE",
+    "GCBC",
+    "GCIVL",
+    "GCIQL",
+    "QRL",
+    "CRL",
+    "HIQL",
+    "CMD",
+    "TMD",
+    "NSACBC",
+    "TRA",
+    "TrainConfig",
+    "Execution",
+    "Reporter",
+    "GraphOptions",
+    "Dataset",
     "Table",
     "TableWriter",
-    "load_policy",
-    "open_dataset",
+    "FarstepError",
 ]
 
 _HOMES = {
-    "Dataset": "farstep.data.table",
-    "FarstepError": "farstep.core.errors",
+    "train": "farstep.api",
+    "resume": "farstep.api",
+    "evaluate": "farstep.api",
+    "plan": "farstep.api",
+    "load_policy": "farstep.serving.policy",
+    "make_agent": "farstep.api",
+    "register_agent": "farstep.agents.registry",
+    "open_dataset": "farstep.data.table",
     "Policy": "farstep.serving.policy",
+    "Agent": "farstep.agents.base",
+    "MQE": "farstep.agents.mqe",
+    "GCBC": "farstep.agents.gcbc",
+    "GCIVL": "farstep.agents.gcivl",
+    "GCIQL": "farstep.agents.gciql",
+    "QRL": "farstep.agents.qrl",
+    "CRL": "farstep.agents.crl",
+    "HIQL": "farstep.agents.hiql",
+    "CMD": "farstep.agents.cmd",
+    "TMD": "farstep.agents.tmd",
+    "NSACBC": "farstep.agents.nsacbc",
+    "TRA": "farstep.agents.tra",
+    "TrainConfig": "farstep.training.config",
+    "Execution": "farstep.api",
+    "Reporter": "farstep.training.loop",
+    "GraphOptions": "farstep.planning.prepare",
+    "Dataset": "farstep.data.table",
     "Table": "farstep.data.table",
     "TableWriter": "farstep.data.table",
-    "load_policy": "farstep.serving.policy",
-    "open_dataset": "farstep.data.table",
+    "FarstepError": "farstep.core.errors",
 }
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import jax
 import pytest
-from rich.console import Console
 
 from farstep.agents.mqe import MQE
 from farstep.analysis.scores import run_score
-from farstep.cli.evaluator import environment_evaluator
+from farstep.api import environment_evaluator
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.evaluation.results import Episode, Evaluation
 from farstep.evaluation.rollout import episode_seed
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
+from farstep.training.loop import Reporter
 from farstep.training.run import Run
 
 pytest.importorskip("ogbench")
@@ -50,7 +50,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Evaluation]:
         found.append(evaluate(*args, **kwargs, max_steps=2, workers=0))
         return found[-1]
 
-    monkeypatch.setattr(rollout, "evaluate", short)
+    monkeypatch.setattr("farstep.api.roll_out", short)
     return found
 
 
@@ -59,7 +59,7 @@ def test_each_seed_and_each_evaluation_has_episodes_of_its_own(
 ) -> None:
     """None of them is an episode that `farstep eval` reports: `best` is not chosen on the test."""
     configs = [config("pointmaze-medium-v0", seed) for seed in (0, 1)]
-    evaluator = environment_evaluator(configs[0], Console(quiet=True))
+    evaluator = environment_evaluator(configs[0], Reporter())
     assert evaluator is not None
     params = jax.jit(lambda: AGENT.networks(SPACES, root_key(0)))()
     for one in configs:
@@ -76,15 +76,15 @@ def test_each_seed_and_each_evaluation_has_episodes_of_its_own(
 
 def test_a_run_says_how_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Discrete actions are drawn at 0.3 by default, in training and in `farstep eval` alike."""
-    from farstep.evaluation import rollout
 
     found = Evaluation((Episode(1, 0, 0, True, 5),), {"max_steps": 500}, 1.0)
-    monkeypatch.setattr(rollout, "evaluate", lambda *_, **__: found)
-    monkeypatch.setattr(rollout, "check_environment", lambda *_: None)  # Spaces are made up here.
+    monkeypatch.setattr("farstep.api.roll_out", lambda *_, **__: found)
+    # Spaces are made up here.
+    monkeypatch.setattr("farstep.api.check_environment", lambda *_: None)
     one = config("powderworld-easy-v0", 0)
     one = replace(one, spaces=replace(SPACES, action=Actions(3, discrete=True)))
     run = Run.create(tmp_path / "run", one)
-    evaluator = environment_evaluator(one, Console(quiet=True))
+    evaluator = environment_evaluator(one, Reporter())
     assert evaluator is not None
     params = jax.eval_shape(lambda: AGENT.networks(SPACES, root_key(0)))
     run.append("eval", {"step": 300, **evaluator(run, params, 300)})

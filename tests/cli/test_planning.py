@@ -79,7 +79,7 @@ def test_a_planned_evaluation_records_its_settings_and_its_curve(
         together.append(settings["start_every"])
         return evaluate(*arguments, **settings)
 
-    monkeypatch.setattr("farstep.cli.evaluate.evaluate", watched)
+    monkeypatch.setattr("farstep.api.roll_out", watched)
     words = ["--plan", "graph", "--dataset", data, "--landmarks", "100", "--out", str(out)]
     main(["eval", export, *QUICK, *words])
     printed = capsys.readouterr().out

@@ -60,7 +60,7 @@ def trained(monkeypatch) -> list[tuple[str, bool]]:
                 measured = {"temperature": 0.0, "max_steps": 1000}
                 run.append("eval", {"step": step, "success": success} | measured | tasks)
 
-    monkeypatch.setattr("farstep.cli.train.Trainer.train", train)
+    monkeypatch.setattr("farstep.api.Trainer.train", train)
     return done
 
 
@@ -236,7 +236,7 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
         measured = {"success": 0.5, "temperature": 0.0, "max_steps": 1000}
         return measured | {f"task{k}/success": 0.5 for k in range(1, 6)}
 
-    monkeypatch.setattr("farstep.cli.train.environment_evaluator", lambda *_: evaluator)
+    monkeypatch.setattr("farstep.api.environment_evaluator", lambda *_: evaluator)
     out = tmp_path / "out"
     words = ["horizon", data, "--agents", "gcbc", "--hidden", "8", "--batch-size", "4"]
     words += ["--checkpoint-every", "4", "--steps", "6", "--evaluate-every", "3"]

@@ -139,7 +139,7 @@ class PressesIntoTheWall(Walker):
 
 def test_stuck_beside_a_wall_an_episode_looks_ahead_until_it_moves_again():
     policy = planned(SNAKE, replan_every=1, patience=2)
-    policy._policy = PressesIntoTheWall(SNAKE, 40.0)
+    policy.policy = PressesIntoTheWall(SNAKE, 40.0)
     seen = walk(policy, SNAKE, START, END, limit=60)
     assert np.array_equal(seen[-1], END)
     stood = sum(np.array_equal(state, SNAKE.at(4, 0)) for state in seen)

@@ -19,7 +19,7 @@ from farstep.sampling import stream
 from farstep.sampling.stream import HostTable
 from farstep.serving.policy import load_policy
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
-from farstep.training.loop import Interrupted, Trainer
+from farstep.training.loop import Interrupted, Reporter, Trainer
 from farstep.training.run import Run
 
 AGENTS = {
@@ -94,16 +94,6 @@ def test_seeds_are_streamed_together(agent, toy, tmp_path):
         assert_same_networks(tmp_path / "stream" / seed, tmp_path / "device" / seed)
 
 
-class Silent:
-    def advanced(self, step, updates_per_second): ...
-
-    def logged(self, run, step, metrics): ...
-
-    def evaluated(self, run, step, metrics): ...
-
-    def frozen(self, run, reason): ...
-
-
 def streaming_trainer(toy, path, *, reporter=None, normalization=None):
     table = open_dataset(toy).train
     config = RunConfig(
@@ -118,7 +108,7 @@ def streaming_trainer(toy, path, *, reporter=None, normalization=None):
         table=HostTable.of(table, normalization or config.normalization),
         validation=None,
         evaluator=None,
-        reporter=reporter or Silent(),
+        reporter=reporter or Reporter(),
     )
 
 
@@ -140,7 +130,7 @@ def test_what_fails_while_reading_ends_the_run(toy, tmp_path):
 
 
 def test_a_signal_stops_a_streamed_run_and_its_threads(toy, tmp_path):
-    class Stopping(Silent):
+    class Stopping(Reporter):
         def advanced(self, step, updates_per_second):
             if step > 10:
                 signal.raise_signal(signal.SIGINT)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -36,20 +39,55 @@ AGENTS: dict[str, type[Agent]] = {
 }
 
 
+def register_agent(name: str, kind: type[Agent]) -> None:
+    """Let commands and files call an agent of your own by a short name.
+
+    Without that it is called `module:Class`, and needs no registration.
+
+    Raises:
+        FarstepError: the name is another agent's or cannot stand in a path, or `kind` is no agent.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise FarstepError(
+            f"'{name}' cannot name an agent: use lower-case letters, digits, '-' and '_'."
+        )
+    if AGENTS.get(name, kind) is not kind:
+        raise FarstepError(f"'{name}' is the name of another agent, {AGENTS[name].__qualname__}.")
+    AGENTS[name] = _checked(name, kind)
+
+
 def agent_class(name: str) -> type[Agent]:
-    """The agent called `name`.
+    """The agent called `name`, or `module:Class` of one that is not registered.
 
     Raises:
         FarstepError: there is none; the message suggests the nearest.
     """
-    if name not in AGENTS:
+    if name in AGENTS:
+        return AGENTS[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
         raise FarstepError(f"There is no agent '{name}'.{nearest(name, AGENTS)}")
-    return AGENTS[name]
+    try:
+        return _checked(name, getattr(importlib.import_module(module), attribute))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise FarstepError(f"There is no agent '{name}': {error}.") from error
+
+
+def _checked(name: str, kind: Any) -> type[Agent]:
+    """`kind`, if it is an agent that can be made."""
+    if not isinstance(kind, type) or not issubclass(kind, Agent) or inspect.isabstract(kind):
+        raise FarstepError(
+            f"'{name}' is no agent: it must be a frozen dataclass derived from farstep.Agent that "
+            "implements spec, networks and loss."
+        )
+    return kind
 
 
 def agent_name(agent: Agent) -> str:
-    """The name under which the agent's class is registered."""
-    return next(name for name, kind in AGENTS.items() if kind is type(agent))
+    """The name that `agent_class` knows the agent by."""
+    kind = type(agent)
+    names = [name for name, known in AGENTS.items() if known is kind]
+    return names[0] if names else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def agent_to_dict(agent: Agent) -> dict[str, Any]:

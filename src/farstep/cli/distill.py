@@ -61,8 +61,9 @@ class Distill:
         # Of an export with landmarks these are what is there of the data.
         keeps = self.planning.keeps(policy)
         table = None if keeps else self.planning.data(policy).train
-        graph, calibration = self.planning.graph(policy, self.seed)
-        print(described(graph, calibration))
+        planned = self.planning.plan(policy, self.seed)
+        print(described(planned))
+        graph = planned.graph
         drawn = graph.observations if table is None else table.observations
         print(f"States and goals are drawn from {'the landmarks' if keeps else 'the data'}")
 

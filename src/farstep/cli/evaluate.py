@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,6 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from farstep.agents.registry import agent_name
 from farstep.analysis.tables import (
     Cells,
     check_comparable,
@@ -21,17 +20,15 @@ from farstep.analysis.tables import (
     protocol_line,
     rich_table,
 )
+from farstep.api import evaluate
 from farstep.cli.console import plain_console
 from farstep.cli.environments import environment_of
-from farstep.cli.planner import Planning, calibration_record
-from farstep.cli.planner import described as planning_line
-from farstep.core.errors import FarstepError
+from farstep.cli.planner import Planning, described
 from farstep.core.files import check_writable
 from farstep.envs.opengl import require_drawing
 from farstep.envs.specs import EnvironmentSpec
 from farstep.evaluation.results import Evaluation
-from farstep.evaluation.rollout import SLOTS, evaluate
-from farstep.evaluation.temperature import AtTemperature, SamplingPolicy, protocol_temperature
+from farstep.evaluation.rollout import SLOTS
 from farstep.evaluation.video import Format, Videos
 from farstep.planning.policy import PlannedPolicy
 from farstep.serving.policy import Policy, load_policy
@@ -96,11 +93,15 @@ class Evaluate:
         check_comparable(
             {str(self.run_path): asked} | {name: one.protocol for name, one in earlier.items()}
         )
-        acting, planning = self._planned(policy, console)
-        result = self._evaluate(policy, acting, spec, console)
-        if planning is not None:
-            described = result.protocol["policy"] | {"planning": planning}
-            result = replace(result, protocol={**result.protocol, "policy": described})
+        acting: Policy | PlannedPolicy = policy
+        if self.plan == "graph":
+            acting = self.planning.plan(policy)
+            console.print(described(acting))
+        else:
+            self.planning.refuse("add --plan graph")
+        result = self._evaluate(acting, spec, console)
+        about = {"path": str(self.run_path)} | result.protocol["policy"]
+        result = replace(result, protocol={**result.protocol, "policy": about})
         console.print(f"{self.run_path} after {policy.step:,} updates", soft_wrap=True)
         self._show(console, evaluation_cells(result))
         console.print(protocol_line(result), soft_wrap=True)
@@ -114,35 +115,9 @@ class Evaluate:
             result.save(self.out)
             console.print(f"Result written to {self.out}", soft_wrap=True)
 
-    def _planned(
-        self, policy: Policy, console: Console
-    ) -> tuple[SamplingPolicy, dict[str, Any] | None]:
-        """What acts, and its plan's settings for the protocol."""
-        if self.plan == "none":
-            self.planning.refuse("add --plan graph")
-            return policy, None
-        graph, calibration = self.planning.graph(policy)
-        console.print(planning_line(graph, calibration), soft_wrap=True)
-        planned = PlannedPolicy(policy, graph)
-        settings = {
-            # Those asked for: how many were isolated and dropped differs from run to run.
-            "landmarks": len(graph) + graph.isolated,
-            "reach": graph.reach,
-            "stride": graph.stride,
-            "replan_every": graph.landmarks.replan_every,
-            "patience": planned.patience,
-            "calibration": calibration_record(calibration),
-        }
-        return planned, settings
-
     def _evaluate(
-        self, policy: Policy, acting: SamplingPolicy, spec: EnvironmentSpec, console: Console
+        self, acting: Policy | PlannedPolicy, spec: EnvironmentSpec, console: Console
     ) -> Evaluation:
-        temperature = self.temperature
-        if temperature is None:
-            temperature = protocol_temperature(policy.spaces)
-        if temperature < 0:
-            raise FarstepError(f"the temperature must not be negative: {temperature}")
         options: dict[str, Any] = {}
         with ExitStack() as resources:
             videos = None
@@ -170,34 +145,20 @@ class Evaluate:
             def progress(finished: int, episodes: int, successes: int) -> None:
                 bar.update(shown, completed=finished, total=episodes, successes=successes)
 
-            planned = isinstance(acting, PlannedPolicy)
-            together = acting.graph.landmarks.replan_every if planned else 1
-            result = evaluate(
-                AtTemperature(acting, temperature, self.seed),
+            return evaluate(
+                acting,
                 spec,
-                episodes_per_task=self.episodes,
+                episodes=self.episodes,
                 tasks=self.tasks or None,
                 seed=self.seed,
+                max_steps=self.max_steps,
+                temperature=self.temperature,
                 slots=self.slots,
                 workers=self.workers,
-                max_steps=self.max_steps,
                 options=options,
-                spaces=policy.spaces,
-                start_every=together,
                 record=videos,
                 progress=progress,
             )
-        described = {
-            "path": str(self.run_path),
-            "agent": agent_name(policy.agent),
-            "hyperparameters": asdict(policy.agent),
-            "normalized": not policy.normalization.is_identity,
-            "dataset": policy.dataset,
-            "source": dict(policy.source),
-            "step": policy.step,
-            "temperature": temperature,
-        }
-        return replace(result, protocol={**result.protocol, "policy": described})
 
     def _show(self, console: Console, cells: Cells) -> None:
         if self.markdown:

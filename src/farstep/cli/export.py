@@ -35,9 +35,9 @@ class Export:
             self.planning.refuse("say with --landmarks how many states to put into the policy")
         policy = policy_of_run(self.run_path, self.checkpoint)
         if self.planning.landmarks is not None:
-            graph, calibration = self.planning.graph(policy)
-            print(described(graph, calibration))
-            policy = replace(policy, landmarks=graph.landmarks)
+            planned = self.planning.plan(policy)
+            print(described(planned))
+            policy = replace(policy, landmarks=planned.graph.landmarks)
         out = self.out or self.run_path / "policy"
         policy.save(out, overwrite=self.overwrite)
         print(f"Policy after {policy.step:,} updates written to {out}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from farstep.api import plan
 from farstep.core.errors import FarstepError
 from farstep.data.table import Dataset, open_dataset
-from farstep.planning.calibration import Calibration
-from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Choice
-from farstep.planning.prepare import GraphOptions, prepare_graph
+from farstep.planning.policy import PlannedPolicy
+from farstep.planning.prepare import GraphOptions
 from farstep.serving.policy import Policy
 
 
@@ -48,14 +47,14 @@ class Planning:
         """
         return policy.landmarks is not None and all(value is None for value in vars(self).values())
 
-    def graph(self, policy: Policy, seed: int = 0) -> tuple[LandmarkGraph, Calibration | None]:
-        """The policy's own landmarks if it keeps them, or others chosen from the data.
+    def plan(self, policy: Policy, seed: int = 0) -> PlannedPolicy:
+        """The policy steered over its own landmarks if it keeps them, or over others.
 
         Raises:
             FarstepError: no distance, no data, or an option out of range.
         """
         if self.keeps(policy):
-            return policy.graph, None
+            return plan(policy)
         asked = {
             "landmarks": self.landmarks,
             "choice": self.landmark_choice,
@@ -64,16 +63,13 @@ class Planning:
             "replan_every": self.replan_every,
             "seed": seed,
         }
-        options = GraphOptions(
-            **{name: value for name, value in asked.items() if value is not None}
-        )
-        # Before the data are opened: without a distance they are of no use.
-        metric = policy.metric
-        return prepare_graph(metric, self.data(policy), options)
+        given = {name: value for name, value in asked.items() if value is not None}
+        return plan(policy, self.dataset, GraphOptions(**given))
 
 
-def described(graph: LandmarkGraph, calibration: Calibration | None) -> str:
+def described(planned: PlannedPolicy) -> str:
     """The graph in one line."""
+    graph, calibration = planned.graph, planned.calibration
     parts = [
         f"{len(graph):,} landmarks",
         f"stride {graph.stride:.1f} and reach {graph.reach:.1f} steps",
@@ -84,12 +80,3 @@ def described(graph: LandmarkGraph, calibration: Calibration | None) -> str:
     if graph.isolated:
         parts.append(f"{graph.isolated} isolated states dropped")
     return "Planning over " + ", ".join(parts)
-
-
-def calibration_record(calibration: Calibration | None) -> dict[str, Any] | None:
-    """The calibration with its curve as JSON values."""
-    if calibration is None:
-        return None
-    record = asdict(calibration)
-    record["envelope"] = {name: values.tolist() for name, values in record["envelope"].items()}
-    return record

@@ -46,8 +46,9 @@ class PlotPlan:
         check_picture(out)
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec, maze = drawable_maze(policy, self.run_path, self.environment)
-        graph, calibration = self.planning.graph(policy, self.seed)
-        print(described(graph, calibration))
+        planned = self.planning.plan(policy, self.seed)
+        print(described(planned))
+        graph = planned.graph
         watched = Watched(policy, graph)
         recorder = Trajectories()
         result = evaluate(

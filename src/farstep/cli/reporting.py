@@ -19,11 +19,12 @@ from rich.progress import (
 from rich.table import Table
 
 from farstep.training.checkpoint import SUCCESS
+from farstep.training.loop import Reporter
 from farstep.training.profile import Profiler
 from farstep.training.run import Run
 
 
-class TrainingReporter:
+class TrainingReporter(Reporter):
     """A progress line with rate and time left on a terminal; a line a log interval in a file."""
 
     def __init__(self, console: Console, steps: int):
@@ -54,6 +55,9 @@ class TrainingReporter:
     ) -> None:
         self._bar.stop()
 
+    def told(self, line: str) -> None:
+        self._console.print(line)
+
     def advanced(self, step: int, updates_per_second: float) -> None:
         self._rate = updates_per_second
         self._bar.update(self._task, completed=step, rate=updates_per_second)
@@ -67,35 +71,30 @@ class TrainingReporter:
             left = f", {(self._steps - step) / self._rate:.0f} s left" if self._rate else ""
             self._console.print(
                 f"{run.path.name}: update {step:,} of {self._steps:,}, {self._rate:.1f}/s"
-                f"{left}  {note}",
-                highlight=False,
-                soft_wrap=True,
+                f"{left}  {note}"
             )
 
     def frozen(self, run: Run, reason: str) -> None:
-        self._console.print(
-            f"{reason} This seed goes no further; the others go on.", markup=False, soft_wrap=True
-        )
+        self._console.print(f"{reason} This seed goes no further; the others go on.")
 
     def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         self._console.print(
-            f"{run.path.name}: success {100 * metrics[SUCCESS]:.1f} % after {step:,} updates",
-            highlight=False,
+            f"{run.path.name}: success {100 * metrics[SUCCESS]:.1f} % after {step:,} updates"
         )
 
-
-def print_profile(console: Console, profiler: Profiler, trace: Path) -> None:
-    """How long each phase of a run took, and where the trace of its updates is."""
-    table = Table(title="The run", title_justify="left")
-    table.add_column("")
-    table.add_column("s", justify="right")
-    table.add_column("%", justify="right")
-    total = sum(profiler.seconds.values()) or 1.0
-    for name, took in sorted(profiler.seconds.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{took:.2f}", f"{100 * took / total:.1f}")
-    console.print(table)
-    if profiler.traced:
-        where = f"Trace of {profiler.traced} updates for Perfetto, TensorBoard or XProf: {trace}"
-        console.print(where, soft_wrap=True)
-    else:
-        console.print("Training ended before there was anything to trace; give it more --steps.")
+    def profiled(self, profiler: Profiler, trace: Path) -> None:
+        table = Table(title="The run", title_justify="left")
+        table.add_column("")
+        table.add_column("s", justify="right")
+        table.add_column("%", justify="right")
+        total = sum(profiler.seconds.values()) or 1.0
+        for name, took in sorted(profiler.seconds.items(), key=lambda item: -item[1]):
+            table.add_row(name, f"{took:.2f}", f"{100 * took / total:.1f}")
+        self._console.print(table)
+        if profiler.traced:
+            traced = f"Trace of {profiler.traced} updates for Perfetto, TensorBoard or XProf"
+            self._console.print(f"{traced}: {trace}")
+        else:
+            self._console.print(
+                "Training ended before there was anything to trace; give it more --steps."
+            )

@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import itertools
-import math
 import shlex
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
-import jax
 import tyro
-from rich.console import Console
 
 from farstep.agents.base import Agent
 from farstep.agents.mqe import MQE
 from farstep.agents.registry import agent_class, agent_name
+from farstep.api import PRESET, Execution, resume, train
 from farstep.cli.console import plain_console
-from farstep.cli.evaluator import environment_evaluator
-from farstep.cli.reporting import TrainingReporter, print_profile
+from farstep.cli.reporting import TrainingReporter
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
-from farstep.core.files import format_bytes
-from farstep.core.goals import GoalRule
-from farstep.data.normalize import Normalization, report
-from farstep.data.table import Dataset, open_dataset, spaces_of
+from farstep.data.table import open_dataset
 from farstep.presets import PRESETS, find_preset
-from farstep.sampling.augment import check_crops
-from farstep.sampling.batches import DeviceTable
-from farstep.sampling.residency import Residency, place
-from farstep.sampling.stream import HostTable
-from farstep.training.config import DatasetReference, RunConfig, TrainConfig
-from farstep.training.lock import locked
-from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger, check_logger
-from farstep.training.loop import Evaluator, Interrupted, Trainer
-from farstep.training.profile import Profiler
-from farstep.training.program import check as check_program
+from farstep.training.config import TrainConfig
+from farstep.training.loop import Interrupted, Reporter
 from farstep.training.run import Run, run_paths
 
 Kind = TypeVar("Kind", bound=Agent)
 
 DEFAULT_AGENT = "mqe"
-DEFAULT_PRESET = "paper"
 
 HELP = ("-h", "--help")
 
@@ -81,19 +65,7 @@ class Train(Generic[Kind]):
     """With --resume: from the checkpoint of this step, forgetting later ones; 0 begins anew."""
     overwrite: bool = False
     """Replace an existing run."""
-    residency: Residency = "auto"
-    """Where the data lie: in device memory, on disk (batches are read ahead), or by their size."""
-    evaluation: Literal["auto", "between", "beside"] = "auto"
-    """Whether updates wait for an evaluation or go on beside it, the policy then acting on the CPU;
-    `auto`: beside where an accelerator does the updates."""
-    profile: bool = False
-    """Write a trace of half a second of updates to RUN/profile, and print where the time went."""
-    max_minutes: float | None = None
-    """End earlier, after so many minutes of updates from now on."""
-    tensorboard: bool = False
-    """Also write TensorBoard event files."""
-    wandb: str | None = None
-    """Also log to this Weights & Biases project."""
+    execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
     @classmethod
     def parse(cls, program: str, words: Sequence[str]) -> Train[Agent]:
@@ -120,110 +92,47 @@ class Train(Generic[Kind]):
             raise FarstepError(
                 "Nothing to train on: give a DATASET, its name or its directory, or --resume RUN."
             )
-        preset = find_preset(asked.preset or DEFAULT_PRESET, PRESETS)
+        preset = find_preset(asked.preset or PRESET, PRESETS)
         values = preset.values(name, dataset)
         defaults = dataclass_from_dict(kind, values, where=f"preset '{preset.name}'")
         return _read(program, words, name, defaults, TrainConfig())
 
     def run(self) -> None:
-        jax.devices()  # Fails where there is none, before anything is made.
         console = plain_console()
-        self._check_options()
-        resumed = [Run.open(path) for base in self.resume for path in run_paths(base)]
-        if resumed:
-            resumed = self._going_on(resumed, console)
-        dataset = self._dataset(resumed)
-        configs = self._configs(dataset, resumed)
-        paths = [run.path for run in resumed] or self._paths(dataset)
-        check_program(configs[0].agent, configs[0].spaces)
-        evaluator = environment_evaluator(configs[0], console)
-        with ExitStack() as resources:
-            if resumed:
-                for run, config in zip(resumed, configs, strict=True):
-                    resources.enter_context(locked(run.path))
-                    _check_continuable(run, config)
-            else:
-                for path in paths:
-                    Run.check_free(path, overwrite=self.overwrite)
-                self._explain_preset(console, dataset.name)
-            for line in report(dataset.train, configs[0].normalization):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-            tables = [dataset.train] if dataset.val is None else [dataset.train, dataset.val]
-            table, *validation = place(
-                tables, configs[0].normalization, self.residency, configs[0].spaces.rule
-            )
-            if isinstance(table, HostTable):
-                console.print(
-                    f"Batches are read from {dataset.path} as they are needed"
-                    f" ({format_bytes(dataset.train.observations.nbytes)} of observations)."
-                )
-            if resumed:
-                runs = [Run(path, one) for path, one in zip(paths, configs, strict=True)]
-            else:
-                runs = [
-                    Run.create(path, one, overwrite=self.overwrite)
-                    for path, one in zip(paths, configs, strict=True)
-                ]
-                for run in runs:
-                    resources.enter_context(locked(run.path))
-            self._train(console, runs, table, validation, evaluator, resources)
+        if self.from_step is not None and not self.resume:
+            raise FarstepError("--from-step needs --resume RUN.")
+        with TrainingReporter(console, self.training.steps) as reporter:
+            try:
+                if self.resume:
+                    self._resume(reporter)
+                else:
+                    self._train(reporter)
+            except Interrupted as interruption:
+                words = [word for run in interruption.runs for word in ("--resume", str(run.path))]
+                command = f"farstep train {shlex.join(words)}"
+                console.print(f"Saved and {interruption}. Continue with: {command}")
+                raise SystemExit(128 + interruption.signal_number) from None
 
-    def _train(
-        self,
-        console: Console,
-        runs: Sequence[Run],
-        table: DeviceTable | HostTable,
-        validation: Sequence[DeviceTable | HostTable],
-        evaluator: Evaluator | None,
-        resources: ExitStack,
-    ) -> None:
-        reporter = TrainingReporter(console, runs[0].config.training.steps)
-        profiler = Profiler(runs[0].path / "profile" if self.profile else None)
-        beside = (
-            jax.default_backend() != "cpu"
-            if self.evaluation == "auto"
-            else (self.evaluation == "beside")
-        )
-        trainer = Trainer(
-            runs=runs,
-            table=table,
-            validation=validation[0] if validation else None,
-            evaluator=evaluator,
-            evaluate_beside=beside,
-            profiler=profiler,
+    def _train(self, reporter: Reporter) -> None:
+        if self.dataset is None:
+            raise FarstepError("Nothing to train on: give a dataset or a run to resume.")
+        dataset = open_dataset(self.dataset)
+        preset = find_preset(self.preset or PRESET, PRESETS)
+        for line in preset.applied(self.agent, dataset.name):
+            reporter.told(line)
+        train(
+            dataset,
+            self.hyperparameters,
+            self.training,
+            goal=self.goal or "observation",
+            seeds=self.seeds,
+            out=self.out,
+            overwrite=self.overwrite,
+            execution=self.execution,
             reporter=reporter,
-            loggers=[self._loggers(run) for run in runs],
-            time_limit=math.inf if self.max_minutes is None else 60 * self.max_minutes,
         )
-        for run in runs:
-            console.print(f"Run directory: {run.path}")
-        resources.enter_context(reporter)
-        for logger in (logger for loggers in trainer.loggers for logger in loggers):
-            resources.callback(logger.close)
-        try:
-            trainer.train(resume=bool(self.resume), from_step=self.from_step)
-        except Interrupted as interruption:
-            words = shlex.join(word for run in runs for word in ("--resume", str(run.path)))
-            console.print(f"Saved and {interruption}. Continue with: farstep train {words}")
-            raise SystemExit(128 + interruption.signal_number) from None
-        if self.profile:
-            print_profile(console, profiler, runs[0].path / "profile")
 
-    def _check_options(self) -> None:
-        """Before anything else: what no dataset and no run is needed to judge."""
-        if self.seeds < 1:
-            raise FarstepError(f"--seeds must be at least 1, not {self.seeds}.")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise FarstepError(f"--max-minutes must be positive, not {self.max_minutes}.")
-        if self.from_step is not None and (self.from_step < 0 or not self.resume):
-            raise FarstepError("--from-step needs --resume RUN, and a step that is not negative.")
-        if self.tensorboard:
-            check_logger("tensorboard")
-        if self.wandb is not None:
-            check_logger("wandb")
-
-    def _going_on(self, runs: Sequence[Run], console: Console) -> list[Run]:
-        """Those of the runs asked for that can go on; checks what is asked along with them."""
+    def _resume(self, reporter: Reporter) -> None:
         given = {
             "--preset": self.preset is not None,
             "--goal": self.goal is not None,
@@ -233,103 +142,19 @@ class Train(Generic[Kind]):
         }
         for option in (option for option, there in given.items() if there):
             raise FarstepError(f"{option} is for new runs; --resume takes it from the run.")
-        alone = {path.resolve() for path in self.resume}
-        going = [run for run in runs if not run.frozen or run.path.resolve() in alone]
-        for run in runs:
-            if run not in going:
-                console.print(
-                    f"{run.path} was frozen and is left out; --resume {run.path} continues it.",
-                    markup=False,
-                    soft_wrap=True,
-                )
-        if not going:
-            raise FarstepError(f"All runs of {self.resume[0]} are frozen.")
-        return going
-
-    def _dataset(self, resumed: Sequence[Run]) -> Dataset:
-        if self.dataset is not None:
-            return open_dataset(self.dataset)
-        if not resumed:
-            raise FarstepError("Nothing to train on: give a dataset or a run to resume.")
-        try:
-            return open_dataset(Path(resumed[0].config.dataset.path))
-        except FarstepError as error:
-            raise FarstepError(
-                f"{error} If the data of {resumed[0].path} lie elsewhere now, say where: farstep "
-                f"train DATASET --resume {resumed[0].path}"
-            ) from error
-
-    def _configs(self, dataset: Dataset, resumed: Sequence[Run]) -> list[RunConfig]:
-        """What each run is to be, seed by seed."""
-        table = dataset.train
-        check_crops(self.hyperparameters.crops, table.spaces)
-        rule = (
-            resumed[0].config.spaces.rule if resumed else GoalRule.parse(self.goal or "observation")
+        resume(
+            *self.resume,
+            dataset=self.dataset,
+            agent=self.hyperparameters,
+            training=self.training,
+            from_step=self.from_step,
+            execution=self.execution,
+            reporter=reporter,
         )
-        spaces = spaces_of(table, rule)
-        normalization = Normalization.of(table, observations=self.training.normalize)
-        reference = DatasetReference(
-            name=dataset.name,
-            path=str(dataset.path.resolve()),
-            digest=table.digest,
-            environment=dataset.environment,
-        )
-        first = self.training.seed
-        seeds: Sequence[int] = range(first, first + self.seeds)
-        if resumed:
-            # The data are known by their content, whatever they are called by now.
-            reference = replace(
-                resumed[0].config.dataset, path=reference.path, digest=reference.digest
-            )
-            shift = first - resumed[0].config.training.seed
-            seeds = [run.config.training.seed + shift for run in resumed]
-        return [
-            RunConfig(
-                agent=self.hyperparameters,
-                training=replace(self.training, seed=seed),
-                dataset=reference,
-                spaces=spaces,
-                normalization=normalization,
-            )
-            for seed in seeds
-        ]
-
-    def _paths(self, dataset: Dataset) -> list[Path]:
-        """Where new runs go."""
-        first = self.training.seed
-        stem = f"{dataset.name}-{self.agent}"
-        if self.seeds == 1:
-            return [self.out or Path("runs") / f"{stem}-s{first}"]
-        base = self.out or Path("runs") / stem
-        return [base / f"s{seed}" for seed in range(first, first + self.seeds)]
-
-    def _explain_preset(self, console: Console, dataset: str) -> None:
-        preset = find_preset(self.preset or DEFAULT_PRESET, PRESETS)
-        for line in preset.applied(self.agent, dataset):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def _loggers(self, run: Run) -> list[Logger]:
-        loggers: list[Logger] = []
-        if self.tensorboard:
-            loggers.append(TensorBoardLogger(run.path))
-        if self.wandb is not None:
-            settings = asdict(run.config.agent) | asdict(run.config.training)
-            loggers.append(WandbLogger(run.path, self.wandb, settings))
-        return loggers
 
 
 DefaultTrain = Train[MQE]
 """The command with the options of the default agent, for help and completion."""
-
-
-def _check_continuable(run: Run, config: RunConfig) -> None:
-    """Raises FarstepError if the run cannot go on as `config`."""
-    differences = run.config.differences(config)
-    if differences:
-        raise FarstepError(
-            f"{run.path} cannot be continued, since this is not the run that was started:\n  "
-            + "\n  ".join(differences)
-        )
 
 
 def _read(

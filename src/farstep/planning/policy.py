@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
 from farstep.core.errors import FarstepError
+from farstep.planning.calibration import Calibration
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
 from farstep.planning.metric import TOGETHER
 
@@ -74,7 +75,9 @@ class PlannedPolicy:
     Subgoals are chosen as often as the graph was made for, and at once where a goal changes.
 
     Attributes:
+        policy: what is steered.
         graph: what is searched.
+        calibration: how the graph's lengths were chosen, if they were.
         patience: choices without progress after which an episode blames the edge it is on, one
             more for each edge that it blamed before; and choices for which it then looks ahead.
         subgoals: what each slot aims at, as an observation.
@@ -84,12 +87,19 @@ class PlannedPolicy:
         goal_cut_off: whether no landmark is within reach of a slot's goal.
     """
 
-    def __init__(self, policy: FlatPolicy, graph: LandmarkGraph, patience: int = PATIENCE):
+    def __init__(
+        self,
+        policy: FlatPolicy,
+        graph: LandmarkGraph,
+        patience: int = PATIENCE,
+        calibration: Calibration | None = None,
+    ):
         if patience < 1:
             raise FarstepError(f"patience must be at least 1, not {patience}")
+        self.policy = policy
         self.graph = graph
         self.patience = patience
-        self._policy = policy
+        self.calibration = calibration
         shape = graph.observations.shape[1:]
         self.subgoals = np.zeros((0, *shape), graph.observations.dtype)
         self.landmarks = np.zeros(0, int)
@@ -172,7 +182,7 @@ class PlannedPolicy:
             # One call where that can be, of a height that does not depend on how many are due.
             self._replan(due, observations[due], min(count, TOGETHER))
         self._age += 1
-        return self._policy.act(
+        return self.policy.act(
             observations,
             self.subgoals[:count],
             temperature=temperature,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -43,25 +44,36 @@ class Evaluator(Protocol):
     def __call__(self, run: Run, params: Params, step: int) -> Mapping[str, float]: ...
 
 
-class Reporter(Protocol):
-    """Shows progress to whoever is watching."""
+class Reporter:
+    """Is told how training goes. This one keeps it to itself."""
 
-    def advanced(self, step: int, updates_per_second: float) -> None: ...
+    def told(self, line: str) -> None:
+        """A sentence about what is trained on, and where."""
 
-    def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None: ...
+    def advanced(self, step: int, updates_per_second: float) -> None:
+        """All seeds have done `step` updates."""
 
-    def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None: ...
+    def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """A line was written to the metrics log of a run."""
 
-    def frozen(self, run: Run, reason: str) -> None: ...
+    def evaluated(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        """A run's policy was measured."""
+
+    def frozen(self, run: Run, reason: str) -> None:
+        """A run's seed diverged, and goes no further."""
+
+    def profiled(self, profiler: Profiler, trace: Path) -> None:
+        """Training has ended; where its time went, and the directory of the trace."""
 
 
 class Interrupted(Exception):
     """Training was asked to stop, saved everything, and stopped."""
 
-    def __init__(self, signal_number: int, step: int):
+    def __init__(self, signal_number: int, step: int, runs: Sequence[Run]):
         super().__init__(f"stopped by {signal.Signals(signal_number).name} after {step} updates")
         self.signal_number = signal_number
         self.step = step
+        self.runs = runs
 
 
 @dataclass
@@ -126,7 +138,7 @@ class Trainer:
                     session.save()
                 if stopped is not None and (due.evaluate or not session.finished):
                     session.record(wait=True)
-                    raise Interrupted(stopped, session.step)
+                    raise Interrupted(stopped, session.step, self.runs)
             session.raise_if_frozen()
 
 
