@@ -83,6 +83,7 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
         return {row["setting"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_the_waypoint_ablation_stands_beside_the_published_one(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     study("ablation-waypoint", data, *QUICK, "--alpha", "0.3", "--out", out)
@@ -154,6 +155,7 @@ def test_a_finished_run_is_not_repeated_and_others_are_continued(data, trained, 
     assert [resumed for _, resumed in trained] == [True] * 6
 
 
+@pytest.mark.slow
 def test_the_grid_is_a_heat_map(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     grid = ["--p", "0", "1", "--lambda", "0.5", "0.9", "0.99"]

@@ -35,7 +35,7 @@ def test_a_closed_pipe_ends_it_without_a_word() -> None:
         assert ended.stderr == b"", words
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_what_an_encoding_lacks_is_replaced(encoding: str) -> None:
     ended = run("presets", "paper", "--agent", "mqe", PYTHONIOENCODING=encoding, PYTHONUTF8="0")
     assert ended.returncode == 0, ended.stderr

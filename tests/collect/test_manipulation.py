@@ -126,7 +126,7 @@ def test_elements_and_places_are_in_range() -> None:
 @pytest.mark.parametrize(
     ("name", "observation", "extras"),
     [
-        ("cube-single-play", (28,), {"qpos", "qvel"}),
+        pytest.param("cube-single-play", (28,), {"qpos", "qvel"}, marks=pytest.mark.slow),
         ("puzzle-3x3-noisy", (55,), {"qpos", "qvel", "button_states"}),
         ("powderworld-easy-play", (32, 32, 6), set()),
     ],

@@ -19,10 +19,11 @@ def make(name: str, *more: str) -> None:
     main(["data", "make", name, "--episodes", "3", "--steps", "60", "--processes", "1", *more])
 
 
+# OpenGL on the CPU takes tens to hundreds of milliseconds a frame.
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    # A scene of meshes takes a quarter of a second a frame where OpenGL runs on the CPU.
     "name",
-    ["antmaze-medium-navigate", pytest.param("scene-play", marks=pytest.mark.slow)],
+    ["antmaze-medium-navigate", "scene-play"],
 )
 def test_pictures_are_aligned_with_their_states(name: str, tmp_path: Path) -> None:
     make(name, "--overwrite")

@@ -92,7 +92,9 @@ def test_cube_and_ant_episodes_are_those_of_a_single_environment() -> None:
         np.testing.assert_array_equal(trail, single(name, 11, 2, 4))
 
 
-@pytest.mark.parametrize("name", ["cube-double-v0", "scene-v0", "puzzle-3x3-v0"])
+@pytest.mark.parametrize(
+    "name", ["cube-double-v0", pytest.param("scene-v0", marks=pytest.mark.slow), "puzzle-3x3-v0"]
+)
 def test_manipulation_that_shares_models_acts_as_one_that_does_not(name: str) -> None:
     seeds, tasks = (11, 12, 13), (1, 4, 2)
     with EnvironmentPool(name, 3, 0, renders=False) as envs:

@@ -57,7 +57,14 @@ def importable(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("goal", "size"), [("0,1", 2), ("key:xy", 2), (MINE, 1), ("observation", 3)]
+    ("goal", "size"),
+    [
+        ("0,1", 2),
+        # The same way through the program as columns, but for how a goal is made of a row.
+        pytest.param("key:xy", 2, marks=pytest.mark.slow),
+        (MINE, 1),
+        pytest.param("observation", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_goals_go_from_the_command_line_into_the_policy_and_its_export(goal, size, walks, tmp_path):
     run = tmp_path / "run"

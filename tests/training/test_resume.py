@@ -137,7 +137,9 @@ def test_a_run_is_read_again_and_again_while_it_trains(toy, tmp_path):
     assert load_policy(out).step > steps[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_exits(number, toy, tmp_path):
     out = tmp_path / "run"
     with start(words(toy, out, 1_000_000)) as process:
