@@ -203,8 +203,8 @@ CASES = [
     Case("a shard without a key", shards({"qpos": RAMP}, {}), ("1.npz", "lacks 'qpos'")),
 
     # Other files, whatever their names
-    Case("an HDF5 file", of(b"\x89HDF\r\n\x1a\n" + bytes(90)), ("is an HDF5 file", "numpy.savez")),
-    Case("an HDF5 file by its name", of(b"\x89HDF\r\n\x1a\n" + bytes(90), "log.hdf5"), ("is an HDF5 file",)),
+    Case("an HDF5 file", of(b"\x89HDF\r\n\x1a\n" + bytes(90)), ("cannot be read as an HDF5 file", "Get it again")),
+    Case("an HDF5 file by its name", of(b"\x89HDF\r\n\x1a\n" + bytes(90), "log.hdf5"), ("cannot be read as an HDF5 file",)),
     Case("a pickle", of(pickle.dumps({"observations": [1]})), ("is a pickle", "never")),
     Case("an .npy file", of(saved(RAMP), "log.npy"), ("is an .npy file", "numpy.savez")),
     Case("a web page", of(b"\n<!DOCTYPE html><html>404</html>"), ("is a web page",)),

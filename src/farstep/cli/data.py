@@ -24,7 +24,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
 from farstep.data.download import Patience, get, mirror_list
 from farstep.data.sources.base import ImportOptions
-from farstep.data.sources.registry import Imported, import_source
+from farstep.data.sources.registry import Imported, default_name, import_source
 from farstep.data.table import Dataset, Table, canonical_name, open_dataset
 from farstep.envs.catalog import DATASETS, environment, environment_of
 from farstep.envs.specs import EnvironmentSpec
@@ -32,7 +32,7 @@ from farstep.envs.specs import EnvironmentSpec
 
 @dataclass(frozen=True)
 class DataImport:
-    """Import logs as a dataset: .npz files, or what robots write (RLDS, LeRobot, raw Bridge).
+    """Import logs as a dataset: .npz, HDF5 (Minari, D4RL, robomimic), RLDS, LeRobot, raw Bridge.
 
     An .npz file holds `observations` (N, …), `actions` (N, A) and `terminals` (N,), which is 1 on
     the last observation of each episode; `timeouts`, `truncations` and the like are read too.
@@ -42,8 +42,8 @@ class DataImport:
     `farstep data import my.npz --name my-robot`
 
     Attributes:
-        source: an .npz file or a directory of them; the directory of an RLDS, LeRobot or raw
-            Bridge dataset.
+        source: an .npz or HDF5 file or a directory of them; the directory of a Minari, RLDS,
+            LeRobot or raw Bridge dataset.
         format: the kind of files; told by the files themselves unless said.
         name: the dataset's name; by default that of the file.
         val: a validation file or directory that lies elsewhere.
@@ -58,7 +58,8 @@ class DataImport:
         close_last_episode: the end of each file ends its last episode.
         extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
         num_actions: actions are integers from 0 up to this number, exclusive.
-        observation_key: the array that becomes the observations, such as observation/state.
+        observation_key: the array that becomes the observations, such as observation/state;
+            vectors given by several are joined in that order.
         action_key: the array that becomes the actions.
         image_size: scale pictures to squares of this many pixels.
         missing_files: what to do with episodes whose files are not there.
@@ -78,7 +79,7 @@ class DataImport:
     close_last_episode: bool = False
     extra: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     num_actions: int | None = None
-    observation_key: str | None = None
+    observation_key: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     action_key: str | None = None
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
@@ -93,7 +94,7 @@ class DataImport:
         """
         if self.num_actions is not None and self.num_actions < 1:
             raise FarstepError(f"--num-actions must be at least 1, not {self.num_actions}.")
-        name = self.name or self.source.resolve().name.removesuffix(".npz")
+        name = self.name or default_name(self.source)
         chosen = self.environment and environment(self.environment).name
         published = _published_environment(name)
         with _Bars() as bars:
@@ -111,7 +112,7 @@ class DataImport:
                     close_last_episode=self.close_last_episode,
                     extras=self.extra,
                     num_actions=self.num_actions,
-                    observation_key=self.observation_key,
+                    observation_keys=self.observation_key,
                     action_key=self.action_key,
                     image_size=self.image_size,
                     missing_files=self.missing_files,

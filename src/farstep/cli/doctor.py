@@ -22,6 +22,8 @@ EXTRAS = {
     "video": ("imageio",),
     "tensorboard": ("tensorboardX",),
     "wandb": ("wandb",),
+    "bridge": ("pyarrow", "av", "PIL", "google_crc32c"),
+    "hdf5": ("h5py",),
 }
 """Modules that farstep's extras bring."""
 

@@ -47,7 +47,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "make": Command("farstep.cli.make", "DataMake", "Generate a published dataset anew."),
         "render": Command("farstep.cli.render", "DataRender", "Draw a dataset of states."),
         "get": Command("farstep.cli.data", "DataGet", "Download a published dataset."),
-        "import": Command("farstep.cli.data", "DataImport", "Turn .npz files into a dataset."),
+        "import": Command("farstep.cli.data", "DataImport", "Turn logs into a dataset."),
         "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
         "export": Command("farstep.cli.export_data", "DataExport", "Write OGBench's .npz files."),
     },

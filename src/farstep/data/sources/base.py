@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from farstep.core.errors import FarstepError, nearest
-from farstep.data.episodes import Split
+from farstep.data.episodes import Episode, Split
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class ImportOptions:
             key marks it.
         extras: further keys to store.
         num_actions: actions are integers in [0, num_actions).
-        observation_key: the array that becomes the observations; by default the format's usual.
-        action_key: the same of the actions.
+        observation_keys: the arrays that become the observations, joined in this order if they
+            are several; by default the format's usual.
+        action_key: the array that becomes the actions.
         image_size: pictures are scaled to squares of this many pixels, by Lanczos' filter.
         missing_files: files that the metadata name and that are not there are refused, or the
             episodes that need them left out.
@@ -44,7 +47,7 @@ class ImportOptions:
     close_last_episode: bool = False
     extras: tuple[str, ...] = ()
     num_actions: int | None = None
-    observation_key: str | None = None
+    observation_keys: tuple[str, ...] = ()
     action_key: str | None = None
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
@@ -54,26 +57,79 @@ class ImportOptions:
         if self.image_size is not None and self.image_size < 1:
             raise FarstepError(f"images need at least 1 pixel a side, not {self.image_size}.")
 
-    def keys(self, observations: str, actions: str, known: Iterable[str], where: str) -> list[str]:
-        """The keys of observations, of actions and of the extras, which must all be known.
+    def fields(
+        self,
+        observations: tuple[str, ...],
+        actions: str,
+        known: Iterable[str],
+        where: str,
+        extras: tuple[str, ...] = (),
+    ) -> FieldMap:
+        """Which arrays become what; all must be known.
 
         Args:
-            observations: the format's usual key of the observations.
+            observations: the format's usual keys of the observations.
             actions: the same of the actions.
             known: the arrays that a step has.
             where: what has them, for messages.
+            extras: further arrays that the format keeps unasked.
 
         Raises:
             FarstepError: one of them is not known.
         """
-        asked = [self.observation_key or observations, self.action_key or actions, *self.extras]
+        fields = FieldMap(
+            self.observation_keys or observations,
+            self.action_key or actions,
+            tuple(dict.fromkeys((*extras, *self.extras))),
+        )
         names = list(known)
-        for key in asked:
+        for key in fields.keys:
             if key not in names:
                 raise FarstepError(
                     f"{where} has no '{key}'.{nearest(key, names)} It has: {', '.join(names)}."
                 )
-        return asked
+        return fields
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """Which arrays of a step become what.
+
+    Attributes:
+        observations: joined in this order if they are several.
+        actions: the array of actions.
+        extras: kept beside them.
+    """
+
+    observations: tuple[str, ...]
+    actions: str
+    extras: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All arrays that are read, each once."""
+        return tuple(dict.fromkeys((*self.observations, self.actions, *self.extras)))
+
+    def episode(
+        self, arrays: Mapping[str, np.ndarray], where: str, *, ends: bool = True
+    ) -> Episode:
+        """The episode of these arrays, of L rows each.
+
+        Raises:
+            FarstepError: several arrays are to be joined, and one holds images.
+        """
+        parts = [np.asarray(arrays[key]) for key in self.observations]
+        observations = parts[0]
+        if len(parts) > 1:
+            for key, part in zip(self.observations, parts, strict=True):
+                if part.ndim > 2:
+                    raise FarstepError(
+                        f"{where}: '{key}' has rows {part.shape[1:]}, and only vectors can be"
+                        " joined. Take it alone as --observation-key, or keep it by --extra."
+                    )
+            observations = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+        extras = {extra_name(key): arrays[key] for key in self.extras}
+        return Episode(observations, arrays[self.actions], extras, ends, where)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +140,12 @@ class Source:
         splits: what becomes the `train` table and, if there is more, the `val` table. Rows come
             as they lie there: the import makes pixels, vectors and indices of them.
         notes: what the reader should know.
+        num_actions: how many discrete actions there are, where the files say so.
     """
 
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
+    num_actions: int | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from farstep.core.errors import FarstepError
 from farstep.data.episodes import Episode, Split
-from farstep.data.sources.base import Format, ImportOptions, Source, extra_name
+from farstep.data.sources.base import FieldMap, Format, ImportOptions, Source
 
 INFO = Path("meta", "info.json")
 
@@ -68,7 +68,8 @@ def _open(path: Path, options: ImportOptions) -> Source:
         ) from error
     if not recorded:
         raise FarstepError(f"{path} lists no episode in its metadata.")
-    keys = options.keys("observation.state", "action", features, f"A step of {path}")
+    fields = options.fields(("observation.state",), "action", features, f"A step of {path}")
+    keys = fields.keys
     cameras = [key for key in keys if features[key].get("dtype") == VIDEO]
     missing = sorted(
         {one.table for one in recorded if not one.table.is_file()}
@@ -107,11 +108,11 @@ def _open(path: Path, options: ImportOptions) -> Source:
     provenance = {
         "format": f"lerobot {version}",
         "path": str(path),
-        "keys": keys,
+        "keys": asdict(fields),
         "fps": fps,
         "tasks": _tasks(path),
     }
-    read = _episodes(recorded, features, keys, options, fps)
+    read = _episodes(recorded, features, fields, options, fps)
     total = sum(one.length for one in recorded)
     return Source({"train": Split(read, total, provenance)}, tuple(notes))
 
@@ -156,11 +157,11 @@ def _version_3(path: Path, info: Mapping[str, Any]) -> list[Recorded]:
 def _episodes(
     recorded: list[Recorded],
     features: Mapping[str, Mapping[str, Any]],
-    keys: list[str],
+    fields: FieldMap,
     options: ImportOptions,
     fps: float,
 ) -> Iterator[Episode]:
-    columns = [key for key in keys if features[key].get("dtype") != VIDEO]
+    columns = [key for key in fields.keys if features[key].get("dtype") != VIDEO]
     held: tuple[Path, Any] | None = None
     for one in recorded:
         where = f"{one.table.name}, episode {one.number}"
@@ -174,14 +175,9 @@ def _episodes(
                 " dataset is missing or from another version of it."
             )
         arrays = {key: _column(rows, key, features[key], where) for key in columns}
-        for key in set(keys) - set(columns):
+        for key in set(fields.keys) - set(columns):
             arrays[key] = frames(one.clips[key], one.length, fps, options.image_size)
-        yield Episode(
-            arrays[keys[0]],
-            arrays[keys[1]],
-            {extra_name(key): arrays[key] for key in options.extras},
-            where=where,
-        )
+        yield fields.episode(arrays, where)
 
 
 def frames(clip: Clip, count: int, fps: float, size: int | None) -> np.ndarray:

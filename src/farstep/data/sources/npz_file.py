@@ -6,21 +6,20 @@ inside the zip file and its rows come in blocks, from stored and from deflated m
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
 from farstep.core.errors import FarstepError
+from farstep.data.sources.flat import ArrayHeader, Rows
 
 _CHUNK = 1 << 20
 
@@ -31,25 +30,6 @@ class DamagedFileError(FarstepError):
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
         self.path = path
-
-
-@dataclass(frozen=True)
-class ArrayHeader:
-    """Shape, dtype and order of one array, as its header declares them."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    column_major: bool = False
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the elements. Exact however large, since a damaged header may say anything."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def row(self) -> ArrayHeader:
-        """Shape and dtype of one row."""
-        return ArrayHeader(self.shape[1:], self.dtype)
 
 
 class NpzFile:
@@ -96,26 +76,6 @@ class NpzFile:
     ) -> None:
         self._zip.close()
 
-    def check(self, name: str, steps: int) -> None:
-        """Refuse array `name` if it is not numbers with one row for each of `steps`.
-
-        Raises:
-            FarstepError: so it is. Nothing is ever unpickled.
-        """
-        header = self.headers[name]
-        if header.dtype.hasobject:
-            raise FarstepError(
-                f"{self.path}: '{name}' holds Python objects, which farstep never unpickles. Save"
-                " one array of numbers per key."
-            )
-        if header.dtype.kind not in "biuf":
-            raise FarstepError(f"{self.path}: '{name}' is {header.dtype}; numbers are needed.")
-        if header.shape[:1] != (steps,):
-            raise FarstepError(
-                f"{self.path}: observations have {steps} rows, and '{name}' has shape"
-                f" {header.shape}. Every array needs one row per observation."
-            )
-
     @contextmanager
     def rows(self, name: str) -> Iterator[Rows]:
         """A reader of array `name` from its first row; several may be read side by side."""
@@ -133,12 +93,6 @@ class NpzFile:
             else:
                 yield StreamedRows(self.path, name, header, stream)
 
-    def read(self, name: str) -> np.ndarray:
-        """Array `name` whole, in row-major order."""
-        shape = self.headers[name].shape
-        with self.rows(name) as rows:
-            return rows.read(shape[0])
-
     def _header(self, member: zipfile.ZipInfo) -> ArrayHeader:
         name = member.filename.removesuffix(".npy")
         with damage_named(self.path), self._zip.open(member) as stream:
@@ -152,18 +106,6 @@ class NpzFile:
                 f" bytes, and has {member.file_size - begin}. The file is damaged; get it again.",
             )
         return header
-
-
-class Rows(Protocol):
-    """The rows of one array, in order."""
-
-    def read(self, count: int) -> np.ndarray:
-        """The next `count` rows, in row-major order.
-
-        Raises:
-            FarstepError: the file is damaged or ends early.
-        """
-        ...
 
 
 class MappedRows:

@@ -15,6 +15,7 @@ import io
 import pickle
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,9 @@ import numpy as np
 
 from farstep.core.errors import FarstepError, nearest
 from farstep.data.episodes import Episode, Split
-from farstep.data.sources.base import Format, ImportOptions, Source
+from farstep.data.sources.base import FieldMap, Format, ImportOptions, Source
 from farstep.data.sources.bridge import reached_actions
-from farstep.data.sources.rlds import decoded
+from farstep.data.sources.pictures import decoded
 
 STATES, POLICY = "obs_dict.pkl", "policy_out.pkl"
 
@@ -145,21 +146,22 @@ def _open(path: Path, options: ImportOptions) -> Source:
     found = _trajectories(path)
     if options.action_key not in (None, "actions"):
         raise FarstepError(f"Raw Bridge data have 'actions' alone, not '{options.action_key}'.")
-    key = options.observation_key or "images0"
+    fields = FieldMap(options.observation_keys or ("images0",), "actions", options.extras)
     provenance = {
         "format": "raw bridge",
         "path": str(path),
-        "keys": [key, "actions", *options.extras],
+        "keys": asdict(fields),
         "relabelled": options.relabel,
     }
-    read = partial(_episode, observations=key, options=options)
+    read = partial(_episode, fields=fields, options=options)
     return Source({"train": Split(map(read, found), None, provenance)})
 
 
-def _episode(path: Path, *, observations: str, options: ImportOptions) -> Episode:
+def _episode(path: Path, *, fields: FieldMap, options: ImportOptions) -> Episode:
     states = _states(path)
     actions = _actions(path)
-    keys = {observations, *options.extras} | ({"state"} if options.relabel == "reached" else set())
+    keys = {*fields.observations, *fields.extras}
+    keys |= {"state"} if options.relabel == "reached" else set()
     arrays = {key: _rows(path, key, states, options) for key in keys}
     steps = len(actions) + 1
     for key, array in arrays.items():
@@ -175,8 +177,7 @@ def _episode(path: Path, *, observations: str, options: ImportOptions) -> Episod
     actions = np.concatenate([actions, np.zeros_like(actions[:1])])
     if options.relabel == "reached":
         actions = reached_actions(arrays["state"], actions)
-    extras = {key: arrays[key] for key in options.extras}
-    return Episode(arrays[observations], actions, extras, where=str(path))
+    return fields.episode({**arrays, "actions": actions}, str(path))
 
 
 def _rows(path: Path, key: str, states: dict[str, Any], options: ImportOptions) -> np.ndarray:

@@ -15,13 +15,25 @@ from farstep.core.errors import FarstepError, nearest
 from farstep.data.conversion import Conversion
 from farstep.data.episodes import Episode, Split, import_episodes
 from farstep.data.sources.base import Format, ImportOptions, Source
+from farstep.data.sources.d4rl import D4RL
+from farstep.data.sources.hdf5 import HDF5
+from farstep.data.sources.hdf5_file import SUFFIXES
 from farstep.data.sources.lerobot import LEROBOT
+from farstep.data.sources.minari import MINARI
 from farstep.data.sources.npz import NPZ
 from farstep.data.sources.raw_bridge import RAW_BRIDGE
 from farstep.data.sources.rlds import RLDS
+from farstep.data.sources.robomimic import ROBOMIMIC
 from farstep.data.table import check_name, data_root
 
-FORMATS: dict[str, Format] = {format.name: format for format in (RLDS, LEROBOT, RAW_BRIDGE, NPZ)}
+FORMATS: dict[str, Format] = {
+    format.name: format
+    for format in (RLDS, LEROBOT, MINARI, RAW_BRIDGE, NPZ, ROBOMIMIC, D4RL, HDF5)
+}
+"""In the order in which they are asked whether they recognise a path."""
+
+ENDINGS = (".npz", *SUFFIXES)
+"""Of files; no part of a dataset's name."""
 
 DISCRETE_ACTIONS = {"powderworld": 8}
 """How many actions there are, by the first word of the published dataset's name."""
@@ -97,10 +109,12 @@ def import_source(
             or no space; nothing is left behind.
     """
     options = options or ImportOptions()
-    name = check_name(name if name is not None else path.resolve().name.removesuffix(".npz"))
+    name = check_name(name if name is not None else default_name(path))
     if options.num_actions is None:
         options = replace(options, num_actions=DISCRETE_ACTIONS.get(name.split("-", 1)[0]))
     source = open_source(path, options, format)
+    if options.num_actions is None:
+        options = replace(options, num_actions=source.num_actions)
     conversion, train = Conversion.of(source.splits["train"], options)
     splits = {**source.splits, "train": train}
     total = sum(split.steps or 0 for split in splits.values())
@@ -135,6 +149,12 @@ def import_source(
     return Imported(target, (*source.notes, *conversion.notes, *notes))
 
 
+def default_name(path: Path) -> str:
+    """The name of a dataset that lies at `path`, unless another is given."""
+    name = path.resolve().name
+    return name.removesuffix(next((end for end in ENDINGS if name.endswith(end)), ""))
+
+
 def describe(path: Path) -> str:
     """What `path` is, where no format reads it, and what to do."""
     if path.is_dir():
@@ -144,7 +164,6 @@ def describe(path: Path) -> str:
     text = head.lstrip().lower()
     save = "Read it with its own library, and save the arrays with numpy.savez."
     for kind, is_it, advice in (
-        ("an HDF5 file", head.startswith(b"\x89HDF"), save),
         ("a Parquet file", head.startswith(b"PAR1"), save),
         (
             "an .npy file",

@@ -7,12 +7,11 @@ Images are encoded, a byte string a step.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ import numpy as np
 
 from farstep.core.errors import FarstepError
 from farstep.data.episodes import Episode, Split
-from farstep.data.sources.base import Format, ImportOptions, Source, extra_name
+from farstep.data.sources.base import FieldMap, Format, ImportOptions, Source
 from farstep.data.sources.bridge import reached_actions
+from farstep.data.sources.pictures import decoded
 
 FEATURES = "features.json"
 STEPS = "steps/"
@@ -98,9 +98,12 @@ def _open(path: Path, options: ImportOptions) -> Source:
         raise FarstepError(f"{path} holds no {FEATURES}, which an RLDS dataset has.")
     features = features_of(root)
     usual = "observation/image_0" if "observation/image_0" in features else "observation/state"
-    keys = options.keys(usual, "action", features, f"A step of {root}")
+    fields = options.fields((usual,), "action", features, f"A step of {root}")
+    keys = [*fields.keys]
     if options.relabel == "reached":
-        keys.append(options.keys(STATE, STATE, features, f"A step of {root}")[-1])
+        keys += [key for key in (STATE,) if key not in keys]
+        if STATE not in features:
+            raise FarstepError(f"A step of {root} has no '{STATE}', from which to relabel.")
     for key in keys:
         if features[key].dtype == "str":
             raise FarstepError(f"'{key}' of {root} is text, and a table holds numbers.")
@@ -111,10 +114,15 @@ def _open(path: Path, options: ImportOptions) -> Source:
             break
     if not splits["train"]:
         raise FarstepError(f"{root} holds no shard of a split 'train' (*-train.tfrecord-*).")
-    provenance = {"format": "rlds", "path": str(root), "keys": keys, "relabelled": options.relabel}
+    provenance = {
+        "format": "rlds",
+        "path": str(root),
+        "keys": asdict(fields),
+        "relabelled": options.relabel,
+    }
     return Source(
         {
-            name: Split(_episodes(shards, features, keys, options), None, provenance)
+            name: Split(_episodes(shards, features, fields, keys, options), None, provenance)
             for name, shards in splits.items()
         }
     )
@@ -144,6 +152,7 @@ def _shards(root: Path, split: str) -> list[Path]:
 def _episodes(
     shards: list[Path],
     features: Mapping[str, Feature],
+    fields: FieldMap,
     keys: list[str],
     options: ImportOptions,
 ) -> Iterator[Episode]:
@@ -158,16 +167,16 @@ def _episodes(
                 raise FarstepError(f"{where} is no tf.Example: {error}.") from error
             arrays = {
                 key: _steps(example.get(STEPS + key), features[key], f"{where}, '{key}'", options)
-                for key in dict.fromkeys(keys)
+                for key in keys
             }
             lengths = {key: len(array) for key, array in arrays.items()}
             if len(set(lengths.values())) > 1:
                 raise FarstepError(f"{where}: its arrays differ in length: {lengths}.")
-            observations, actions = (arrays[key] for key in keys[:2])
+            episode = fields.episode(arrays, where)
             if options.relabel == "reached":
-                actions = reached_actions(arrays[STATE], actions)
-            extras = {extra_name(key): arrays[key] for key in options.extras}
-            yield Episode(observations, actions, extras, where=where)
+                actions = reached_actions(arrays[STATE], episode.actions)
+                episode = replace(episode, actions=actions)
+            yield episode
 
 
 def _steps(values: Any, feature: Feature, where: str, options: ImportOptions) -> np.ndarray:
@@ -189,25 +198,6 @@ def _steps(values: Any, feature: Feature, where: str, options: ImportOptions) ->
     if isinstance(values, list) or values is None or values.size % size:
         raise FarstepError(f"{where}: there are not {feature.shape} numbers a step.")
     return values.reshape(-1, *feature.shape).astype(feature.dtype)
-
-
-def decoded(content: bytes, size: int | None, where: str) -> np.ndarray:
-    """An encoded picture as (H, W, C) bytes, scaled to a square with Lanczos' filter.
-
-    Raises:
-        FarstepError: it cannot be decoded.
-    """
-    from PIL import Image
-
-    try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FarstepError(f"{where}: the picture cannot be decoded ({error}).") from error
-    picture = picture.convert("RGB")
-    if size is not None and picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 RLDS = Format("rlds", lambda path: _root(path) is not None, _open)
