@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from farstep.api import Execution, evaluate, make_agent, plan, resume, train
     from farstep.core.errors import FarstepError
     from farstep.data.table import Dataset, Table, TableWriter, open_dataset
+    from farstep.networks.encoder import Encoder
+    from farstep.networks.encoders import register_encoder
     from farstep.planning.prepare import GraphOptions
     from farstep.serving.policy import Policy, load_policy
     from farstep.training.config import TrainConfig
@@ -34,6 +36,7 @@ __all__ = [  # noqa: RUF022 (in the order of the API's page)
     "load_policy",
     "make_agent",
     "register_agent",
+    "register_encoder",
     "open_dataset",
     "Policy",
     "Agent",
@@ -48,6 +51,7 @@ __all__ = [  # noqa: RUF022 (in the order of the API's page)
     "TMD",
     "NSACBC",
     "TRA",
+    "Encoder",
     "TrainConfig",
     "Execution",
     "Reporter",
@@ -66,6 +70,7 @@ _HOMES = {
     "load_policy": "farstep.serving.policy",
     "make_agent": "farstep.api",
     "register_agent": "farstep.agents.registry",
+    "register_encoder": "farstep.networks.encoders",
     "open_dataset": "farstep.data.table",
     "Policy": "farstep.serving.policy",
     "Agent": "farstep.agents.base",
@@ -80,6 +85,7 @@ _HOMES = {
     "TMD": "farstep.agents.tmd",
     "NSACBC": "farstep.agents.nsacbc",
     "TRA": "farstep.agents.tra",
+    "Encoder": "farstep.networks.encoder",
     "TrainConfig": "farstep.training.config",
     "Execution": "farstep.api",
     "Reporter": "farstep.training.loop",

@@ -221,7 +221,7 @@ def resume(
         normalization=Normalization.of(table, observations=training.normalize),
     )
     shift = training.seed - first.training.seed
-    program.check(shared.agent, shared.spaces)
+    program.check(shared.agent, shared.spaces, resumed=True)
     evaluator = environment_evaluator(shared, reporter)
     with ExitStack() as resources:
         going = []

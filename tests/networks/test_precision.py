@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from farstep.core.rng import root_key
 from farstep.core.trees import named_leaves
 from farstep.core.types import Actions, Batch, Sampled, Space, Spaces
 from farstep.networks.mlp import Linear
-from farstep.networks.precision import kernels_in
+from farstep.networks.precision import Product, kernels_in
 
 KEY = root_key(0)
 FULL = GCBC(hidden=(16, 16), batch_size=8)
@@ -31,6 +32,22 @@ def test_only_kernels_are_rounded():
     params = FULL.networks(Spaces.of(Space((3,)), Actions(2)), KEY)
     for name, leaf in named_leaves(kernels_in(params, "bfloat16")).items():
         assert leaf.dtype == ("bfloat16" if name.endswith("kernel") else "float32"), name
+
+
+def test_what_is_rounded_is_told_by_the_type_of_a_layer_and_not_by_a_name():
+    class Own(eqx.Module):
+        kernel: jax.Array
+
+    class Narrow(Product):
+        weights: jax.Array
+        kernel: jax.Array
+
+    array = jnp.ones(3)
+    own, narrow = kernels_in((Own(array), Narrow(array, array)), "bfloat16")
+    assert (own.kernel.dtype, narrow.weights.dtype, narrow.kernel.dtype) == (
+        *("float32", "float32"),
+        "bfloat16",
+    )
 
 
 def test_a_layer_rounds_both_operands_and_adds_its_bias_in_full():

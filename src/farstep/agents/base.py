@@ -20,6 +20,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
 from farstep.core.laws import AnyState, Current, Law, UniformFuture, mixture
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Params, Sample, Scalar, Spaces
+from farstep.networks.encoders import DEFAULT, encoded_by
 from farstep.networks.precision import Precision, kernels_in
 
 
@@ -49,6 +50,9 @@ class Agent(abc.ABC):
         policy_random: share of the policy's goals that are drawn from all states; the others are
             later states of the row's own episode.
         crops: probability that the images of a training batch are randomly cropped; pixels only.
+        encoder: what makes features of observations, one name of `networks.encoders.ENCODERS` for
+            vectors and one for images; a kind that is not named keeps its default.
+        encoder_weights: safetensors file of the weights that a pretrained encoder begins with.
     """
 
     batch_size: Count = 256
@@ -56,6 +60,8 @@ class Agent(abc.ABC):
     precision: Precision = "float32"
     policy_random: Probability = 0.0
     crops: Probability = 0.0
+    encoder: tuple[str, ...] = DEFAULT
+    encoder_weights: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -143,9 +149,17 @@ class Agent(abc.ABC):
         """One Adam over all parameters."""
         return optax.adam(self.learning_rate)
 
+    def encoded_networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
+        """`networks` with the agent's encoders.
+
+        Raises:
+            FarstepError: an encoder is unknown or not for these spaces; or as `networks`.
+        """
+        return self.networks(encoded_by(spaces, self.encoder), key)
+
     def init(self, spaces: Spaces, key: Key[Array, ""]) -> AgentState:
-        """The state before the first update."""
-        params = self.networks(spaces, key)
+        """The state before the first update, without the weights of pretrained encoders."""
+        params = self.encoded_networks(spaces, key)
         return AgentState(params, self.optimizer().init(params), jnp.zeros((), jnp.int32))
 
     def update(

@@ -130,7 +130,12 @@ class MQE(ExtractingAgent):
         critic_key, actor_key = jax.random.split(key)
         return MQENetworks(
             critic=StateActionEmbedding(
-                spaces, self.hidden, self.latent, members=self.members, key=critic_key
+                spaces,
+                self.hidden,
+                self.latent,
+                members=self.members,
+                one_encoder=True,
+                key=critic_key,
             ),
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )

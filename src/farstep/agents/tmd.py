@@ -79,7 +79,12 @@ class TMD(ExtractingAgent):
         critic_key, actor_key = jax.random.split(key)
         return TMDNetworks(
             critic=StateActionEmbedding(
-                spaces, self.hidden, self.latent, members=self.members, key=critic_key
+                spaces,
+                self.hidden,
+                self.latent,
+                members=self.members,
+                one_encoder=True,
+                key=critic_key,
             ),
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )

@@ -178,6 +178,7 @@ class Space:
         shape: (D,) of a vector, (H, W, C) of an image.
         dtype: `float32` or `uint8`, as the data hold it.
         kind: `vector` or `image`.
+        encoder: name of what makes features of it in networks; the kind's own where it is empty.
 
     Raises:
         FarstepError: the shape is not one of the kind's, or an image is not of bytes.
@@ -186,6 +187,7 @@ class Space:
     shape: tuple[int, ...]
     dtype: str = "float32"
     kind: Kind = "vector"
+    encoder: str = ""
 
     def __post_init__(self) -> None:
         if len(self.shape) != {"vector": 1, "image": 3}[self.kind]:

@@ -68,13 +68,14 @@ class Embedding(eqx.Module):
 class StateActionEmbedding(eqx.Module):
     """φ(s, a), ψ(s) and ψ_g(g): ensembles of separate networks into the same latent space.
 
-    Where goals are observations, ψ is ψ_g.
+    Where goals are observations, ψ is ψ_g. Its members share what encodes images, and φ and ψ do
+    too where the method has it so; then `state_encoder` is None.
     """
 
     state_action: MLP
     state: MLP
-    state_action_encoder: Encoder
-    state_encoder: Encoder
+    encoder: Encoder
+    state_encoder: Encoder | None
     action_vector: ActionVector
     goal: Embedding | None
 
@@ -85,21 +86,27 @@ class StateActionEmbedding(eqx.Module):
         latent: int,
         *,
         members: int,
+        one_encoder: bool = False,
         key: Key[Array, ""],
     ):
+        """
+        Args:
+            one_encoder: φ and ψ share what encodes their observations.
+        """
         phi_key, psi_key = jax.random.split(key)
         space, widths = spaces.observation, (*hidden, latent)
-        phi_encoder = make_encoder(space, stream_key(phi_key, "encoder", 0))
-        psi_encoder = make_encoder(space, stream_key(psi_key, "encoder", 0))
-        phi_inputs = phi_encoder.features + spaces.action.size
+        self.encoder = make_encoder(space, stream_key(phi_key, "encoder", 0))
+        self.state_encoder = None
+        if not one_encoder:
+            self.state_encoder = make_encoder(space, stream_key(psi_key, "encoder", 0))
+        features = self.encoder.features
+        phi_inputs = features + spaces.action.size
         self.state_action = make_ensemble(
             lambda k: MLP(phi_inputs, widths, layer_norm=True, key=k), members, phi_key
         )
         self.state = make_ensemble(
-            lambda k: MLP(psi_encoder.features, widths, layer_norm=True, key=k), members, psi_key
+            lambda k: MLP(features, widths, layer_norm=True, key=k), members, psi_key
         )
-        self.state_action_encoder = phi_encoder
-        self.state_encoder = psi_encoder
         self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)
         self.goal = None
         if not spaces.rule.whole:
@@ -110,12 +117,13 @@ class StateActionEmbedding(eqx.Module):
         self, observations: Observations, actions: Array
     ) -> Float[Array, "members batch latent"]:
         """φ(s, a) of each member."""
-        features = encode(self.state_action_encoder, observations, self.action_vector(actions))
+        features = encode(self.encoder, observations, self.action_vector(actions))
         return apply_ensemble(self.state_action, features)
 
     def psi(self, observations: Observations) -> Float[Array, "members batch latent"]:
         """ψ(s) of each member."""
-        return apply_ensemble(self.state, self.state_encoder(observations))
+        encoder = self.encoder if self.state_encoder is None else self.state_encoder
+        return apply_ensemble(self.state, encoder(observations))
 
     def psi_goal(self, goals: Goals) -> Float[Array, "members batch latent"]:
         """ψ_g(g) of each member."""

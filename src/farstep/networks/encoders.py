@@ -1,4 +1,4 @@
-"""From observations and actions to the vectors that an MLP takes.
+"""Encoders by name, and from observations and actions to the vectors that an MLP takes.
 
 A network of several observations, such as [s; g], joins them along the last axis, which is features
 for vectors and channels for pixels, and builds its encoder for the joined shape. So nothing that
@@ -7,19 +7,25 @@ uses an encoder has to know which of the two it deals with.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import safetensors
+import safetensors.numpy
 from jaxtyping import Array, Float, Int, Key, Real
 
-from farstep.core.errors import FarstepError
-from farstep.core.types import Space, Spaces
-from farstep.networks.mlp import Linear
-
-STACKS = (16, 32, 32)
-PIXEL_FEATURES = 512
+from farstep.core.errors import FarstepError, nearest
+from farstep.core.types import Kind, Space, Spaces
+from farstep.networks.encoder import Encoder, PretrainedEncoder
+from farstep.networks.impala import Impala
+from farstep.networks.resnet import FrozenResNet, ResNet
 
 Observations = Real[Array, "batch *obs"]
 """(B, D) floats or (B, H, W, C) bytes."""
@@ -28,108 +34,134 @@ Goals = Real[Array, "batch *goal"]
 """(B, G) floats or (B, H, W, C) bytes, of goals; (B, *obs) where goals are observations."""
 
 
-class Identity(eqx.Module):
+class Identity(Encoder):
     """Vectors are their own features."""
 
     features: int = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, ...], *, key: Key[Array, ""] | None = None):
+        (self.features,) = shape
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
         return observations
 
 
-class Convolution(eqx.Module):
-    """3 × 3, stride 1, as large as its input; kernel stored (height, width, inputs, outputs)."""
+@dataclass(frozen=True)
+class Registered:
+    """An encoder that a name stands for.
 
-    kernel: Float[Array, "3 3 inputs outputs"]
-    bias: Float[Array, " outputs"]
-
-    def __init__(self, inputs: int, outputs: int, *, key: Key[Array, ""]):
-        initialise = jax.nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-        self.kernel = initialise(key, (3, 3, inputs, outputs))
-        self.bias = jnp.zeros(outputs)
-
-    def __call__(
-        self, x: Float[Array, "batch height width inputs"]
-    ) -> Float[Array, "batch height width outputs"]:
-        channels_last = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.kernel.dtype),
-            self.kernel,
-            (1, 1),
-            "SAME",
-            dimension_numbers=channels_last,
-        )
-        return y.astype(self.bias.dtype) + self.bias
-
-
-class ResidualStack(eqx.Module):
-    """A convolution, a 3 × 3 maximum over every second pixel, and one residual block."""
-
-    widen: Convolution
-    block: tuple[Convolution, Convolution]
-
-    def __init__(self, inputs: int, outputs: int, *, key: Key[Array, ""]):
-        keys = jax.random.split(key, 3)
-        self.widen = Convolution(inputs, outputs, key=keys[0])
-        self.block = (
-            Convolution(outputs, outputs, key=keys[1]),
-            Convolution(outputs, outputs, key=keys[2]),
-        )
-
-    def __call__(
-        self, x: Float[Array, "batch height width inputs"]
-    ) -> Float[Array, "batch halved halved_width outputs"]:
-        x = self.widen(x)
-        x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "SAME")
-        residual = x
-        for convolution in self.block:
-            residual = convolution(jax.nn.relu(residual))
-        return x + residual
-
-
-class Impala(eqx.Module):
-    """IMPALA's residual encoder at OGBench's small size (Espeholt et al. 2018; Park et al. 2025).
-
-    Three stacks of 16, 32 and 32 channels with one residual block each, then a layer of 512.
-    Bytes are scaled to [0, 1] in here, so that pixels stay bytes until then.
+    Attributes:
+        kind: of the arrays that it takes.
+        make: makes it, from the shape of one array and a keyword `key`.
     """
 
-    stacks: tuple[ResidualStack, ...]
-    project: Linear
-
-    def __init__(self, shape: tuple[int, int, int], *, key: Key[Array, ""]):
-        height, width, channels = shape
-        *stack_keys, project_key = jax.random.split(key, len(STACKS) + 1)
-        stacks = []
-        for outputs, stack_key in zip(STACKS, stack_keys, strict=True):
-            stacks.append(ResidualStack(channels, outputs, key=stack_key))
-            height, width, channels = -(-height // 2), -(-width // 2), outputs
-        self.stacks = tuple(stacks)
-        self.project = Linear(height * width * channels, PIXEL_FEATURES, key=project_key)
-
-    @property
-    def features(self) -> int:
-        return PIXEL_FEATURES
-
-    def __call__(
-        self, pixels: Real[Array, "batch height width channels"]
-    ) -> Float[Array, "batch features"]:
-        x = pixels.astype(jnp.float32) / 255
-        for stack in self.stacks:
-            x = stack(x)
-        x = jax.nn.relu(x).reshape(len(x), -1)
-        return jax.nn.gelu(self.project(x))
+    kind: Kind
+    make: Callable[..., Encoder]
 
 
-Encoder = Identity | Impala
+ENCODERS: dict[str, Registered] = {
+    "identity": Registered("vector", Identity),
+    "impala_small": Registered("image", partial(Impala, blocks=1)),
+    "impala": Registered("image", Impala),
+    "impala_large": Registered("image", partial(Impala, channels=(64, 128, 128), features=1024)),
+    "resnet18": Registered("image", partial(ResNet, depths=(2, 2, 2, 2))),
+    "resnet34": Registered("image", partial(ResNet, depths=(3, 4, 6, 3))),
+    "resnet18_frozen": Registered("image", partial(FrozenResNet, depths=(2, 2, 2, 2))),
+    "resnet34_frozen": Registered("image", partial(FrozenResNet, depths=(3, 4, 6, 3))),
+}
+
+DEFAULT = "identity", "impala_small"
+"""One of each kind."""
+
+
+def register_encoder(name: str, kind: Kind, make: Callable[..., Encoder]) -> None:
+    """Let `--encoder` and files call an encoder of your own by a name.
+
+    Args:
+        name: lower-case letters, digits, `_` and `-`.
+        kind: of the arrays that it takes, `vector` or `image`.
+        make: `make(shape, key=key)` gives an `Encoder` of arrays of that shape.
+
+    Raises:
+        FarstepError: the name is another encoder's or has other characters.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+        raise FarstepError(f"'{name}' is no name: use lower-case letters, digits, '_' and '-'.")
+    if name in ENCODERS and ENCODERS[name] != Registered(kind, make):
+        raise FarstepError(f"There is an encoder '{name}' already; choose another name.")
+    ENCODERS[name] = Registered(kind, make)
+
+
+def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
+    """The spaces, with these encoders of their arrays; of a kind that no name has, the default.
+
+    Raises:
+        FarstepError: no such encoder, two of a kind, or one of a kind that the spaces do not have.
+    """
+    chosen = {ENCODERS[name].kind: name for name in DEFAULT}
+    kinds: list[str] = []
+    there = {spaces.observation.kind, spaces.goal.kind}
+    for name in names:
+        if name not in ENCODERS:
+            raise FarstepError(f"There is no encoder '{name}'.{nearest(name, ENCODERS)}")
+        kind = ENCODERS[name].kind
+        if kind in kinds:
+            raise FarstepError(f"--encoder {' '.join(names)}: two of them encode {kind}s.")
+        if kind not in there and name not in DEFAULT:
+            raise FarstepError(
+                f"--encoder {name} encodes {kind}s, and these observations are"
+                f" {spaces.observation}."
+            )
+        kinds.append(kind)
+        chosen[kind] = name
+    return replace(
+        spaces,
+        observation=replace(spaces.observation, encoder=chosen[spaces.observation.kind]),
+        goal=replace(spaces.goal, encoder=chosen[spaces.goal.kind]),
+    )
 
 
 def make_encoder(space: Space, key: Key[Array, ""]) -> Encoder:
-    """The encoder of what lies in `space`, by its kind."""
-    if space.kind == "vector":
-        return Identity(*space.shape)
-    height, width, channels = space.shape
-    return Impala((height, width, channels), key=key)
+    """The encoder of what lies in `space`: the one that it names, or the default of its kind."""
+    name = space.encoder or next(n for n in DEFAULT if ENCODERS[n].kind == space.kind)
+    return ENCODERS[name].make(space.shape, key=key)
+
+
+def with_weights(networks: Any, path: str) -> Any:
+    """The networks, their pretrained encoders with the weights in the safetensors file `path`.
+
+    Args:
+        path: empty where no encoder is pretrained.
+
+    Raises:
+        FarstepError: there are such encoders and no file, or the reverse; or the file cannot be
+            read or holds other networks.
+    """
+
+    def pretrained(node: Any) -> bool:
+        return isinstance(node, PretrainedEncoder)
+
+    if not any(map(pretrained, jax.tree.leaves(networks, is_leaf=pretrained))):
+        if path:
+            raise FarstepError(
+                f"--encoder-weights {path}: no encoder here takes weights. Choose one that does,"
+                " such as --encoder resnet34_frozen."
+            )
+        return networks
+    if not path:
+        raise FarstepError(
+            "A frozen encoder needs weights: give a safetensors file by --encoder-weights, or train"
+            " one from scratch, such as --encoder resnet34."
+        )
+    try:
+        weights = safetensors.numpy.load_file(Path(path).expanduser())
+    except (OSError, safetensors.SafetensorError, TypeError) as error:
+        raise FarstepError(f"--encoder-weights {path} cannot be read: {error}.") from error
+    return jax.tree.map(
+        lambda node: node.with_weights(weights, path) if pretrained(node) else node,
+        networks,
+        is_leaf=pretrained,
+    )
 
 
 def joined(spaces: Spaces) -> Space:

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from farstep.networks.precision import Product
+
 LAYER_NORM_EPSILON = 1e-6
 
 
-class Linear(eqx.Module):
+class Linear(Product):
     """`x @ kernel + bias` over the last axis, kernel stored (inputs, outputs).
 
     The product is computed in the kernel's type (see `networks.precision`).

@@ -272,7 +272,7 @@ class Policy:
         tensors = safetensors.numpy.load(weights)
 
         skeleton = {
-            "params": jax.eval_shape(lambda: agent.networks(spaces, root_key(0))),
+            "params": jax.eval_shape(lambda: agent.encoded_networks(spaces, root_key(0))),
             "normalization": Normalization(
                 *(tensors[f"normalization.{field.name}"] for field in fields(Normalization))
             ),

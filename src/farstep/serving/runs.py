@@ -24,7 +24,7 @@ def policy_of_run(path: Path, checkpoint: int | str = "last") -> Policy:
     """
     run = Run.open(path)
     config = run.config
-    skeleton = jax.eval_shape(partial(config.agent.networks, config.spaces), root_key(0))
+    skeleton = jax.eval_shape(partial(config.agent.encoded_networks, config.spaces), root_key(0))
     with Checkpoints(path / "checkpoints") as checkpoints:
         step, trees = checkpoints.load(_which(checkpoint), {PARAMS: skeleton})
     return assemble(run, trees[PARAMS], step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from farstep.agents.base import Agent, AgentState
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key, stream_key
 from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
+from farstep.networks.encoders import with_weights
 from farstep.sampling.batches import DeviceTable, batch_shape
 from farstep.sampling.stream import Chunk
 
@@ -83,14 +85,28 @@ def start(agent: Agent, spaces: Spaces, seed: int) -> TrainState:
     return TrainState(state, sums, jnp.zeros((), jnp.int32))
 
 
-def check(agent: Agent, spaces: Spaces) -> None:
+def fresh(agent: Agent, spaces: Spaces, seed: int) -> TrainState:
+    """`start` with the weights of pretrained encoders.
+
+    Raises:
+        FarstepError: their file cannot be read or does not fit.
+    """
+    began = start(agent, spaces, seed)
+    params = with_weights(began.state.params, agent.encoder_weights)
+    return replace(began, state=replace(began.state, params=params))
+
+
+def check(agent: Agent, spaces: Spaces, *, resumed: bool = False) -> None:
     """Trace initialisation and an update without computing either.
+
+    Args:
+        resumed: a pretrained encoder's file is not needed any more.
 
     Raises:
         FarstepError: the agent's hyperparameters do not fit each other or the data.
     """
     try:
-        jax.eval_shape(lambda: start(agent, spaces, seed=0))
+        jax.eval_shape(lambda: (start if resumed else fresh)(agent, spaces, seed=0))
     except FarstepError:
         raise
     except Exception as error:  # Networks and losses raise whatever a wrong shape leads to.

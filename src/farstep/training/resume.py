@@ -46,7 +46,7 @@ def begin(
         states = [TrainState.from_items(items) for items in restored]
     else:
         states = [
-            program.start(config.agent, config.spaces, run.config.training.seed) for run in runs
+            program.fresh(config.agent, config.spaces, run.config.training.seed) for run in runs
         ]
     if resume:
         for run, saved in zip(runs, checkpoints, strict=True):
