@@ -156,7 +156,9 @@ class Preset:
 
 def shown(value: Any) -> str:
     """A hyperparameter's value as people write it, `512×512×512` for layers."""
-    return "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return ("×" if isinstance(value[0], int) else ", ").join(map(str, value))
 
 
 def find_preset(name: str, presets: Mapping[str, Preset]) -> Preset:
