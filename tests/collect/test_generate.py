@@ -136,7 +136,7 @@ def test_data_that_cannot_fit_are_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(FarstepError, match=r"needs 12\.5 kB, and 1\.0 kB are free"):
+    with pytest.raises(FarstepError, match=r"needs 12\.7 kB, and 1\.0 kB are free"):
         generate(tmp_path / "made", MEDIUM, RECIPE, processes=1)
     assert list(tmp_path.iterdir()) == []
 

@@ -86,7 +86,7 @@ def made():
     return spec
 '''
 
-NAMES = ["pointmaze-medium-v0", "cube-single-v0", "users_room:spec"]
+NAMES = ["pointmaze-medium-v0", "cube-single-v0", "widowx-tabletop-v0", "users_room:spec"]
 
 
 @pytest.fixture(autouse=True)

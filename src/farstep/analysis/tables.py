@@ -25,10 +25,10 @@ Cells = list[list[str]]
 def evaluation_cells(evaluation: Evaluation) -> Cells:
     """One evaluation: a row a task, then their mean.
 
-    `steps` is the mean length of all episodes, `to success` that of the successful ones, and
-    `metres left` the mean distance to the goal at the end.
+    `steps` is the mean length of all episodes, `to success` that of the successful ones,
+    `metres left` the mean distance to the goal at the end, and `points` the mean progress with its
+    standard error.
     """
-    metres = any(task.mean_final_distance is not None for task in evaluation.tasks)
     cells = [["task", "success %", "95 %", "episodes", "steps", "to success"]]
     for task in evaluation.tasks:
         cells.append(
@@ -52,16 +52,22 @@ def evaluation_cells(evaluation: Evaluation) -> Cells:
             _number(sum(wins) / len(wins) if wins else None),
         ]
     )
-    if metres:
-        ends = [task.mean_final_distance for task in evaluation.tasks]
-        known = [end for end in ends if end is not None]
-        for row, text in zip(
-            cells,
-            ["metres left", *map(_metres, ends), _metres(sum(known) / len(known))],
-            strict=True,
-        ):
-            row.append(text)
+    ends = [task.mean_final_distance for task in evaluation.tasks]
+    if known := [end for end in ends if end is not None]:
+        _add(cells, "metres left", *map(_hundredths, ends), _hundredths(sum(known) / len(known)))
+    points = [task.mean_progress for task in evaluation.tasks]
+    if known := [one for one in points if one is not None]:
+        texts = [
+            f"{_hundredths(t.mean_progress)} ± {_hundredths(t.progress_error)}"
+            for t in evaluation.tasks
+        ]
+        _add(cells, "points", *texts, _hundredths(sum(known) / len(known)))
     return cells
+
+
+def _add(cells: Cells, *column: str) -> None:
+    for row, text in zip(cells, column, strict=True):
+        row.append(text)
 
 
 def comparison_cells(evaluations: Mapping[str, Evaluation]) -> Cells:
@@ -214,5 +220,5 @@ def _number(value: float | None) -> str:
     return MISSING if value is None else f"{value:.0f}"
 
 
-def _metres(value: float | None) -> str:
+def _hundredths(value: float | None) -> str:
     return MISSING if value is None else f"{value:.2f}"

@@ -23,7 +23,7 @@ class Recipe:
     Attributes:
         behaviour: the behaviour's name.
         episodes: episodes of the training table; the validation table has a tenth.
-        steps: stored observations of an episode.
+        steps: stored observations of an episode, at most.
 
     Raises:
         FarstepError: no episodes, or fewer than two steps.
@@ -78,7 +78,7 @@ class Collector(Protocol):
     def episode(self, generator: np.random.Generator) -> Mapping[str, Any]:
         """One episode, in which everything random comes from `generator`.
 
-        The layout's arrays, each of the recipe's `steps` rows, and its counts.
+        The layout's arrays, each of as many rows, at most the recipe's `steps`; and its counts.
         """
         ...
 
@@ -126,6 +126,7 @@ FAMILIES: dict[str, Family] = {
     "scene": Family(_ARM, ("play", "noisy")),
     "puzzle": Family(_ARM, ("play", "noisy")),
     "powderworld": Family("farstep.collect.powderworld", ("play",)),
+    "widowx": Family("farstep.collect.tabletop", ("play",)),
 }
 """Families by name, as `EnvironmentSpec.family` has them."""
 

@@ -18,21 +18,23 @@ SERVICE = "farstep.collect.worker:service"
 
 
 class Packing:
-    """An episode as bytes and back.
+    """An episode as bytes and back, of one size however long the episode is.
 
     Args:
         layout: what an episode consists of.
-        steps: rows of its arrays.
+        steps: rows of its arrays, at most.
     """
 
     def __init__(self, layout: Layout, steps: int):
-        self._fields = [
-            (name, np.dtype(dtype).newbyteorder("<"), (steps, *shape))
+        self._steps = steps
+        self._arrays = {
+            name: (np.dtype(dtype).newbyteorder("<"), shape)
             for name, (shape, dtype) in layout.arrays.items()
-        ]
-        self._fields += [(name, np.dtype("<i8"), ()) for name in layout.counts]
-        self.size = sum(
-            dtype.itemsize * int(np.prod(shape, dtype=int)) for _, dtype, shape in self._fields
+        }
+        self._counts = layout.counts
+        self.size = 8 * (1 + len(self._counts)) + sum(
+            steps * dtype.itemsize * int(np.prod(shape, dtype=int))
+            for dtype, shape in self._arrays.values()
         )
 
     def pack(self, episode: Mapping[str, Any]) -> bytes:
@@ -41,24 +43,28 @@ class Packing:
         Raises:
             RuntimeError: it is not what the layout says.
         """
-        parts = []
-        for name, dtype, shape in self._fields:
+        rows = len(episode["observations"])
+        parts = [np.array([rows, *(episode[name] for name in self._counts)], "<i8").tobytes()]
+        for name, (dtype, shape) in self._arrays.items():
             array = np.asarray(episode[name])
-            if array.shape != shape or array.dtype.newbyteorder("<") != dtype:
+            fits = array.shape == (rows, *shape) and rows <= self._steps
+            if not fits or array.dtype.newbyteorder("<") != dtype:
                 raise RuntimeError(
                     f"the collector gives {name} as {array.dtype} {array.shape}, and declares "
-                    f"{dtype} {shape}"
+                    f"{dtype} {(self._steps, *shape)} at most"
                 )
             parts.append(np.ascontiguousarray(array, dtype).tobytes())
-        return b"".join(parts)
+        return b"".join(parts).ljust(self.size, b"\0")
 
-    def unpack(self, content: bytes) -> dict[str, np.ndarray]:
+    def unpack(self, content: bytes) -> dict[str, Any]:
         """What `pack` packed."""
-        episode, start = {}, 0
-        for name, dtype, shape in self._fields:
-            count = int(np.prod(shape, dtype=int))
+        rows, *counts = np.frombuffer(content, "<i8", 1 + len(self._counts)).tolist()
+        episode: dict[str, Any] = dict(zip(self._counts, counts, strict=True))
+        start = 8 * (1 + len(counts))
+        for name, (dtype, shape) in self._arrays.items():
+            count = rows * int(np.prod(shape, dtype=int))
             array = np.frombuffer(content, dtype, count, start)
-            episode[name] = array.reshape(shape)
+            episode[name] = array.reshape(rows, *shape)
             start += array.nbytes
         return episode
 

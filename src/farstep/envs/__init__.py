@@ -1,6 +1,7 @@
 """Environments by name, mazes and environments of your own, and many of them together.
 
-Importing this registers the colossal mazes with Gymnasium if Gymnasium has been imported before.
+Importing this registers the colossal mazes and the tabletop with Gymnasium, if Gymnasium has been
+imported before.
 """
 
 import sys

@@ -119,6 +119,26 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
     for elements in ("easy", "medium", "hard"):
         # Its pictures are its state: NumPy, not OpenGL.
         ogbench("powderworld", elements, 500, "play", draws=True, pixels=True, sized=False)
+    tabletop = EnvironmentSpec(
+        name="widowx-tabletop-v0",
+        entry_point="farstep.envs.tabletop:TabletopEnv",
+        max_episode_steps=300,
+        tasks=6,
+        progress_key="progress",
+        sized=True,
+        family="widowx",
+    )
+    add(tabletop, "play")
+    pictures = replace(
+        tabletop,
+        name=f"visual-{tabletop.name}",
+        kwargs={"pixels": True},
+        sized=False,
+        drawn=True,
+        pixels=True,
+        states=tabletop.name,
+    )
+    add(pictures, "play")
     return environments, datasets
 
 

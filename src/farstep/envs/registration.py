@@ -1,4 +1,4 @@
-"""Gymnasium names for the mazes that OGBench does not register."""
+"""Gymnasium names for the environments that OGBench does not register."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from farstep.envs.specs import EnvironmentSpec
 
 
 def register() -> None:
-    """Register the colossal mazes with Gymnasium. Does nothing the second time."""
+    """Register colossal mazes and the tabletop with Gymnasium. Does nothing the second time."""
     from gymnasium.envs import registration
 
     for spec in ENVIRONMENTS.values():
-        if spec.maze == "colossal" and spec.name not in registration.registry:
+        if (
+            spec.maze == "colossal" or spec.family == "widowx"
+        ) and spec.name not in registration.registry:
             registration.register(**_arguments(spec))
 
 

@@ -42,6 +42,7 @@ class EnvironmentSpec:
         observation_key: the observation in a dict of several; None where it is one array.
         goal_key: the goal in that dict, or in `info` where there is none.
         success_key: the flag of success in `info`.
+        progress_key: the points earned so far, in `info`; empty where there is success only.
         position: columns of an observation that are the body's place in metres; empty if none are.
         goal_position: the same of a goal.
         sharing: of compiled models between the environments of one process.
@@ -63,6 +64,7 @@ class EnvironmentSpec:
     observation_key: str | None = None
     goal_key: str = "goal"
     success_key: str = "success"
+    progress_key: str = ""
     position: tuple[int, ...] = ()
     goal_position: tuple[int, ...] = ()
     sharing: Sharing = "none"

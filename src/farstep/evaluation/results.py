@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from farstep.core.errors import FarstepError
@@ -27,6 +28,7 @@ class Episode:
         steps: environment steps taken.
         final_distance: metres from the body to the goal at the end, where the body has a place
             in a maze; None elsewhere.
+        progress: points earned at the end, where the environment gives points; None elsewhere.
     """
 
     task: int
@@ -35,6 +37,7 @@ class Episode:
     success: bool
     steps: int
     final_distance: float | None = None
+    progress: float | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class TaskResult:
     """The episodes of one task in figures; `interval` is the 95 % Wilson interval of the rate.
 
     `mean_success_steps` is None where no episode succeeded, `mean_final_distance` where the
-    environment has no distance.
+    environment has no distance, `mean_progress` and its standard error where it gives no points.
     """
 
     task: int
@@ -53,6 +56,8 @@ class TaskResult:
     mean_steps: float
     mean_success_steps: float | None
     mean_final_distance: float | None
+    mean_progress: float | None
+    progress_error: float | None
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,7 @@ class Evaluation:
 def _task_result(task: int, episodes: list[Episode]) -> TaskResult:
     successes = sum(episode.success for episode in episodes)
     distances = [e.final_distance for e in episodes if e.final_distance is not None]
+    points = [e.progress for e in episodes if e.progress is not None]
     return TaskResult(
         task=task,
         episodes=len(episodes),
@@ -175,6 +181,8 @@ def _task_result(task: int, episodes: list[Episode]) -> TaskResult:
             _mean([episode.steps for episode in episodes if episode.success]) if successes else None
         ),
         mean_final_distance=_mean(distances) if distances else None,
+        mean_progress=_mean(points) if points else None,
+        progress_error=stdev(points) / math.sqrt(len(points)) if len(points) > 1 else None,
     )
 
 

@@ -130,7 +130,10 @@ def evaluate(
     running = min(slots, len(waiting))
     options = dict(options or {}) | {"max_episode_steps": limit}
     shown = record is not None
-    with EnvironmentPool(spec, running, _workers(workers), renders=shown, **options) as simulators:
+    extras = [spec.progress_key] if spec.progress_key else []
+    with EnvironmentPool(
+        spec, running, _workers(workers), extras=extras, renders=shown, **options
+    ) as simulators:
         if spaces is not None:
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
@@ -313,6 +316,9 @@ class _Rollout:
             success=success,
             steps=int(self._steps[slot]),
             final_distance=distance,
+            progress=float(self._simulators.extras[key][slot])
+            if (key := self._spec.progress_key)
+            else None,
         )
 
     def _running(self, slot: int) -> _Running:
