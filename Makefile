@@ -28,7 +28,7 @@ space := $(empty) $(empty)
 SYNCED := .venv/.synced-$(subst $(space),-,$(strip $(EXTRAS)))
 DOCS := .venv/.synced-docs
 
-.PHONY: help setup quickstart test test-all bench-smoke docs lint format clean
+.PHONY: help setup quickstart test test-all bench-smoke gpu-check docs lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -47,6 +47,12 @@ test-all: lint docs ## the same with every test, slow ones too
 
 bench-smoke: $(SYNCED) ## whether the documented speeds still hold, in under two minutes
 	.venv/bin/python benchmarks/smoke.py
+
+gpu-check: ## whether an NVIDIA GPU computes right and fast: a table to send (2: there is no GPU)
+	@if command -v nvidia-smi >/dev/null; then \
+		$(MAKE) --no-print-directory setup EXTRAS="$(EXTRAS) cuda"; \
+	else $(MAKE) --no-print-directory setup; fi
+	.venv/bin/python benchmarks/gpu_check.py $(ARGS)
 
 docs: $(DOCS) ## build the documentation into site/; warnings and broken links are errors
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

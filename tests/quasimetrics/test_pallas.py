@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from farstep.quasimetrics import pairwise
+from farstep.quasimetrics import pairwise, pairwise_mrn
 from farstep.quasimetrics.pallas import lowers, total
 
 SHAPE = 40, 33, 2, 3
@@ -43,18 +43,42 @@ def test_nan_is_seen():
     assert not np.isnan(distances[0]).any()
 
 
-def test_translates_to_a_gpu_program():
+def program(form, platform):
+    """The text of a program for `platform`, which need not be here."""
     x, y, weight = points(*SHAPE)
-    lowered = both_sides(total, weight).trace(x, y).lower(lowering_platforms=("cuda",))
-    assert lowered.as_text().count("triton") >= 4  # distances, pairs and the sums of both sides
+    step = both_sides(form, weight).trace(x, y)
+    return step.lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_the_portable_form_stands_in_without_a_gpu():
-    assert not lowers()
-    assert pairwise._total_for_device() is pairwise._total
+def chosen(x, y):
+    flat = (z.reshape(len(z), -1) for z in (x, y))
+    return pairwise_mrn(*flat, groups=SHAPE[2])
 
 
-def test_the_kernels_are_chosen_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr("farstep.quasimetrics.pallas.lowers", lambda: True)
-    assert pairwise._total_for_device() is total
+def test_a_program_for_a_gpu_has_the_kernels_and_one_for_a_cpu_has_not():
+    # Distances, pairs and the sums of both sides.
+    assert program(chosen, "cuda").count("triton") >= 4
+    assert "triton" not in program(chosen, "cpu")
+
+
+def test_products_behind_the_switch_are_in_full_precision():
+    products = [
+        line for line in program(pairwise._total, "cuda").splitlines() if "dot_general" in line
+    ]
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+def test_a_device_that_does_not_compile_them_is_named_once(caplog):
+    device = jax.devices("cpu")[0]
+    lowers.cache_clear()
+    assert not lowers(device)
+    assert not lowers(device)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert str(device) in record.getMessage()
+
+
+def test_the_portable_form_stands_in_on_such_a_device(monkeypatch):
+    monkeypatch.setattr("farstep.quasimetrics.pallas.usable", lambda: False)
+    assert "triton" not in program(chosen, "cuda")

@@ -43,6 +43,7 @@ def test_a_configuration_survives_its_file(config, tmp_path):
     environment = json.loads((tmp_path / "run" / "env.json").read_text())
     assert environment["versions"]["jax"]
     assert environment["devices"]
+    assert environment["matmul_precision"] is None
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ class Agent(abc.ABC):
         batch_size: rows B of one update.
         learning_rate: of Adam.
         precision: in which the networks' products are computed while training; weights, moments,
-            distances and losses stay float32, and so does the trained policy.
+            distances and losses stay float32, and so does the trained policy. A GPU from Ampere on
+            computes float32 products in TF32 unless JAX_DEFAULT_MATMUL_PRECISION=highest.
         policy_random: share of the policy's goals that are drawn from all states; the others are
             later states of the row's own episode.
         crops: probability that the images of a training batch are randomly cropped; pixels only.

@@ -9,6 +9,7 @@ memory is one number per pair and group, and that only where a gradient is asked
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -56,7 +57,7 @@ def pairwise_mrn(
         )
     check_groups(x.shape[-1], groups)
     dtype = distance_dtype(x, y)
-    total = _total_for_device()
+    total = _total_for_platform
     for _ in x.shape[:-2]:
         total = jax.vmap(total)
     with jax.named_scope("pairwise_mrn"):
@@ -64,14 +65,18 @@ def pairwise_mrn(
     return distances / (groups * math.sqrt(x.shape[-1]))
 
 
-def _total_for_device() -> Callable[[Array, Array], Array]:
-    """The kernels written for a GPU on a GPU that compiles them, else the portable form."""
-    if jax.default_backend() == "gpu":
-        from farstep.quasimetrics import pallas
+def _total_for_platform(
+    x: Float[Array, "rows groups 2 half"], y: Float[Array, "columns groups 2 half"]
+) -> Float[Array, "rows columns"]:
+    """The kernels written for a GPU in a program that is compiled for one, else the portable form.
 
-        if pallas.lowers():
-            return pallas.total
-    return _total
+    A program for the CPU has no trace of the kernels, whatever the default device is.
+    """
+    from farstep.quasimetrics import pallas  # a quarter of a second that not every import needs
+
+    if not pallas.usable():
+        return _total(x, y)
+    return jax.lax.platform_dependent(x, y, cuda=pallas.total, default=_total)
 
 
 def _by_group(
@@ -206,8 +211,12 @@ def _norm_gradients(
     # Equal points have no direction: theirs is the zero subgradient.
     weight = jnp.where(norm == 0, 0, cotangent / norm)
 
+    # `NEAR` counts roundings of single precision, which a GPU's default products do not have.
+    product = functools.partial(jnp.matmul, precision="highest")
+
     def by_products(weight: Array, x: Array, y: Array):
-        return x * weight.sum(axis=1) - y @ weight.T, y * weight.sum(axis=0) - x @ weight
+        grad_x = x * weight.sum(axis=1) - product(y, weight.T)
+        return grad_x, y * weight.sum(axis=0) - product(x, weight)
 
     def by_differences(weight: Array, x: Array, y: Array):
         return _directed(weight.T, y, x), _directed(weight, x, y)

@@ -10,6 +10,8 @@ of points and sums over all partners, so that no two programs write to one place
 from __future__ import annotations
 
 import functools
+import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +35,32 @@ def total(
     return distances[: len(x), : len(y)]
 
 
+def usable() -> bool:
+    """Whether every GPU of this process compiles these kernels; so they are where there is none."""
+    try:
+        gpus = jax.local_devices(backend="cuda")
+    except RuntimeError:
+        return True
+    return all(lowers(gpu) for gpu in gpus)
+
+
 @functools.cache
-def lowers() -> bool:
-    """Whether these kernels compile for the default device."""
-    points = jax.ShapeDtypeStruct((TILE, 1, 2, 16), jnp.float32)
+def lowers(device: Any) -> bool:
+    """Whether these kernels compile for a device; where not, a warning is logged, once."""
+    place = jax.sharding.SingleDeviceSharding(device)
+    points = jax.ShapeDtypeStruct((TILE, 1, 2, 16), jnp.float32, sharding=place)
     both_ways = jax.grad(lambda x, y: total(x, y).sum(), argnums=(0, 1))
     try:
         jax.jit(both_ways).lower(points, points).compile()
-    except Exception:  # whatever a missing or older Triton raises, the portable form stands in
+    except Exception as error:  # whatever a missing or older Triton raises
+        reason = str(error).strip().partition("\n")[0]
+        logging.getLogger(__name__).warning(
+            "The kernels for distances of all pairs do not compile for %s, so the portable form, "
+            "which is slower, takes their place: %s: %s",
+            device,
+            type(error).__name__,
+            reason,
+        )
         return False
     return True
 

@@ -219,6 +219,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [str(device) for device in jax.devices()],
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
         "versions": {
             name: importlib.metadata.version(name) for name in distributions if name in installed
         },
