@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -22,9 +25,11 @@ from rich.table import Table as Grid
 from farstep.cli.console import plain_console
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
+from farstep.data.check import RULES, Finding, check_dataset, check_splits
 from farstep.data.download import Patience, get, mirror_list
+from farstep.data.episodes import Episode
 from farstep.data.sources.base import ImportOptions
-from farstep.data.sources.registry import Imported, default_name, import_source
+from farstep.data.sources.registry import Imported, default_name, import_source, open_source
 from farstep.data.table import Dataset, Table, canonical_name, open_dataset
 from farstep.envs.catalog import DATASETS, environment, environment_of
 from farstep.envs.specs import EnvironmentSpec
@@ -64,6 +69,9 @@ class DataImport:
         image_size: scale pictures to squares of this many pixels.
         missing_files: what to do with episodes whose files are not there.
         relabel: take as Bridge's actions the motions that the arm made.
+        check: write nothing, and name the episodes that look wrong.
+        leave_out: number of an episode of the training table to leave out, from 0, as --check tells
+            it; repeatable.
         overwrite: replace a dataset of this name.
     """
 
@@ -84,6 +92,8 @@ class DataImport:
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
     relabel: Literal["none", "reached"] = "none"
+    check: bool = False
+    leave_out: tyro.conf.UseAppendAction[tuple[int, ...]] = ()
     overwrite: bool = False
 
     def run(self) -> None:
@@ -97,31 +107,50 @@ class DataImport:
         name = self.name or default_name(self.source)
         chosen = self.environment and environment(self.environment).name
         published = _published_environment(name)
+        options = ImportOptions(
+            val=self.val,
+            observations=self.observations,
+            out_of_range=self.out_of_range or ("keep" if published else "scale"),
+            one_step_episodes=self.one_step_episodes,
+            ends=self.ends,
+            close_last_episode=self.close_last_episode,
+            extras=self.extra,
+            num_actions=self.num_actions,
+            observation_keys=self.observation_key,
+            action_key=self.action_key,
+            image_size=self.image_size,
+            missing_files=self.missing_files,
+            relabel=self.relabel,
+            leave_out=self.leave_out,
+        )
+        if self.check:
+            self._check(replace(options, one_step_episodes="drop"))
+            return
         with _Bars() as bars:
             imported = import_source(
                 self.source,
                 name,
                 format=self.format,
                 environment=chosen or published,
-                options=ImportOptions(
-                    val=self.val,
-                    observations=self.observations,
-                    out_of_range=self.out_of_range or ("keep" if published else "scale"),
-                    one_step_episodes=self.one_step_episodes,
-                    ends=self.ends,
-                    close_last_episode=self.close_last_episode,
-                    extras=self.extra,
-                    num_actions=self.num_actions,
-                    observation_keys=self.observation_key,
-                    action_key=self.action_key,
-                    image_size=self.image_size,
-                    missing_files=self.missing_files,
-                    relabel=self.relabel,
-                ),
+                options=options,
                 overwrite=self.overwrite,
                 progress=bars.on_import,
             )
         _print_imported(imported)
+
+    def _check(self, options: ImportOptions) -> None:
+        count = 0
+
+        def episodes(split: str) -> Iterable[Episode]:
+            nonlocal count
+            for episode in open_source(self.source, options, self.format).splits[split].episodes:
+                count += episode.ends
+                yield episode
+
+        splits = open_source(self.source, options, self.format).splits
+        findings = check_splits({split: partial(episodes, split) for split in splits})
+        # Every episode was read twice.
+        _print_findings(findings, count // 2)
 
 
 @dataclass(frozen=True)
@@ -216,6 +245,61 @@ class DataInfo:
         if self.picture is not None:
             _draw(dataset, self.picture)
             console.print(f"Coverage drawn to {self.picture}")
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Name the episodes that look wrong, and say by which rule. Exits with 1 if there are any.
+
+    `farstep data check my-robot`
+
+    Logs are checked before their import by `farstep data import PATH --check`.
+
+    Attributes:
+        name: a dataset's name or directory.
+        json: print the findings as JSON.
+    """
+
+    name: tyro.conf.Positional[str]
+    json: bool = False
+
+    def run(self) -> None:
+        """Print the findings.
+
+        Raises:
+            FarstepError: no such dataset, or a damaged one.
+        """
+        dataset = open_dataset(self.name)
+        episodes = dataset.train.num_episodes + (dataset.val.num_episodes if dataset.val else 0)
+        _print_findings(check_dataset(dataset), episodes, self.json)
+
+
+def _print_findings(findings: list[Finding], episodes: int, as_json: bool = False) -> None:
+    """Print what was found; exits with 1 if there is anything."""
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    else:
+        console = plain_console()
+        if findings:
+            grid = Grid()
+            for name in ("split", "episode", "step", "rule", "seen"):
+                grid.add_column(name, overflow="fold")
+            for one in findings[:SHOWN]:
+                step = "–" if one.step is None else str(one.step)
+                grid.add_row(one.split, str(one.episode), step, one.rule, one.what)
+            console.print(grid)
+            if len(findings) > SHOWN:
+                console.print(f"… {len(findings) - SHOWN:,} more; --json prints all.")
+            for rule in dict.fromkeys(one.rule for one in findings):
+                console.print(f"{rule}: {RULES[rule]}.")
+        wrong = len({(one.split, one.episode) for one in findings})
+        console.print(f"{wrong:,} of {episodes:,} episodes look wrong.")
+    if findings:
+        raise SystemExit(1)
+
+
+SHOWN = 50
+"""Findings that are printed as a table."""
 
 
 def info_grid(dataset: Dataset) -> Grid:

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "get": Command("farstep.cli.data", "DataGet", "Download a published dataset."),
         "import": Command("farstep.cli.data", "DataImport", "Turn logs into a dataset."),
         "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
+        "check": Command("farstep.cli.data", "DataCheck", "Name the episodes that look wrong."),
         "export": Command("farstep.cli.export_data", "DataExport", "Write OGBench's .npz files."),
     },
     "walker": {

@@ -37,6 +37,7 @@ class ImportOptions:
         missing_files: files that the metadata name and that are not there are refused, or the
             episodes that need them left out.
         relabel: `reached` replaces Bridge's commanded motions by those that the arm made.
+        leave_out: numbers of episodes of the training split that are left out, from 0.
     """
 
     val: Path | None = None
@@ -52,6 +53,7 @@ class ImportOptions:
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
     relabel: Literal["none", "reached"] = "none"
+    leave_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:

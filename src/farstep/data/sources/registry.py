@@ -115,7 +115,8 @@ def import_source(
     source = open_source(path, options, format)
     if options.num_actions is None:
         options = replace(options, num_actions=source.num_actions)
-    conversion, train = Conversion.of(source.splits["train"], options)
+    train = _without(source.splits["train"], frozenset(options.leave_out))
+    conversion, train = Conversion.of(train, options)
     splits = {**source.splits, "train": train}
     total = sum(split.steps or 0 for split in splits.values())
     done = 0
@@ -147,6 +148,24 @@ def import_source(
         check=conversion.check,
     )
     return Imported(target, (*source.notes, *conversion.notes, *notes))
+
+
+def _without(split: Split, numbers: frozenset[int]) -> Split:
+    """A split without the episodes of these numbers."""
+
+    def rest() -> Iterator[Episode]:
+        number = 0
+        for episode in split.episodes:
+            if number not in numbers:
+                yield episode
+            number += episode.ends
+        beyond = [one for one in numbers if not 0 <= one < number]
+        if beyond:
+            raise FarstepError(
+                f"Episode {min(beyond)} cannot be left out: there are {number}, from 0 on."
+            )
+
+    return replace(split, episodes=rest()) if numbers else split
 
 
 def default_name(path: Path) -> str:
