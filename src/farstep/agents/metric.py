@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -51,6 +51,24 @@ class Distance(NamedTuple):
         return cls(steps * -math.log(discount), steps)
 
 
+class Formula(NamedTuple):
+    """How the steps between two states follow from their embeddings, to be computed elsewhere.
+
+    They are `steps` times the mean over an ensemble of MRN or IQE with so many `groups`.
+
+    Attributes:
+        quasimetric: of embeddings (members, latent).
+        groups: that the latent axis is cut into.
+        steps: environment steps in one unit of the quasimetric.
+        alpha: IQE's weight of the mean over groups against the largest.
+    """
+
+    quasimetric: Literal["mrn", "iqe"]
+    groups: int
+    steps: float
+    alpha: float = 0.0
+
+
 class Metric(eqx.Module):
     """The temporal distance of trained networks; a pytree of the networks that it needs.
 
@@ -77,6 +95,11 @@ class Metric(eqx.Module):
     @abc.abstractmethod
     def pairwise(self, starts: Array, goals: Array) -> Distance:
         """From every start to every goal, (B, C); given embeddings."""
+
+    @property
+    def formula(self) -> Formula | None:
+        """What `distance` computes of embeddings; None where a network computes it of pairs."""
+        return None
 
     def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
         """From each state to its own goal, (B,), once this action is taken there.
@@ -166,6 +189,10 @@ class MRNMetric(Metric):
     discount: float = eqx.field(static=True)
     groups: int = eqx.field(static=True)
     scale: float = eqx.field(static=True, default=1.0)
+
+    @property
+    def formula(self) -> Formula:
+        return Formula("mrn", self.groups, self.scale / -math.log(self.discount))
 
     def embed(self, observations: Observations) -> Float[Array, "batch members latent"]:
         """ψ(s)."""

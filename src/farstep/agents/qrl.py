@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.extracting import ExtractingAgent
-from farstep.agents.metric import Distance, Goals, Metric, Observations, one_by_one
+from farstep.agents.metric import Distance, Formula, Goals, Metric, Observations, one_by_one
 from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
 from farstep.core.laws import Ahead, AnyState
@@ -65,6 +65,14 @@ class QRLMetric(Metric):
 
     critic: QRLCritic
     discount: float = eqx.field(static=True)
+
+    @property
+    def formula(self) -> Formula:
+        critic = self.critic
+        if critic.raw_alpha is not None:
+            return Formula("iqe", critic.groups, 1.0, float(jax.nn.sigmoid(critic.raw_alpha)))
+        latent = critic.embedding.members.layers[-1].kernel.shape[-1]
+        return Formula("mrn", 1, math.sqrt(latent))
 
     def embed(self, observations: Observations) -> Float[Array, "batch members latent"]:
         return jnp.moveaxis(self.critic.embedding(observations), 0, 1)

@@ -24,6 +24,7 @@ EXTRAS = {
     "wandb": ("wandb",),
     "bridge": ("pyarrow", "av", "PIL", "google_crc32c"),
     "hdf5": ("h5py",),
+    "view": ("starlette", "uvicorn"),
 }
 """Modules that farstep's extras bring."""
 

@@ -87,6 +87,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
             "Draw learned steps over logged steps, in held-out episodes.",
         ),
     },
+    "view": Command(
+        "farstep.cli.view", "View", "Look at distances, plans, ways and runs on a page."
+    ),
     "distill": Command(
         "farstep.cli.distill", "Distill", "Teach a policy to act as planned, without a plan."
     ),

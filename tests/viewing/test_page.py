@@ -1,0 +1,221 @@
+"""The page in a real browser, without a window: what is clicked, typed, heard and saved."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import queue
+import re
+import shutil
+import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy.sparse.csgraph import dijkstra
+
+from farstep.agents.gcivl import GCIVL
+from farstep.agents.mqe import MQE
+from farstep.agents.qrl import QRL
+from farstep.cli.main import main
+from farstep.core.rng import root_key
+from farstep.core.types import Actions, Space, Spaces
+from farstep.data.normalize import Normalization
+from farstep.planning.landmarks import Landmarks
+from farstep.serving.policy import Policy, load_policy
+
+pytest.importorskip("starlette", reason="needs the extra 'view'")
+pytest.importorskip("ogbench", reason="rolls policies out")
+playwright = pytest.importorskip("playwright.sync_api", reason="drives the browser")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for barriers")
+
+BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome")
+SPACES = Spaces.of(Space((2,)), Actions(2))
+MAZE = "######\n#....#\n#.##.#\n#....#\n######\ntask (1, 1) -> (1, 1)\n"
+AGENTS = {
+    "mqe": MQE(latent=16, groups=2, hidden=(8,)),
+    "qrl": QRL(latent=16, groups=4, hidden=(8,)),
+    "gcivl": GCIVL(hidden=(8,)),
+}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Untrained policies of three kinds of distance; the first has landmarks to plan over."""
+    home = tmp_path_factory.mktemp("view")
+    (home / "ring.txt").write_text(MAZE)
+    landmarks = np.random.default_rng(0).uniform(-2, 14, (150, 2)).astype(np.float32)
+    for name, agent in AGENTS.items():
+        Policy(
+            agent=agent,
+            params=jax.jit(lambda agent=agent: agent.networks(SPACES, root_key(0)))(),
+            spaces=SPACES,
+            normalization=Normalization(np.full(2, -3, np.float32), np.full(2, 9, np.float32)),
+            dataset="none-v0",
+            environment=f"pointmaze:{home / 'ring.txt'}",
+            step=7,
+            landmarks=Landmarks(landmarks, reach=30.0, stride=8.0) if name == "mqe" else None,
+        ).save(home / name)
+    return {name: home / name for name in AGENTS}
+
+
+@pytest.fixture(scope="module")
+def address(policies: dict[str, Path]) -> Iterator[str]:
+    """`farstep view` as it is typed; a thread of its own ends with the tests."""
+    opened: queue.Queue[str] = queue.Queue()
+    words = ["view", *map(str, policies.values()), "--port", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webbrowser, "open", opened.put)
+        threading.Thread(target=main, args=(words,), daemon=True).start()
+        yield opened.get(timeout=60)
+
+
+def click(page, column: float, row: float) -> None:
+    """At a place of the first map, in cells of the maze."""
+    canvas = page.locator("#map figure > canvas").first
+    box = canvas.bounding_box()
+    # A quarter of a cell of the outer walls is shown.
+    cell = box["width"] / 4.5
+    canvas.click(position={"x": (column - 0.75) * cell, "y": (row - 0.75) * cell})
+
+
+def test_goals_are_clicked_and_ways_are_walked(browser, address, policies):
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector("#map figure > canvas")
+    assert page.locator("#map figure").count() == 3
+
+    page.check("input[value=start]")
+    click(page, 1.5, 3.5)
+    before = page.evaluate("farstep.map.position(farstep.map.goal)")
+    page.locator("#map figure > canvas").first.press("ArrowRight")
+    page.locator("#map figure > canvas").first.press("ArrowRight")
+    page.wait_for_timeout(100)
+    state = page.evaluate(
+        "(({start, goal, agents, position}) => ({"
+        "  start: farstep.map.position(start), goal: farstep.map.position(goal),"
+        "  readings: agents.map((agent) => agent.readings)}))(farstep.map)"
+    )
+    start, goal = np.array(state["start"], np.float32), np.array(state["goal"], np.float32)
+    # The click set the start, and the keys moved the goal of the first task by two squares.
+    assert np.abs(start - [0, 8]).max() <= 0.5
+    np.testing.assert_allclose(goal - before, [4 / 3, 0], atol=1e-5)
+    for name, readings in zip(AGENTS, state["readings"], strict=True):
+        policy = load_policy(policies[name])
+        expected = policy.distance([start, goal], [goal, start])
+        np.testing.assert_allclose([readings["there"], readings["back"]], expected, rtol=4e-3)
+    shown = page.locator(".readings tbody tr").first.inner_text().split()
+    assert shown[0] == "mqe"
+    assert float(shown[1]) == pytest.approx(state["readings"][0]["there"], abs=0.5)
+    assert state["readings"][0]["path"] > state["readings"][0]["there"] * 1.001
+    assert state["readings"][0]["path"] == pytest.approx(
+        shortest(load_policy(policies["mqe"]), start, goal), rel=4e-3
+    )
+
+    page.check("input[name=planned]")
+    page.click("button[name=roll]")
+    outcome = page.locator(".outcome")
+    playwright.expect(outcome).to_have_text(re.compile(r"Step \d\d|eached"), timeout=30_000)
+    if page.locator("button[name=stop]").is_visible():
+        page.click("button[name=stop]")
+    walked = page.evaluate("farstep.map.ways.way.points")
+    assert np.abs(np.subtract(walked[0], start)).max() <= 2 + 1
+    page.get_by_label("Step of the way").press("Home")
+    assert page.locator(".playback output").inner_text().startswith("0 of ")
+
+    # The page can be used by those who do not see it.
+    found = axe.Axe().run(page).response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    assert not errors
+
+
+def test_a_page_elsewhere_is_refused(address, policies):
+    host = address.removeprefix("http://").rstrip("/")
+
+    def answer(method="GET", path="/view.json", body=None, **headers):
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with closing(http.client.HTTPConnection(host)) as connection:
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+    assert answer()[0] == 200
+    assert answer(Origin=f"http://{host}")[0] == 200
+    for headers in (
+        {"Host": "example.org"},
+        {"Origin": "http://example.org"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+    ):
+        assert answer(**headers)[0] == 403, headers
+        assert answer("POST", "/ways", "{}", **headers)[0] == 403, headers
+    for body in ("no", "{}", '{"agent": 9, "planned": false, "start": [0, 0], "goal": [0, 0]}'):
+        status, text = answer("POST", "/ways", body)
+        assert (status, list(json.loads(text))) == (200, ["problem"])
+    assert answer("POST", "/ways", "x" * 20_000)[0] == 413
+    assert answer(path="/page/../server.py")[0] == 404
+
+
+def test_a_saved_page_needs_nobody(browser, policies, tmp_path, capsys):
+    saved = tmp_path / "page.html"
+    main(["view", str(policies["mqe"]), "--export", str(saved)])
+    assert "Page written to" in capsys.readouterr().out
+    assert saved.stat().st_size < 5e6
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+    page.goto(saved.as_uri())
+    page.wait_for_selector("#map figure > canvas")
+    page.get_by_label("Recorded").select_option(index=1)
+    playwright.expect(page.locator(".playback output")).not_to_have_text(re.compile("^0 of"))
+    assert page.locator(".success tbody tr").count() == 2
+    page.locator("#map figure > canvas").press("ArrowDown")
+    page.wait_for_timeout(100)
+    states = page.evaluate(
+        "[farstep.map.start, farstep.map.goal].map((state) => farstep.map.position(state))"
+    )
+    readings = page.evaluate("farstep.map.agents[0].readings")
+    expected = load_policy(policies["mqe"]).distance(*np.array(states, np.float32))
+    assert readings["there"] == pytest.approx(float(expected), rel=4e-3)
+    assert set(asked) <= {"file", "data", "blob"}
+    context.close()
+
+
+def shortest(policy: Policy, start: np.ndarray, goal: np.ndarray) -> float:
+    """Steps of the cheapest path over the landmarks, by SciPy."""
+    graph, metric = policy.graph, policy.metric
+    last = metric.steps(graph.embeddings, metric.embed(goal[None]))[:, 0]
+    first = metric.steps(metric.embed(start[None]), graph.embeddings)[0]
+    near = min(graph.stride, graph.reach)
+    edges = graph.edges.copy()
+    edges.data = graph.costs
+    between = dijkstra(edges)
+    ends = [np.flatnonzero(x <= max(near, x.min())) for x in (first, last)]
+    total = first[ends[0], None] + between[np.ix_(*ends)] + last[ends[1]]
+    a, b = np.unravel_index(total.argmin(), total.shape)
+    path = dijkstra(edges, indices=ends[0][a], return_predecessors=True)[1]
+    nodes = [ends[1][b]]
+    while nodes[0] != ends[0][a]:
+        nodes.insert(0, path[nodes[0]])
+    lengths = metric.steps(graph.embeddings, graph.embeddings)
+    inner = sum(lengths[i, j] for i, j in itertools.pairwise(nodes))
+    return float(first[nodes[0]] + inner + last[nodes[-1]])
