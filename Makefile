@@ -1,7 +1,7 @@
 # Needs Python 3.11-3.13, git and make. Every target sets itself up: the versions locked in uv.lock
 # go into .venv, and go there again only when pyproject.toml or uv.lock changes.
 
-EXTRAS ?= ogbench video tensorboard serve view bridge hdf5
+EXTRAS ?= ogbench video tensorboard serve view bridge widowx hdf5
 JOBS ?= 2
 ARGS ?=
 

@@ -25,6 +25,7 @@ EXTRAS = {
     "bridge": ("pyarrow", "av", "PIL", "google_crc32c"),
     "hdf5": ("h5py",),
     "view": ("starlette", "uvicorn"),
+    "widowx": ("lz4", "zmq"),
 }
 """Modules that farstep's extras bring."""
 

@@ -95,6 +95,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
     ),
     "export": Command("farstep.cli.export", "Export", "Write a policy that stands alone."),
     "serve": Command("farstep.cli.serve", "Serve", "Answer requests for actions over a websocket."),
+    "widowx": Command("farstep.cli.widowx", "WidowX", "Let a policy move a WidowX-250 robot."),
     "presets": Command("farstep.cli.presets", "Presets", "List presets and explain their values."),
 }
 

@@ -74,7 +74,8 @@ class Serve:
             rate=self.rate,
             idle=self.idle,
         )
-        server = PolicyServer(lambda: load_policy(self.policy), options, self.session, self._goal())
+        goal = None if self.goal is None else array_file(self.goal)
+        server = PolicyServer(lambda: load_policy(self.policy), options, self.session, goal)
         asyncio.run(server.run())
 
     def _token(self) -> str | None:
@@ -88,10 +89,14 @@ class Serve:
             raise FarstepError(f"{self.token_file} is empty, and should hold a token.")
         return lines[0]
 
-    def _goal(self) -> np.ndarray | None:
-        if self.goal is None:
-            return None
-        try:
-            return np.load(self.goal, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise FarstepError(f"{self.goal} holds no array: {error}.") from error
+
+def array_file(path: Path) -> np.ndarray:
+    """The array in an .npy file.
+
+    Raises:
+        FarstepError: it holds none.
+    """
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise FarstepError(f"{path} holds no array: {error}.") from error
