@@ -87,8 +87,9 @@ def test_near_pairs(offset):
         (17, 33, 3, 2),  # fewer coordinates than an unrolled loop wants, blocks left over
         (4, 5, 67, 1),  # more coordinates than one unrolled loop takes, in unequal chunks
         (257, 300, 1, 1),  # more points of either set than one tile
-        (3, 700, 2, 2),  # few rows, whose tiles are wide
-        (300, 2, 2, 2),  # more rows than columns: the other way round
+        # Few rows, whose tiles are wide; and more rows than columns, the other way round.
+        pytest.param(3, 700, 2, 2, marks=pytest.mark.slow),
+        pytest.param(300, 2, 2, 2, marks=pytest.mark.slow),
     ],
 )
 def test_every_way_to_cut(rows, columns, half, groups):
