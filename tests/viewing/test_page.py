@@ -28,6 +28,8 @@ from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.planning.landmarks import Landmarks
 from farstep.serving.policy import Policy, load_policy
+from farstep.training.config import DatasetReference, RunConfig, TrainConfig
+from farstep.training.run import Run
 
 pytest.importorskip("starlette", reason="needs the extra 'view'")
 pytest.importorskip("ogbench", reason="rolls policies out")
@@ -49,6 +51,7 @@ def browser():
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield running
@@ -76,14 +79,35 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def address(policies: dict[str, Path]) -> Iterator[str]:
-    """`farstep view` as it is typed; a thread of its own ends with the tests."""
+def address(policies: dict[str, Path], toy: Path) -> Iterator[str]:
+    """`farstep view` as it is typed, of a run under way too; its thread ends with the tests."""
     opened: queue.Queue[str] = queue.Queue()
-    words = ["view", *map(str, policies.values()), "--port", "0"]
+    run = policies["mqe"].with_name("run")
+    dataset = DatasetReference(name="walks", path=str(toy), digest="0" * 64, environment=None)
+    under_way = Run.create(
+        run,
+        RunConfig(
+            agent=AGENTS["mqe"],
+            training=TrainConfig(),
+            dataset=dataset,
+            spaces=SPACES,
+            normalization=Normalization.identity(SPACES),
+        ),
+    )
+    for step in range(1000, 6000, 1000):
+        under_way.append("metrics", {"step": step, "seconds": 1.0, "backup/loss": 1000 / step})
+    words = ["view", *map(str, policies.values()), str(run), str(toy), "--landmarks", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(webbrowser, "open", opened.put)
-        threading.Thread(target=main, args=(words,), daemon=True).start()
+        threading.Thread(target=main, args=([*words, "--port", "0"],), daemon=True).start()
         yield opened.get(timeout=60)
+
+
+def check_barriers(page) -> None:
+    """The page can be used by those who do not see it, or use no mouse."""
+    found = axe.Axe().run(page).response["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not grave, [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave]
 
 
 def click(page, column: float, row: float) -> None:
@@ -133,7 +157,7 @@ def test_goals_are_clicked_and_ways_are_walked(browser, address, policies):
     page.check("input[name=planned]")
     page.click("button[name=roll]")
     outcome = page.locator(".outcome")
-    playwright.expect(outcome).to_have_text(re.compile(r"Step \d\d|eached"), timeout=30_000)
+    playwright.expect(outcome).to_have_text(re.compile(r"Step \d\d|eached"))
     if page.locator("button[name=stop]").is_visible():
         page.click("button[name=stop]")
     walked = page.evaluate("farstep.map.ways.way.points")
@@ -141,9 +165,24 @@ def test_goals_are_clicked_and_ways_are_walked(browser, address, policies):
     page.get_by_label("Step of the way").press("Home")
     assert page.locator(".playback output").inner_text().startswith("0 of ")
 
-    # The page can be used by those who do not see it.
-    found = axe.Axe().run(page).response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    check_barriers(page)
+    notes = page.locator("#map .notes").inner_text()
+    assert "holds no checkpoint yet" in notes
+    assert "qrl: Plans were not asked for" in notes
+    assert page.locator("#map .episode .uplot").count() == 1
+
+    page.get_by_role("link", name="Data").click()
+    page.get_by_label("Step of the episode").fill("10")
+    page.get_by_role("button", name="Nearest states").click()
+    playwright.expect(page.get_by_text(re.compile("steps to here"))).to_have_count(3 * 8)
+    assert page.locator("#data .uplot").count() == 3
+    check_barriers(page)
+
+    page.get_by_role("link", name="Runs").click()
+    row = page.locator("#runs tr", has_text="5,000 of")
+    playwright.expect(row).to_contain_text("stopped")
+    assert page.locator("#runs .uplot").count() == 1
+    check_barriers(page)
     assert not errors
 
 

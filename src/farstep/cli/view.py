@@ -44,7 +44,7 @@ class View:
     environment: str | None = None
     """Another environment than that of the policy's data."""
     landmarks: int = 1000
-    """States of the data to plan over; 0 for no plans."""
+    """States of the data to plan over, 0 for none. An export keeps those that it came with."""
     episodes: int = 1
     """Episodes of each task that are recorded in an exported page; 0 for none."""
     port: int = 8766

@@ -43,6 +43,18 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
+def being_trained(directory: Path) -> bool:
+    """Whether a process holds the lock of a run directory; changes nothing."""
+    try:
+        with (directory / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # There is no lock, or no locks on that file system.
+        pass
+    return False
+
+
 def _holder(file: TextIO) -> str:
     file.seek(0)
     try:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from farstep.core.errors import FarstepError
+from farstep.data.table import Dataset, open_dataset
+from farstep.planning.metric import LearnedMetric
 from farstep.serving.policy import Policy, load_policy
-from farstep.viewing import page, ways
+from farstep.training.run import CONFIG
+from farstep.viewing import episodes, page, ways
 from farstep.viewing.maps import Map, MapOptions
+from farstep.viewing.runs import metric_document, runs_document
 
 SIDE_BY_SIDE = 4
 """Most policies in one map."""
+
+MOST_TRIED = 8
+"""Runs that are tried before there are enough policies for a map."""
 
 MOST_EXPORTED = 5_000_000
 """Bytes of a page in one file: what mail takes and a browser opens at once."""
@@ -39,15 +47,38 @@ class Documents:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def by_name(self) -> dict[str, Callable[..., Any]]:
-        """What makes each document."""
-        return {"view.json": lambda _: self.view(), "map.json": lambda _: self.map_document()}
+    def by_name(self) -> dict[str, Callable[[Mapping[str, str]], Any]]:
+        """What makes each document, from what is asked for in particular."""
+        return {
+            "view.json": lambda _: self.view(),
+            "map.json": lambda _: self.map_document(),
+            "runs.json": lambda _: runs_document(self.runs),
+            "metric.json": lambda asked: metric_document(self.runs, asked.get("metric", "")),
+            "data.json": lambda _: (
+                episodes.data_document(self.dataset) | {"distances": bool(self._metrics)}
+            ),
+            "findings.json": lambda _: episodes.findings_document(self.dataset),
+            "episode.json": lambda asked: episodes.episode_document(
+                self.dataset, self._metrics, asked
+            ),
+            "nearest.json": lambda asked: episodes.nearest_document(
+                self.dataset, self._metrics, asked
+            ),
+        }
 
     def view(self) -> dict[str, Any]:
         """Which pages there are; told at once."""
         names = [name for name, _ in self.runs]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return {"title": ", ".join(names[:3]) + more, "pages": ["map"]}
+        title = ", ".join(names[:3]) + more if names else str(self.data)
+        return {"title": title, "pages": self._pages}
+
+    @property
+    def _pages(self) -> list[str]:
+        trained = any((path / CONFIG).exists() for _, path in self.runs)
+        pages = [*(["map"] if self.runs else []), "data", *(["runs"] if trained else [])]
+        # Of many runs one asks first how they went.
+        return pages if len(self.runs) <= SIDE_BY_SIDE else pages[::-1]
 
     @property
     def map(self) -> Map:
@@ -64,18 +95,27 @@ class Documents:
         with self._lock:
             return self._map.document() | {"rollouts": ways.possible(self._map)}
 
-    def exported(self, episodes: int) -> str:
+    def exported(self, recorded: int) -> str:
         """The page in one file.
 
         Args:
-            episodes: recorded of each task.
+            recorded: episodes of each task.
 
         Raises:
             FarstepError: there is nothing to show, or it makes too large a file.
         """
         shown = self.map.document()
-        shown["ways"] = ways.recorded(self.map, episodes)
-        text = page.exported({"view.json": self.view(), "map.json": shown})
+        shown["ways"] = ways.recorded(self.map, recorded)
+        view = self.view()
+        # Frames and curves of all episodes would make no small file.
+        view["pages"].remove("data")
+        documents: dict[str, Any] = {"view.json": view, "map.json": shown}
+        if "runs" in view["pages"]:
+            runs = documents["runs.json"] = runs_document(self.runs)
+            for metric in runs["metrics"]:
+                name = f"metric.json?metric={quote(metric, safe='')}"
+                documents[name] = metric_document(self.runs, metric)
+        text = page.exported(documents)
         if len(text) > MOST_EXPORTED:
             raise FarstepError(
                 f"The page would take {len(text) / 1e6:.1f} MB, more than {MOST_EXPORTED // 10**6}:"
@@ -83,11 +123,46 @@ class Documents:
             )
         return text
 
+    @property
+    def dataset(self) -> Dataset:
+        """The data that were named, or those of the first policy.
+
+        Raises:
+            FarstepError: they are not here.
+        """
+        if self.data is not None:
+            return self._named
+        shown = self.map
+        if shown.dataset is None:
+            raise FarstepError(shown.problems[-1])
+        return shown.dataset
+
+    @cached_property
+    def _named(self) -> Dataset:
+        assert self.data is not None
+        return open_dataset(self.data)
+
+    @property
+    def _metrics(self) -> dict[str, LearnedMetric]:
+        """Distances of states to states, by policy; none where no policy can be shown."""
+        try:
+            shown = self.map if self.runs else None
+        except FarstepError:
+            shown = None
+        if shown is None:
+            return {}
+        named = zip(shown.names, shown.policies, shown.metrics, strict=True)
+        return {
+            name: metric
+            for name, policy, metric in named
+            if metric is not None and policy.spaces.rule.whole
+        }
+
     @cached_property
     def _map(self) -> Map:
         policies: list[tuple[str, Policy]] = []
         failed = []
-        for name, path in self.runs:
+        for name, path in self.runs[:MOST_TRIED]:
             if len(policies) == SIDE_BY_SIDE:
                 failed.append(f"Of {len(self.runs)} policies {SIDE_BY_SIDE} are shown.")
                 break

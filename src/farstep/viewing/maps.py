@@ -56,7 +56,7 @@ class MapOptions:
     Attributes:
         environment: name of the environment; that of the first policy's data by default.
         coordinates: columns of observations to draw states at, in place of the usual.
-        landmarks: states to plan over; 0 for no plans. A policy that has its own keeps them.
+        landmarks: states to plan over, 0 for none. A policy that was exported with some keeps them.
         most_bytes: of all embeddings.
     """
 
@@ -298,11 +298,11 @@ class Map:
 
     def _planned(self, policy: Policy) -> PlannedPolicy | str:
         most = min(self.options.landmarks, self.most_states // 5, np.iinfo(np.uint16).max)
-        if self.options.landmarks == 0:
-            return "Plans were not asked for (--landmarks 0)."
         try:
             if policy.landmarks is not None:
                 return PlannedPolicy(policy, policy.graph)
+            if most == 0:
+                return "Plans were not asked for (--landmarks 0)."
             metric = policy.metric
             if self.dataset is None:
                 return "The data that landmarks come from are not here."

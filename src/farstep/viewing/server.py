@@ -12,7 +12,7 @@ import json
 import queue
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from farstep.core.errors import FarstepError
-from farstep.viewing import page, ways
+from farstep.viewing import episodes, page, ways
 from farstep.viewing.documents import Documents
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -58,11 +58,11 @@ def application(documents: Documents, port: int) -> Starlette:
         kind = TYPES[PurePosixPath(name).suffix]
         return Response(page.files()[name], media_type=kind, headers=protected)
 
-    def document(make: Callable[[Request], Any]) -> Callable[[Request], Response]:
+    def document(make: Callable[[Mapping[str, str]], Any]) -> Callable[[Request], Response]:
         # No coroutine: Starlette calls it in a thread.
         def answer(request: Request) -> Response:
             try:
-                return JSONResponse(make(request), headers=protected)
+                return JSONResponse(make(request.query_params), headers=protected)
             except FarstepError as error:
                 return _problem(str(error), 422)
 
@@ -83,8 +83,16 @@ def application(documents: Documents, port: int) -> Starlette:
             _told(documents, body, stop), media_type="application/x-ndjson", headers=protected
         )
 
+    def frame(request: Request) -> Response:
+        try:
+            picture = episodes.frame(documents.dataset, request.query_params)
+        except FarstepError as error:
+            return _problem(str(error), 404)
+        return Response(picture, media_type="image/png", headers=protected)
+
     routes = [
         Route("/", index),
+        Route("/frame.png", frame),
         Route("/page/{name:path}", file),
         Route("/ways", roll, methods=["POST"]),
         *(Route(f"/{name}", document(make)) for name, make in documents.by_name.items()),

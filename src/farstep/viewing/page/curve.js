@@ -11,7 +11,7 @@ export function hue(number) {
 }
 
 // `series`: {label, values, hue, dash, width, band: [low, high]}; values stand at `x`.
-export function curve(room, { x, series, xLabel, yLabel, y = null, height = 260, atX = null }) {
+export function curve(room, { x, series, xLabel, yLabel, y = null, height = 260, atX = null, legend = true }) {
   const ink = getComputedStyle(document.body).getPropertyValue("--quiet");
   const line = getComputedStyle(document.body).getPropertyValue("--line");
   const data = [x];
@@ -32,7 +32,7 @@ export function curve(room, { x, series, xLabel, yLabel, y = null, height = 260,
       width: one.width ?? 2,
       dash: one.dash,
       spanGaps: true,
-      points: { show: x.length < 40 },
+      points: { show: x.length < 2 },
       value: (_, value) => (value === null ? "—" : Number(value.toPrecision(4)).toLocaleString("en")),
     });
   }
@@ -64,10 +64,15 @@ export function curve(room, { x, series, xLabel, yLabel, y = null, height = 260,
       width: Math.max(280, room.clientWidth),
       height,
       scales: { x: { time: false }, y: y ? { range: y } : {} },
-      axes: [axis(xLabel), { ...axis(yLabel), size: 56 }],
+      padding: [null, 24, null, null],
+      axes: [
+        { ...axis(xLabel), space: 70, values: (_, numbers) => numbers.map(short) },
+        { ...axis(yLabel), size: 56 },
+      ],
       series: drawn,
       bands,
       cursor: { y: false },
+      legend: { show: legend },
       plugins: [marker],
     },
     data,
@@ -76,11 +81,16 @@ export function curve(room, { x, series, xLabel, yLabel, y = null, height = 260,
   // Edges of bands are no curves of their own.
   const listed = [...room.querySelectorAll(".u-series")];
   drawn.forEach((one, k) => {
-    if (one.label === "") listed[k].remove();
+    if (one.label === "") listed[k]?.remove();
   });
   new ResizeObserver(([entry]) => {
     const width = Math.round(entry.contentRect.width);
     if (width > 280 && width !== plot.width) plot.setSize({ width, height });
   }).observe(room);
   return plot;
+}
+
+function short(number) {
+  if (Math.abs(number) >= 1e6) return `${number / 1e6}M`;
+  return Math.abs(number) >= 1e4 ? `${number / 1e3}k` : String(number);
 }
