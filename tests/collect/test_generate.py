@@ -13,10 +13,11 @@ for _module in ("gymnasium", "mujoco", "ogbench"):
     pytest.importorskip(_module)
 
 from farstep.collect.collector import FAMILIES, Family, Layout, Recipe  # noqa: E402
-from farstep.collect.generate import generate, unfinished  # noqa: E402
+from farstep.collect.generate import generate  # noqa: E402
 from farstep.collect.mazes import MazeRecipe  # noqa: E402
 from farstep.core.errors import FarstepError  # noqa: E402
 from farstep.core.rng import stream_generator  # noqa: E402
+from farstep.data.records import unfinished  # noqa: E402
 from farstep.data.table import open_dataset  # noqa: E402
 from farstep.envs import environment  # noqa: E402
 from farstep.envs.catalog import EnvironmentSpec  # noqa: E402

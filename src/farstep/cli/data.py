@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,9 +29,10 @@ from farstep.core.files import format_bytes
 from farstep.data.check import RULES, Finding, check_dataset, check_splits
 from farstep.data.download import Patience, get, mirror_list
 from farstep.data.episodes import Episode
+from farstep.data.records import unfinished
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.registry import Imported, default_name, import_source, open_source
-from farstep.data.table import Dataset, Table, canonical_name, open_dataset
+from farstep.data.table import Dataset, Table, canonical_name, data_root, open_dataset
 from farstep.envs.catalog import DATASETS, environment, environment_of
 from farstep.envs.specs import EnvironmentSpec
 
@@ -69,6 +71,7 @@ class DataImport:
         image_size: scale pictures to squares of this many pixels.
         missing_files: what to do with episodes whose files are not there.
         relabel: take as Bridge's actions the motions that the arm made.
+        only: import the episodes whose task or name contains this text; * stands for anything.
         check: write nothing, and name the episodes that look wrong.
         leave_out: number of an episode of the training table to leave out, from 0, as --check tells
             it; repeatable.
@@ -92,6 +95,7 @@ class DataImport:
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
     relabel: Literal["none", "reached"] = "none"
+    only: str | None = None
     check: bool = False
     leave_out: tyro.conf.UseAppendAction[tuple[int, ...]] = ()
     overwrite: bool = False
@@ -121,21 +125,27 @@ class DataImport:
             image_size=self.image_size,
             missing_files=self.missing_files,
             relabel=self.relabel,
+            only=self.only,
             leave_out=self.leave_out,
         )
         if self.check:
             self._check(replace(options, one_step_episodes="drop"))
             return
-        with _Bars() as bars:
-            imported = import_source(
-                self.source,
-                name,
-                format=self.format,
-                environment=chosen or published,
-                options=options,
-                overwrite=self.overwrite,
-                progress=bars.on_import,
-            )
+        try:
+            with _Bars() as bars:
+                imported = import_source(
+                    self.source,
+                    name,
+                    format=self.format,
+                    environment=chosen or published,
+                    options=options,
+                    overwrite=self.overwrite,
+                    progress=bars.on_import,
+                )
+        except (KeyboardInterrupt, SystemExit):
+            if unfinished(data_root() / name).exists():
+                print("stopped; the same command goes on from here", file=sys.stderr)
+            raise
         _print_imported(imported)
 
     def _check(self, options: ImportOptions) -> None:
@@ -340,6 +350,7 @@ def _facts(table: Table) -> dict[str, str]:
             else f"{outside:,} ({outside / table.num_steps:.2%})"
             + (", scaled from their bounds" if manifest.action_bounds else "")
         ),
+        "tasks": f"{len(manifest.tasks):,}" if manifest.tasks else "–",
         "extras": ", ".join(
             f"{name} {array.shape[1:]} {array.dtype}" for name, array in table.extras.items()
         )

@@ -50,7 +50,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "import": Command("farstep.cli.data", "DataImport", "Turn logs into a dataset."),
         "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
         "check": Command("farstep.cli.data", "DataCheck", "Name the episodes that look wrong."),
-        "export": Command("farstep.cli.export_data", "DataExport", "Write OGBench's .npz files."),
+        "export": Command(
+            "farstep.cli.export_data", "DataExport", "Write OGBench's .npz files, or RLDS."
+        ),
     },
     "walker": {
         "train": Command("farstep.cli.walker", "WalkerTrain", "Teach a body to walk as told."),

@@ -19,9 +19,10 @@ from rich.progress import (
 
 from farstep.cli.console import plain_console
 from farstep.collect.collector import FAMILIES, Recipe
-from farstep.collect.generate import generate, unfinished
+from farstep.collect.generate import generate
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.seeds import check_seed
+from farstep.data.records import unfinished
 from farstep.data.table import canonical_name, data_root
 from farstep.envs.catalog import (
     DATASETS,

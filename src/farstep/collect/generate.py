@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from farstep.collect.collector import FAMILIES, Layout, Recipe
-from farstep.collect.records import Records
 from farstep.collect.worker import Packing, described, packed_episodes
 from farstep.core import machine
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_free_space, check_replaceable
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.episodes import Episode, Split, import_episodes
+from farstep.data.records import Records, unfinished
 from farstep.data.table import dataset_files
 from farstep.envs.specs import EnvironmentSpec
 
@@ -84,7 +84,7 @@ def generate(
         for number in range(count)
     ]
     plan = {"environment": spec.name, **provenance}
-    with Records(unfinished(path), plan, packing.size, overwrite=overwrite) as records:
+    with Records(unfinished(path), plan, overwrite=overwrite) as records:
         # The episodes stay beside the tables until these are whole.
         check_free_space(path, (2 * len(streams) - records.count) * packing.size)
         todo = streams[records.count :]
@@ -114,11 +114,6 @@ def generate(
             overwrite=overwrite,
         )
         records.remove()
-
-
-def unfinished(path: Path) -> Path:
-    """Where the finished episodes of a data set lie until all are there."""
-    return path.with_name(f".{path.name}.unfinished")
 
 
 def _splits(

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from farstep.collect.generate import Progress, unfinished
-from farstep.collect.records import Records
+from farstep.collect.generate import Progress
 from farstep.core import machine
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_free_space, check_replaceable
 from farstep.core.types import Space, Spaces
 from farstep.data.episodes import Episode, Split, import_episodes
+from farstep.data.records import Records, unfinished
 from farstep.data.table import Dataset, Table, dataset_files
 from farstep.envs.catalog import environment
 from farstep.envs.processes import in_order
@@ -142,7 +142,7 @@ def render(
         "environment": spec.name,
         "tables": {split: str(table.path) for split, table in tables.items()},
     }
-    with Records(unfinished(path), plan, size, overwrite=overwrite) as records:
+    with Records(unfinished(path), plan, overwrite=overwrite) as records:
         check_free_space(path, (2 * len(blocks) - records.count) * size)
         requests = [json.dumps(block).encode() for block in blocks[records.count :]]
         count = min(processes or machine.processes(), max(1, len(requests)))

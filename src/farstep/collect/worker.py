@@ -18,11 +18,14 @@ SERVICE = "farstep.collect.worker:service"
 
 
 class Packing:
-    """An episode as bytes and back, of one size however long the episode is.
+    """An episode as bytes and back.
 
     Args:
         layout: what an episode consists of.
         steps: rows of its arrays, at most.
+
+    Attributes:
+        size: bytes of the longest episode.
     """
 
     def __init__(self, layout: Layout, steps: int):
@@ -54,7 +57,7 @@ class Packing:
                     f"{dtype} {(self._steps, *shape)} at most"
                 )
             parts.append(np.ascontiguousarray(array, dtype).tobytes())
-        return b"".join(parts).ljust(self.size, b"\0")
+        return b"".join(parts)
 
     def unpack(self, content: bytes) -> dict[str, Any]:
         """What `pack` packed."""

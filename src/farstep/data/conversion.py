@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -18,6 +20,8 @@ class Conversion:
 
     Attributes:
         spaces: what the table holds.
+        row_bytes: bytes of a step in the table.
+        logged_bytes: bytes of a step as it was logged.
     """
 
     def __init__(self, first: Episode, options: ImportOptions) -> None:
@@ -36,6 +40,11 @@ class Conversion:
             shape = self._arranged(observations[:1]).shape[1:]
             space = Space(shape, "uint8", "image") if image else Space(shape)
             self.spaces = Spaces.of(space, Actions(size, discrete))
+        logged = [observations, actions, *first.extras.values()]
+        self.logged_bytes = -(-sum(array.nbytes for array in logged) // len(observations))
+        extras = sum(array[:1].nbytes for array in first.extras.values())
+        pixels = math.prod(space.shape) * np.dtype(space.dtype).itemsize
+        self.row_bytes = pixels + (4 if discrete else 4 * size) + extras + 4
         self._outside = self._steps = self._dropped = 0
         self._low = self._high = 0.0
 
@@ -49,8 +58,9 @@ class Conversion:
         episodes = iter(split.episodes)
         first = next(episodes, None)
         if first is None:
-            raise FarstepError("There is no episode to import.")
-        return cls(first, options), Split(chain([first], episodes), split.steps, split.provenance)
+            named = f" whose task or name is like '{options.only}'" if options.only else ""
+            raise FarstepError(f"There is no episode to import{named}.")
+        return cls(first, options), replace(split, episodes=chain([first], episodes))
 
     def __call__(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
         """The episodes, converted as they are asked for.
@@ -70,7 +80,7 @@ class Conversion:
                 if self.spaces.observation.kind == "image":
                     observations = self._pixels(observations)
                 actions = self._actions(np.asarray(episode.actions))
-            yield Episode(observations, actions, episode.extras, episode.ends, episode.where)
+            yield replace(episode, observations=observations, actions=actions)
 
     def check(self) -> None:
         """Refuse, once all is read, actions out of range if they are to be refused.

@@ -15,6 +15,9 @@ from farstep.core.files import staged_directory, write_text
 from farstep.core.types import Spaces
 from farstep.data.table import TableWriter, dataset_files
 
+LANGUAGE = "language"
+"""The array of each step's task, by its number in the manifest's texts."""
+
 
 @dataclass(frozen=True, eq=False)
 class Episode:
@@ -26,6 +29,7 @@ class Episode:
         extras: further arrays of L rows by name, the same names in every episode.
         ends: whether the last row ends the episode. An episode in pieces ends with its last one.
         where: where the steps come from, for messages.
+        task: what was to be done, in words; `None` where the source tells no tasks at all.
     """
 
     observations: np.ndarray
@@ -33,6 +37,7 @@ class Episode:
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     ends: bool = True
     where: str = ""
+    task: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +46,17 @@ class Split:
 
     Attributes:
         episodes: consumed once, in order.
-        steps: how many rows they have in all, if known: an import that cannot fit on the disk is
-            then not begun.
+        steps: how many rows they have in all, if known or to be guessed: an import that cannot fit
+            on the disk is then not begun.
         provenance: where they come from; JSON values.
+        resume: the same episodes from the one of that number on, without the work of those before.
+            It makes an import go on where it was cut off.
     """
 
     episodes: Iterable[Episode]
     steps: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    resume: Callable[[int], Iterable[Episode]] | None = None
 
 
 def import_episodes(
@@ -64,6 +72,9 @@ def import_episodes(
     check: Callable[[], None] | None = None,
 ) -> tuple[str, ...]:
     """Write a dataset, a table for each of `splits`; it appears whole or not at all.
+
+    Where episodes have tasks, the array `language` holds each step's as a number, and the manifest
+    the texts.
 
     Args:
         path: the dataset's directory.
@@ -83,6 +94,7 @@ def import_episodes(
         FarstepError: an episode that a table cannot hold, no space, or `path` exists.
     """
     notes: list[str] = []
+    tasks: dict[str, int] = {}
     owned = dataset_files(path)
     with staged_directory(path, overwrite=overwrite, owned=owned) as staging:
         for file, text in (files or {}).items():
@@ -101,10 +113,16 @@ def import_episodes(
                 expected_steps=split.steps,
             ) as writer:
                 for episode in split.episodes:
+                    extras = dict(episode.extras)
+                    if episode.task is not None:
+                        number = tasks.setdefault(episode.task, len(tasks))
+                        steps = len(episode.observations)
+                        extras.setdefault(LANGUAGE, np.full(steps, number, np.int32))
                     with located(episode.where):
-                        writer.extend(episode.observations, episode.actions, **episode.extras)
+                        writer.extend(episode.observations, episode.actions, **extras)
                         if episode.ends:
                             writer.end_episode()
+                writer.tasks = tuple(tasks)
             notes += [f"{part}: {note}" for note in writer.notes]
         if check is not None:
             check()

@@ -75,6 +75,7 @@ class Manifest:
             are used as they are.
         arrays: the files, by name without `.npy`.
         statistics: of `observations` and `actions`.
+        tasks: what the numbers in the array `language` mean, if there is one.
     """
 
     name: str | None
@@ -88,6 +89,7 @@ class Manifest:
     action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None
     arrays: Mapping[str, ArrayEntry]
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -140,7 +142,10 @@ class Manifest:
             if bounds is not None:
                 low, high = map(tuple, bounds)
                 bounds = low, high
-            manifest = cls(**content, action_bounds=bounds, arrays=arrays, statistics=statistics)
+            tasks = tuple(content.pop("tasks", ()))
+            manifest = cls(
+                **content, tasks=tasks, action_bounds=bounds, arrays=arrays, statistics=statistics
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FarstepError(
                 f"{where} is damaged ({type(error).__name__}: {error}). Import the data again."

@@ -42,6 +42,9 @@ class TableWriter:
             in training and to which policies act. Otherwise they are used as they are.
         overwrite: replace a table at `path`.
         expected_steps: refuse to begin where so many steps will not fit on the disk.
+
+    Attributes:
+        tasks: what the numbers in an array `language` mean; stored in the manifest.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class TableWriter:
         self._discrete = discrete
         self._environment = environment
         self._provenance = dict(provenance or {})
+        self.tasks: tuple[str, ...] = ()
         self._overwrite = overwrite
         self._expected_steps = expected_steps
         self._stack = ExitStack()
@@ -348,6 +352,7 @@ class TableWriter:
             action_bounds=bounds if self._out_of_range and self._scale_actions else None,
             arrays=arrays,
             statistics=statistics,
+            tasks=self.tasks,
         )
         (self._staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
 

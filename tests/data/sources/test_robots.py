@@ -369,3 +369,144 @@ def test_mutated_pickles_do_no_harm(data: st.DataObject) -> None:
         arrays_in(bytes(content))
     except ValueError:
         return
+
+
+def test_language_is_kept_and_chooses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(rlds(tmp_path / "toy"), "--name", "told")
+    table = open_dataset("told").train
+    assert table.manifest.tasks == ("put it there",)
+    assert list(table.extras["language"]) == [0] * 9
+    run(rlds(tmp_path / "again"), "--name", "chosen", "--only", "PUT*there")
+    assert "no episode to import whose task or name is like 'open'" in refused(
+        capsys, tmp_path / "again", "--name", "none", "--only", "open"
+    )
+    path = lerobot(tmp_path / "arm", "v2.1")
+    listed = [{"episode_index": e, "length": n, "tasks": [f"do {e}"]} for e, n in ((0, 6), (1, 5))]
+    text = "".join(json.dumps(row) + "\n" for row in listed)
+    (path / "meta" / "episodes.jsonl").write_text(text)
+    run(path, "--name", "one", "--only", "do 1")
+    assert open_dataset("one").train.manifest.tasks == ("do 1",)
+    raw = raw_bridge(tmp_path / "raw")
+    run(raw, "--name", "raw-told", "--only", "traj0")
+    assert open_dataset("raw-told").train.manifest.tasks == ("put it there",)
+
+
+def test_an_import_that_was_killed_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from farstep.data.sources import rlds as module
+
+    path = rlds(tmp_path / "toy", (5, 4, 6, 3))
+    run(path, "--name", "whole")
+    original, seen = module.decoded, []
+
+    def interrupted(*arguments: Any) -> Any:
+        seen.append(arguments)
+        if len(seen) == 12:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "decoded", interrupted)
+    with pytest.raises(SystemExit):
+        run(path, "--name", "part")
+    assert "goes on from here" in capsys.readouterr().err
+    assert "other options" in refused(capsys, path, "--name", "part", "--image-size", "8")
+    run(path, "--name", "part")
+    # The first two episodes, of 9 steps, were not decoded again.
+    assert len(seen) == 12 + 6 + 3
+    assert open_dataset("part").train.digest == open_dataset("whole").train.digest
+    assert not list(Path(open_dataset("part").path).parent.glob(".part*"))
+
+
+def test_what_cannot_fit_is_refused_after_the_first_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from farstep.core import files
+
+    path = rlds(tmp_path / "toy", (5,) * 20)
+    usage = files.shutil.disk_usage(tmp_path)
+    # A hundred steps of a picture of 768 bytes and 7 actions, as table and as logged.
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=120_000))
+    assert "needs 1" in refused(capsys, path, "--name", "full")
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: usage._replace(free=400_000))
+    run(path, "--name", "fits")
+
+
+def test_an_export_comes_back_the_same_and_is_never_relabelled_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--extra", "observation/state", "--relabel", "reached")
+    run(rlds(tmp_path / "toy"), "--name", "first", *options)
+    (tmp_path / "toy" / "toy-val.tfrecord-00000-of-00001").write_bytes(
+        (tmp_path / "toy" / "toy-train.tfrecord-00000-of-00001").read_bytes()
+    )
+    run(tmp_path / "toy", "--name", "first", *options, "--overwrite")
+    main(["data", "export", "first", "--rlds", str(tmp_path / "out" / "my-robot")])
+    assert "my_robot-val.tfrecord-00000-of-00001" in capsys.readouterr().out
+    run(tmp_path / "out" / "my-robot", "--name", "second")
+    first, second = open_dataset("first"), open_dataset("second")
+    assert second.train.digest == first.train.digest
+    assert first.val is not None
+    assert second.val is not None
+    assert second.val.digest == first.val.digest
+    assert second.train.manifest.tasks == first.train.manifest.tasks
+    assert second.train.manifest.provenance["relabelled"] == "reached"
+    message = refused(capsys, tmp_path / "out" / "my-robot", "--name", "no", "--relabel", "reached")
+    assert "relabelled already" in message
+    with pytest.raises(SystemExit):
+        main(["data", "export", "first", "--rlds", str(tmp_path / "out" / "my-robot")])
+    assert "already exists" in capsys.readouterr().err
+    main(["data", "export", "first", "--rlds", str(tmp_path / "out" / "my-robot"), "--overwrite"])
+    # A log of vectors with indices as actions, which nobody read from RLDS.
+    log = {"observations": np.eye(6), "actions": np.arange(6) % 3, "terminals": np.arange(6) == 5}
+    np.savez(tmp_path / "log.npz", qpos=np.ones((6, 2)), clock=np.arange(6), **log)  # pyright: ignore[reportArgumentType]
+    run(tmp_path / "log.npz", "--num-actions", "3", "--extra", "clock")
+    main(["data", "export", "log", "--rlds", str(tmp_path / "log")])
+    run(tmp_path / "log", "--name", "back")
+    back, log_table = open_dataset("back").train, open_dataset("log").train
+    assert np.array_equal(back.actions, log_table.actions)
+    assert back.manifest.action_size == 3
+    assert np.array_equal(back.extras["qpos"], log_table.extras["qpos"])
+    assert back.extras["clock"].dtype == log_table.extras["clock"].dtype
+
+
+@real
+def test_an_export_has_the_structure_of_the_real_files(tmp_path: Path) -> None:
+    from farstep.data.sources.tfrecord import parse_example, read_records
+
+    cameras = [f"--extra=observation/image_{number}" for number in (1, 2, 3)]
+    extras = ("--extra", "observation/state", "--extra", "language_embedding")
+    run(SAMPLES / "rlds_bridge", "--name", "bridge-whole", *extras, *cameras)
+    main(["data", "export", "bridge-whole", "--rlds", str(tmp_path / "bridge_dataset")])
+    real_root, root = SAMPLES / "rlds_bridge" / "1.0.0", tmp_path / "bridge_dataset" / "1.0.0"
+
+    def structure(value: Any) -> Any:
+        """Without descriptions, and without how pictures are compressed."""
+        if isinstance(value, dict):
+            dropped = ("description", "encodingFormat")
+            return {key: structure(item) for key, item in value.items() if key not in dropped}
+        return value
+
+    theirs, ours = (json.loads((one / "features.json").read_text()) for one in (real_root, root))
+    assert structure(ours) == structure(theirs)
+    theirs, ours = (
+        json.loads((one / "dataset_info.json").read_text()) for one in (real_root, root)
+    )
+    assert theirs.keys() == ours.keys()
+    assert [one["shardLengths"] for one in ours["splits"]] == [["25"], ["25"]]
+    name = "bridge_dataset-train.tfrecord-00000-of-00001"
+    for record, written in zip(
+        read_records(real_root / name), read_records(root / name), strict=True
+    ):
+        their, our = parse_example(record), parse_example(written)
+        assert their.keys() == our.keys()
+        for key, value in their.items():
+            assert type(our[key]) is type(value)
+            assert len(our[key]) == len(value)
+        for key in ("steps/action", "steps/observation/state", "steps/language_embedding"):
+            assert np.array_equal(our[key], their[key])
+        assert our["steps/language_instruction"] == their["steps/language_instruction"]
+    run(tmp_path / "bridge_dataset", "--name", "again")
+    assert open_dataset("again").train.digest == open_dataset("bridge-whole").train.digest

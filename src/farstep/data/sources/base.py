@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,8 @@ class ImportOptions:
         missing_files: files that the metadata name and that are not there are refused, or the
             episodes that need them left out.
         relabel: `reached` replaces Bridge's commanded motions by those that the arm made.
+        only: import the episodes whose task or name contains this text, in any case; `*` stands
+            for anything.
         leave_out: numbers of episodes of the training split that are left out, from 0.
     """
 
@@ -53,11 +56,17 @@ class ImportOptions:
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
     relabel: Literal["none", "reached"] = "none"
+    only: str | None = None
     leave_out: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:
             raise FarstepError(f"images need at least 1 pixel a side, not {self.image_size}.")
+
+    def wants(self, *labels: str) -> bool:
+        """Whether an episode of this task and name is to be imported."""
+        pattern = f"*{self.only or ''}*".lower()
+        return self.only is None or any(fnmatchcase(label.lower(), pattern) for label in labels)
 
     def fields(
         self,
@@ -113,7 +122,12 @@ class FieldMap:
         return tuple(dict.fromkeys((*self.observations, self.actions, *self.extras)))
 
     def episode(
-        self, arrays: Mapping[str, np.ndarray], where: str, *, ends: bool = True
+        self,
+        arrays: Mapping[str, np.ndarray],
+        where: str,
+        *,
+        ends: bool = True,
+        task: str | None = None,
     ) -> Episode:
         """The episode of these arrays, of L rows each.
 
@@ -131,7 +145,7 @@ class FieldMap:
                     )
             observations = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
         extras = {extra_name(key): arrays[key] for key in self.extras}
-        return Episode(observations, arrays[self.actions], extras, ends, where)
+        return Episode(observations, arrays[self.actions], extras, ends, where, task)
 
 
 @dataclass(frozen=True, eq=False)

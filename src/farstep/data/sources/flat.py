@@ -143,6 +143,10 @@ def open_flat(path: Path, options: ImportOptions, kind: FlatFiles) -> Source:
     Raises:
         FarstepError: files missing, damaged or of the wrong shape, or ends that cannot be told.
     """
+    if options.only is not None:
+        raise FarstepError(
+            f"The episodes of {path} have neither names nor tasks by which to choose (--only)."
+        )
     shards = {
         split: [_inspect(file, options, kind) for file in files]
         for split, files in _find_files(path, options.val, kind).items()

@@ -63,6 +63,7 @@ def grouped_split(
     Raises:
         FarstepError: a group lacks an array, or its arrays differ in length; names it.
     """
+    groups = [group for group in groups if options.wants(group.name)]
     steps = 0
     for path, members in _by_file(groups):
         with opened(path) as file:

@@ -46,12 +46,14 @@ class Recorded:
         table: the Parquet file.
         length: steps.
         clips: by camera.
+        task: what was to be done, if the metadata say.
     """
 
     number: int
     table: Path
     length: int
     clips: Mapping[str, Clip]
+    task: str | None
 
 
 def _open(path: Path, options: ImportOptions) -> Source:
@@ -68,6 +70,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
         ) from error
     if not recorded:
         raise FarstepError(f"{path} lists no episode in its metadata.")
+    recorded = [r for r in recorded if options.wants(r.task or "", f"episode_{r.number:06d}")]
     fields = options.fields(("observation.state",), "action", features, f"A step of {path}")
     keys = fields.keys
     cameras = [key for key in keys if features[key].get("dtype") == VIDEO]
@@ -112,9 +115,17 @@ def _open(path: Path, options: ImportOptions) -> Source:
         "fps": fps,
         "tasks": _tasks(path),
     }
-    read = _episodes(recorded, features, fields, options, fps)
     total = sum(one.length for one in recorded)
-    return Source({"train": Split(read, total, provenance)}, tuple(notes))
+
+    def read(begin: int) -> Iterator[Episode]:
+        return _episodes(recorded[begin:], features, fields, options, fps)
+
+    return Source({"train": Split(read(0), total, provenance, read)}, tuple(notes))
+
+
+def _task(row: Mapping[str, Any]) -> str | None:
+    tasks = row.get("tasks")
+    return "; ".join(map(str, tasks)) if isinstance(tasks, list) and tasks else None
 
 
 def _version_2(path: Path, info: Mapping[str, Any]) -> list[Recorded]:
@@ -128,7 +139,7 @@ def _version_2(path: Path, info: Mapping[str, Any]) -> list[Recorded]:
             key: Clip(path / info["video_path"].format(video_key=key, **place)) for key in cameras
         }
         table = path / info["data_path"].format(**place)
-        recorded.append(Recorded(number, table, int(row["length"]), clips))
+        recorded.append(Recorded(number, table, int(row["length"]), clips, _task(row)))
     return recorded
 
 
@@ -150,7 +161,7 @@ def _version_3(path: Path, info: Mapping[str, Any]) -> list[Recorded]:
                 clips[key] = Clip(path / video, float(row[f"{prefix}/from_timestamp"]))
             data = path / info["data_path"].format(**place("data"))
             number, length = int(row["episode_index"]), int(row["length"])
-            recorded.append(Recorded(number, data, length, clips))
+            recorded.append(Recorded(number, data, length, clips, _task(row)))
     return recorded
 
 
@@ -177,7 +188,7 @@ def _episodes(
         arrays = {key: _column(rows, key, features[key], where) for key in columns}
         for key in set(fields.keys) - set(columns):
             arrays[key] = frames(one.clips[key], one.length, fps, options.image_size)
-        yield fields.episode(arrays, where)
+        yield fields.episode(arrays, where, task=one.task)
 
 
 def frames(clip: Clip, count: int, fps: float, size: int | None) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 from farstep.core.errors import FarstepError
 
 
-def decoded(content: bytes, size: int | None, where: str) -> np.ndarray:
-    """An encoded picture as (H, W, C) bytes, scaled to a square with Lanczos' filter.
+def decoded(content: bytes, size: int | None, where: str, channels: int = 3) -> np.ndarray:
+    """An encoded picture as (H, W, channels) bytes, scaled to a square with Lanczos' filter.
 
     Raises:
         FarstepError: it cannot be decoded.
@@ -22,7 +22,7 @@ def decoded(content: bytes, size: int | None, where: str) -> np.ndarray:
         picture.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise FarstepError(f"{where}: the picture cannot be decoded ({error}).") from error
-    picture = picture.convert("RGB")
+    picture = picture.convert("L" if channels == 1 else "RGB")
     if size is not None and picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    return np.asarray(picture).reshape(*picture.size[::-1], 1 if channels == 1 else 3)

@@ -153,8 +153,15 @@ def _open(path: Path, options: ImportOptions) -> Source:
         "keys": asdict(fields),
         "relabelled": options.relabel,
     }
-    read = partial(_episode, fields=fields, options=options)
-    return Source({"train": Split(map(read, found), None, provenance)})
+    found = [one for one in found if options.wants(str(one), _instruction(one))]
+    episode = partial(_episode, fields=fields, options=options)
+    # Episodes are of like lengths.
+    steps = len(found) * (len(_actions(found[0])) + 1) if found else None
+
+    def read(begin: int) -> Iterator[Episode]:
+        return map(episode, found[begin:])
+
+    return Source({"train": Split(read(0), steps, provenance, read)})
 
 
 def _episode(path: Path, *, fields: FieldMap, options: ImportOptions) -> Episode:
@@ -177,7 +184,7 @@ def _episode(path: Path, *, fields: FieldMap, options: ImportOptions) -> Episode
     actions = np.concatenate([actions, np.zeros_like(actions[:1])])
     if options.relabel == "reached":
         actions = reached_actions(arrays["state"], actions)
-    return fields.episode({**arrays, "actions": actions}, str(path))
+    return fields.episode({**arrays, "actions": actions}, str(path), task=_instruction(path))
 
 
 def _rows(path: Path, key: str, states: dict[str, Any], options: ImportOptions) -> np.ndarray:
@@ -242,11 +249,13 @@ def _late(path: Path) -> bool:
     return False
 
 
-def instructions(path: Path) -> Iterator[str]:
-    """What was done in each trajectory, in words; empty where `lang.txt` is missing."""
-    for one in _trajectories(path):
-        text = one / "lang.txt"
-        yield text.read_text(errors="replace").splitlines()[0] if text.is_file() else ""
+def _instruction(path: Path) -> str:
+    """What was done, in words; empty where that is not told."""
+    try:
+        lines = (path / "lang.txt").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return lines[0] if lines else ""
 
 
 RAW_BRIDGE = Format("bridge", _recognised, _open)

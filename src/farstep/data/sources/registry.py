@@ -6,14 +6,19 @@ another package.
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.files import check_free_space
 from farstep.data.conversion import Conversion
 from farstep.data.episodes import Episode, Split, import_episodes
+from farstep.data.records import Records, kept, unfinished
 from farstep.data.sources.base import Format, ImportOptions, Source
 from farstep.data.sources.d4rl import D4RL
 from farstep.data.sources.hdf5 import HDF5
@@ -94,6 +99,8 @@ def import_source(
 ) -> Imported:
     """Import what lies at `path` as dataset `name` under `data_root()`.
 
+    Logs whose split can be resumed go on where an import of the same options was cut off.
+
     Args:
         path: a file or directory of any format in `FORMATS`.
         name: the dataset's name; that of the file or directory if left out.
@@ -112,14 +119,70 @@ def import_source(
     name = check_name(name if name is not None else default_name(path))
     if options.num_actions is None:
         options = replace(options, num_actions=DISCRETE_ACTIONS.get(name.split("-", 1)[0]))
+    target = data_root() / name
+    if target.exists() and not overwrite:
+        raise FarstepError(f"{target} already exists. Choose another name, or --overwrite it.")
     source = open_source(path, options, format)
     if options.num_actions is None:
         options = replace(options, num_actions=source.num_actions)
-    train = _without(source.splits["train"], frozenset(options.leave_out))
-    conversion, train = Conversion.of(train, options)
-    splits = {**source.splits, "train": train}
+    plan = json.loads(
+        json.dumps(
+            {
+                "source": str(path.resolve()),
+                "options": asdict(options),
+                "splits": {part: split.provenance for part, split in source.splits.items()},
+            },
+            default=str,
+        )
+    )
+    splits = dict(source.splits)
+    unfinished_part = unfinished(target)
+    with ExitStack() as stack:
+        for part, split in splits.items():
+            if split.resume is not None:
+                records = Records(unfinished_part / part, plan, overwrite=overwrite)
+                splits[part] = kept(stack.enter_context(records), split)
+        try:
+            notes = _write(
+                target,
+                splits,
+                options,
+                name=name,
+                environment=environment,
+                overwrite=overwrite,
+                provenance=provenance or {},
+                progress=progress,
+            )
+        except FarstepError:
+            # What was read so far would be refused again.
+            stack.close()
+            shutil.rmtree(unfinished_part, ignore_errors=True)
+            raise
+    shutil.rmtree(unfinished_part, ignore_errors=True)
+    return Imported(target, (*source.notes, *notes))
+
+
+def _write(
+    target: Path,
+    splits: dict[str, Split],
+    options: ImportOptions,
+    *,
+    name: str,
+    environment: str | None,
+    overwrite: bool,
+    provenance: Mapping[str, Any],
+    progress: Progress | None,
+) -> tuple[str, ...]:
+    """Convert the splits and write them; returns what the reader should know."""
+    train = _without(splits["train"], frozenset(options.leave_out))
+    conversion, splits["train"] = Conversion.of(train, options)
     total = sum(split.steps or 0 for split in splits.values())
     done = 0
+    # Logs that can be resumed lie beside the table until that is whole.
+    recorded = any(split.resume is not None for split in splits.values())
+    row = conversion.row_bytes + (conversion.logged_bytes if recorded else 0)
+    there = sum(file.stat().st_size for file in unfinished(target).rglob("episodes"))
+    check_free_space(target, max(0, total * row - there))
 
     def counted(episodes: Iterator[Episode]) -> Iterator[Episode]:
         nonlocal done
@@ -129,14 +192,13 @@ def import_source(
             if progress is not None:
                 progress(done, max(done, total))
 
-    target = data_root() / name
     notes = import_episodes(
         target,
         {
             part: Split(
                 counted(conversion(split.episodes)),
-                split.steps,
-                {**(provenance or {}), "out_of_range": options.out_of_range, **split.provenance},
+                None,
+                {**provenance, "out_of_range": options.out_of_range, **split.provenance},
             )
             for part, split in splits.items()
         },
@@ -147,7 +209,7 @@ def import_source(
         overwrite=overwrite,
         check=conversion.check,
     )
-    return Imported(target, (*source.notes, *conversion.notes, *notes))
+    return (*conversion.notes, *notes)
 
 
 def _without(split: Split, numbers: frozenset[int]) -> Split:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ STEPS = "steps/"
 
 STATE = "observation/state"
 """Bridge's position, rotation and gripper, by which actions are relabelled."""
+
+INSTRUCTION = "language_instruction"
+"""The task, in words, which every step repeats."""
+
+ABOUT = "farstep.json"
+"""What farstep writes beside an export: which arrays are which, and whether it was relabelled."""
 
 VALIDATION = ("val", "validation", "test")
 """Splits that become the validation table, the first that is there."""
@@ -98,7 +105,15 @@ def _open(path: Path, options: ImportOptions) -> Source:
         raise FarstepError(f"{path} holds no {FEATURES}, which an RLDS dataset has.")
     features = features_of(root)
     usual = "observation/image_0" if "observation/image_0" in features else "observation/state"
-    fields = options.fields((usual,), "action", features, f"A step of {root}")
+    told = _about(root)
+    own = told.get("keys", {})
+    fields = options.fields(
+        tuple(own.get("observations", (usual,))),
+        own.get("actions", "action"),
+        features,
+        f"A step of {root}",
+        tuple(own.get("extras", ())),
+    )
     keys = [*fields.keys]
     if options.relabel == "reached":
         keys += [key for key in (STATE,) if key not in keys]
@@ -114,18 +129,58 @@ def _open(path: Path, options: ImportOptions) -> Source:
             break
     if not splits["train"]:
         raise FarstepError(f"{root} holds no shard of a split 'train' (*-train.tfrecord-*).")
+    relabelled = told.get("relabelled", "none")
+    if options.relabel != "none" and relabelled != "none":
+        raise FarstepError(
+            f"Actions in {root} are relabelled already ({relabelled}): import it without --relabel."
+        )
     provenance = {
         "format": "rlds",
         "path": str(root),
+        "bytes": sum(shard.stat().st_size for shards in splits.values() for shard in shards),
         "keys": asdict(fields),
-        "relabelled": options.relabel,
+        "relabelled": relabelled if options.relabel == "none" else options.relabel,
     }
+    read = partial(_episodes, features=features, fields=fields, keys=keys, options=options)
     return Source(
         {
-            name: Split(_episodes(shards, features, fields, keys, options), None, provenance)
+            name: Split(
+                read(shards, 0),
+                _guessed_steps(shards, fields.actions, features),
+                provenance,
+                partial(read, shards),
+            )
             for name, shards in splits.items()
-        }
+        },
+        num_actions=told.get("num_actions"),
     )
+
+
+def _about(root: Path) -> dict[str, Any]:
+    """What farstep wrote beside its own exports; nothing of others'."""
+    path = root / ABOUT
+    if not path.is_file():
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return about if isinstance(about, dict) else {}
+    except (OSError, ValueError) as error:
+        raise FarstepError(f"{path} is damaged: {error}.") from error
+
+
+def _guessed_steps(shards: list[Path], key: str, features: Mapping[str, Feature]) -> int | None:
+    """Steps of all shards, if all records are like the first."""
+    from farstep.data.sources.tfrecord import parse_example, read_records
+
+    record = next(read_records(shards[0]), None)
+    if record is None:
+        return None
+    try:
+        values = len(parse_example(record).get(STEPS + key, ()))
+    except ValueError:
+        return None
+    steps = values // max(1, math.prod(features[key].shape))
+    return sum(shard.stat().st_size for shard in shards) * steps // max(1, len(record)) or None
 
 
 def _shards(root: Path, split: str) -> list[Path]:
@@ -151,6 +206,8 @@ def _shards(root: Path, split: str) -> list[Path]:
 
 def _episodes(
     shards: list[Path],
+    begin: int,
+    *,
     features: Mapping[str, Feature],
     fields: FieldMap,
     keys: list[str],
@@ -158,13 +215,23 @@ def _episodes(
 ) -> Iterator[Episode]:
     from farstep.data.sources.tfrecord import parse_example, read_records
 
+    left = begin
     for shard in shards:
         for number, record in enumerate(read_records(shard)):
+            if left and options.only is None:
+                left -= 1
+                continue
             where = f"{shard.name}, episode {number}"
             try:
                 example = parse_example(record)
             except ValueError as error:
                 raise FarstepError(f"{where} is no tf.Example: {error}.") from error
+            task = _text(example.get(STEPS + INSTRUCTION)) if INSTRUCTION in features else None
+            if not options.wants(task or "", _text(example.get("episode_metadata/file_path"))):
+                continue
+            if left:
+                left -= 1
+                continue
             arrays = {
                 key: _steps(example.get(STEPS + key), features[key], f"{where}, '{key}'", options)
                 for key in keys
@@ -172,11 +239,16 @@ def _episodes(
             lengths = {key: len(array) for key, array in arrays.items()}
             if len(set(lengths.values())) > 1:
                 raise FarstepError(f"{where}: its arrays differ in length: {lengths}.")
-            episode = fields.episode(arrays, where)
+            episode = fields.episode(arrays, where, task=task)
             if options.relabel == "reached":
                 actions = reached_actions(arrays[STATE], episode.actions)
                 episode = replace(episode, actions=actions)
             yield episode
+
+
+def _text(values: Any) -> str:
+    """The first of some texts; empty if there is none."""
+    return values[0].decode(errors="replace") if isinstance(values, list) and values else ""
 
 
 def _steps(values: Any, feature: Feature, where: str, options: ImportOptions) -> np.ndarray:
@@ -190,14 +262,15 @@ def _steps(values: Any, feature: Feature, where: str, options: ImportOptions) ->
             raise FarstepError(f"{where}: there are no images.")
         return np.stack(
             [
-                decoded(value, options.image_size, f"{where}, step {t}")
+                decoded(value, options.image_size, f"{where}, step {t}", feature.shape[-1])
                 for t, value in enumerate(values)
             ]
         )
     size = math.prod(feature.shape)
-    if isinstance(values, list) or values is None or values.size % size:
+    if isinstance(values, list) or values is None or not size or values.size % size:
         raise FarstepError(f"{where}: there are not {feature.shape} numbers a step.")
-    return values.reshape(-1, *feature.shape).astype(feature.dtype)
+    with np.errstate(invalid="ignore"):
+        return values.reshape(-1, *feature.shape).astype(feature.dtype)
 
 
 RLDS = Format("rlds", lambda path: _root(path) is not None, _open)

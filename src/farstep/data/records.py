@@ -1,0 +1,146 @@
+"""Finished episodes in one growing file, so that a killed run goes on where it was.
+
+A record is a CRC-32, the length of its content, and the content. A record that was cut off or
+damaged ends the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from farstep.core.errors import FarstepError
+from farstep.data.episodes import Episode, Split
+
+_HEAD = struct.Struct("<IQ")
+
+
+def unfinished(path: Path) -> Path:
+    """Where the finished episodes of the dataset `path` lie until all are there."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+class Records:
+    """Episodes in their order, in the directory `path`. A context manager.
+
+    Args:
+        path: a directory for them; created, or taken up where it was left.
+        plan: JSON values that say what is made; records of another plan are refused.
+        overwrite: throw records of another plan away.
+
+    Raises:
+        FarstepError: `path` holds records of another plan.
+    """
+
+    def __init__(self, path: Path, plan: Mapping[str, Any], *, overwrite: bool = False):
+        self._path, self._file = path, path / "episodes"
+        text = json.dumps(plan, sort_keys=True)
+        described = path / "plan.json"
+        if described.is_file() and described.read_text(encoding="utf-8") != text:
+            if not overwrite:
+                raise FarstepError(
+                    f"{path} holds a part of a data set that was asked for with other options or "
+                    "versions. Ask for it as before, or start over with --overwrite."
+                )
+            shutil.rmtree(path)
+        if not described.is_file():
+            path.mkdir(parents=True, exist_ok=True)
+            self._file.write_bytes(b"")
+            described.write_text(text, encoding="utf-8")
+        self.count = whole = 0
+        for content in self:
+            self.count += 1
+            whole += _HEAD.size + len(content)
+        self._stream = self._file.open("r+b")
+        self._stream.seek(whole)
+        self._stream.truncate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        if not self.count:
+            self.remove()
+
+    def append(self, content: bytes) -> None:
+        """Add the next episode; once this returns, a kill does not lose it."""
+        self._stream.write(_HEAD.pack(zlib.crc32(content), len(content)) + content)
+        self._stream.flush()
+        self.count += 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The packed episodes that are there, whole, in their order."""
+        left = self._file.stat().st_size
+        with self._file.open("rb") as stream:
+            while len(head := stream.read(_HEAD.size)) == _HEAD.size:
+                told, length = _HEAD.unpack(head)
+                left -= _HEAD.size + length
+                if left < 0:
+                    return
+                content = stream.read(length)
+                if told != zlib.crc32(content):
+                    return
+                yield content
+
+    def remove(self) -> None:
+        """Delete all of it."""
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def packed(episode: Episode) -> bytes:
+    """An episode as a record: a line of JSON, and its arrays one after another."""
+    arrays = {"observations": episode.observations, "actions": episode.actions, **episode.extras}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    about = {
+        "arrays": [[name, array.dtype.str, array.shape] for name, array in arrays.items()],
+        "ends": episode.ends,
+        "where": episode.where,
+        "task": episode.task,
+    }
+    return b"".join([json.dumps(about).encode(), b"\n", *(a.tobytes() for a in arrays.values())])
+
+
+def unpacked(content: bytes) -> Episode:
+    """What `packed` packed."""
+    start = content.index(b"\n") + 1
+    about = json.loads(content[:start])
+    arrays = {}
+    for name, dtype, shape in about.pop("arrays"):
+        array = np.ndarray(shape, dtype, content, start)
+        arrays[name] = array
+        start += array.nbytes
+    return Episode(arrays.pop("observations"), arrays.pop("actions"), arrays, **about)
+
+
+def kept(records: Records, split: Split) -> Split:
+    """The split, each of whose episodes is recorded before it is given; recorded ones come first.
+
+    Args:
+        split: one that can be resumed.
+    """
+    assert split.resume is not None
+    resume = split.resume
+
+    def episodes() -> Iterator[Episode]:
+        for content in records:
+            yield unpacked(content)
+        for episode in resume(records.count):
+            records.append(packed(episode))
+            yield episode
+
+    return dataclasses.replace(split, episodes=episodes())
