@@ -31,6 +31,8 @@ OUT_OF_RANGE = {
     "crops": PROBABILITY,
     "diagonal_weight": PROBABILITY,
     "discount": INSIDE,
+    "encoder": CHOICE,
+    "encoder_weights": CHOICE,
     "expectile": INSIDE,
     "extraction": CHOICE,
     "groups": COUNT,
