@@ -63,6 +63,9 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
     "compare": Command(
         "farstep.cli.compare", "Compare", "Put runs in one table beside the published numbers."
     ),
+    "sweep": Command(
+        "farstep.cli.sweep", "SweepCommand", "Train many runs, here, on SLURM or on Ray."
+    ),
     "study": {
         "ablation-invariance": Command(
             "farstep.cli.study", "InvarianceStudy", "With and without action invariance."

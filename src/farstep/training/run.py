@@ -6,6 +6,7 @@ metrics.jsonl   a line every `log_every` updates
 eval.jsonl      a line an evaluation
 checkpoints/    the latest and the best
 plots/          pictures
+evaluation.json how the trained policy did, if a sweep evaluated it
 frozen.json     why this run of several seeds stopped before the others, if it did
 .lock           which process is training
 """
@@ -37,11 +38,14 @@ CONFIG = "config.json"
 
 FROZEN = "frozen.json"
 
+EVALUATION = "evaluation.json"
+"""The result of `farstep.evaluate` that a sweep keeps with its runs."""
+
 EXPORTED = ("policy.json", "policy.safetensors")
 """Files of an exported policy."""
 
 OWNED = (
-    *(CONFIG, "env.json", "metrics.jsonl", "eval.jsonl", FROZEN, LOCK),
+    *(CONFIG, "env.json", "metrics.jsonl", "eval.jsonl", FROZEN, EVALUATION, LOCK),
     *("checkpoints", "plots", "profile", "tensorboard", "wandb"),
     *(f"{export}/{name}" for export in ("policy", "distilled") for name in EXPORTED),
 )
