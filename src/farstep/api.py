@@ -39,6 +39,7 @@ from farstep.serving.runs import assemble
 from farstep.training import program
 from farstep.training.checkpoint import SUCCESS
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
+from farstep.training.layout import Layout
 from farstep.training.lock import locked
 from farstep.training.loggers import Logger, TensorBoardLogger, WandbLogger, check_logger
 from farstep.training.loop import Evaluator, Reporter, Trainer
@@ -55,6 +56,9 @@ class Execution:
 
     residency: Residency = "auto"
     """Where the data lie: in device memory, on disk (batches are read ahead), or by their size."""
+    devices: int = 1
+    """Devices that do the updates: seeds lie apart on them or, of one seed, the rows of a batch,
+    which rounds sums in another order."""
     evaluation: Literal["auto", "between", "beside"] = "auto"
     """Whether updates wait for an evaluation or go on beside it, the policy then acting on the CPU;
     `auto`: beside where an accelerator does the updates."""
@@ -161,6 +165,7 @@ def train(
         paths = [expanded_path(out or f"{stem}-s{training.seed}")]
     else:
         paths = [expanded_path(out or stem) / f"s{number}" for number in numbers]
+    layout = Layout.of(execution.devices, seeds=seeds, batch_size=agent.batch_size)
     program.check(agent, spaces)
     evaluator = environment_evaluator(config, reporter)
     for path in paths:
@@ -173,7 +178,7 @@ def train(
         ]
         for run in runs:
             resources.enter_context(locked(run.path))
-        _train(runs, tables, evaluator, execution, reporter)
+        _train(runs, tables, evaluator, execution, layout, reporter)
     return runs
 
 
@@ -221,6 +226,8 @@ def resume(
         normalization=Normalization.of(table, observations=training.normalize),
     )
     shift = training.seed - first.training.seed
+    batch_size = shared.agent.batch_size
+    layout = Layout.of(execution.devices, seeds=len(runs), batch_size=batch_size)
     program.check(shared.agent, shared.spaces, resumed=True)
     evaluator = environment_evaluator(shared, reporter)
     with ExitStack() as resources:
@@ -238,7 +245,7 @@ def resume(
             going.append(Run(run.path, config))
         tables = _placed(data, shared, execution, reporter)
         how: dict[str, Any] = {"resume": True, "from_step": from_step}
-        _train(going, tables, evaluator, execution, reporter, **how)
+        _train(going, tables, evaluator, execution, layout, reporter, **how)
     return going
 
 
@@ -290,6 +297,7 @@ def _train(
     tables: Sequence[DeviceTable | HostTable],
     evaluator: Evaluator | None,
     execution: Execution,
+    layout: Layout,
     reporter: Reporter,
     **how: Any,
 ) -> None:
@@ -313,6 +321,7 @@ def _train(
             profiler=Profiler(trace if execution.profile else None),
             reporter=reporter,
             loggers=loggers,
+            layout=layout,
             time_limit=60 * (execution.max_minutes or math.inf),
         )
         trainer.train(**how)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from farstep.core.mesh import BATCH, devices_of_batch
 from farstep.quasimetrics.mrn import check_groups, distance_dtype
 
 UNROLL = 32
@@ -58,6 +59,13 @@ def pairwise_mrn(
     check_groups(x.shape[-1], groups)
     dtype = distance_dtype(x, y)
     total = _total_for_platform
+    mesh = devices_of_batch(x.shape[-2])
+    if mesh is not None:
+        # Every device measures from its own rows to all columns, and speaks to none meanwhile.
+        rows, columns = jax.sharding.PartitionSpec(BATCH), jax.sharding.PartitionSpec()
+        total = jax.shard_map(
+            total, mesh=mesh, in_specs=(rows, columns), out_specs=rows, check_vma=False
+        )
     for _ in x.shape[:-2]:
         total = jax.vmap(total)
     with jax.named_scope("pairwise_mrn"):

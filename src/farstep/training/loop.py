@@ -22,6 +22,7 @@ from farstep.sampling.stream import HostTable, Prefetcher, Reader
 from farstep.training import program
 from farstep.training.checkpoint import SUCCESS, Checkpoints
 from farstep.training.evaluations import Evaluation, Evaluations
+from farstep.training.layout import Layout
 from farstep.training.loggers import Logger
 from farstep.training.profile import Profiler
 from farstep.training.program import Source, TrainState
@@ -92,6 +93,7 @@ class Trainer:
         time_limit: end, as if that had been the last step, after so many seconds of updates from
             here on.
         profiler: told where the time goes.
+        layout: the devices that updates are done on.
     """
 
     runs: Sequence[Run]
@@ -103,6 +105,7 @@ class Trainer:
     time_limit: float = math.inf
     evaluate_beside: bool = False
     profiler: Profiler = field(default_factory=Profiler)
+    layout: Layout = field(default_factory=Layout)
 
     def train(self, *, resume: bool = False, from_step: int | None = None) -> None:
         """Train to the configured number of steps, from the start or from the last checkpoint.
@@ -172,6 +175,7 @@ class _Session:
         self.step, self._state, seconds = begin(
             self._runs, self._checkpoints, resume=resume, from_step=from_step
         )
+        self._state = trainer.layout.spread(self._state)
         self._clock = _Clock(seconds)
         self._deadline = seconds + trainer.time_limit
         self._advance = self._program(resources)
@@ -203,7 +207,7 @@ class _Session:
                 run.append("metrics", {"step": self.step} | timing | metrics)
                 self._trainer.reporter.logged(run, self.step, metrics)
                 self._tell_loggers(index, self.step, timing | metrics)
-            self._state = self._state.cleared()
+            self._state = self._trainer.layout.spread(self._state.cleared())
 
     def save(self) -> None:
         """Save a checkpoint of every seed."""
@@ -257,16 +261,19 @@ class _Session:
 
     def _program(self, resources: ExitStack) -> Advance:
         """What does the updates from here on; reading ahead ends with `resources`."""
-        agent, table, profiler = self._config.agent, self._trainer.table, self._trainer.profiler
+        agent, profiler, layout = self._config.agent, self._trainer.profiler, self._trainer.layout
+        table = self._trainer.table
         roots = jnp.stack([root_key(run.config.training.seed) for run in self._runs])
+        placed = layout.spread(roots)
 
         def advance(state: TrainState, source: Source, first: int, updates: int) -> TrainState:
-            return program.advance(
-                agent, state, source, jnp.asarray(first), roots, jnp.asarray(updates)
-            )
+            begin, count = layout.repeated((jnp.asarray(first), jnp.asarray(updates)))
+            with layout.in_force():
+                return program.advance(agent, state, source, begin, placed, count, layout.mesh)
 
         if isinstance(table, DeviceTable):
-            return lambda state, updates: advance(state, table, 0, updates)
+            everywhere = layout.repeated(table)
+            return lambda state, updates: advance(state, everywhere, 0, updates)
         reader = Reader(table, agent.spec(), roots, program.TRAINING)
         coming = range(self.step, self._config.training.steps)
         prefetcher = resources.enter_context(Prefetcher(reader, coming))
@@ -277,7 +284,7 @@ class _Session:
                     chunk, first, count = prefetcher.take(updates)
                 # Chunks whose updates are still to be done would fill the memory.
                 jax.block_until_ready(state)
-                state = advance(state, chunk, first, count)
+                state = advance(state, layout.spread(chunk), first, count)
                 updates -= count
             return state
 
@@ -322,6 +329,7 @@ class _Session:
         Raises:
             FarstepError: none is left.
         """
+        state = self._trainer.layout.gathered(state)
         seeds = [(index, run, program.member(state, index)) for index, run in enumerate(self._runs)]
         for index, run, one in seeds:
             broken = [name for name, total in one.sums.items() if not math.isfinite(total)]

@@ -10,10 +10,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from farstep.agents.base import Agent, AgentState
 from farstep.core.errors import FarstepError
+from farstep.core.mesh import BATCH, SEEDS
 from farstep.core.rng import root_key, stream_key
 from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
 from farstep.networks.encoders import with_weights
@@ -117,7 +119,7 @@ def check(agent: Agent, spaces: Spaces, *, resumed: bool = False) -> None:
         ) from error
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=1)
+@partial(jax.jit, static_argnums=(0, 6), donate_argnums=1)
 def advance(
     agent: Agent,
     state: TrainState,
@@ -125,6 +127,7 @@ def advance(
     first: Int[Array, ""],
     roots: Key[Array, " seeds"],
     updates: Int[Array, ""],
+    mesh: Mesh | None = None,
 ) -> TrainState:
     """Do `updates` updates of every seed without returning to the host between them.
 
@@ -135,17 +138,31 @@ def advance(
         state: with a leading seed axis.
         source: a table, or a chunk with a leading seed axis.
         first: number of the chunk's batch that the first update takes; of no matter to a table.
+        mesh: devices over which seeds lie apart (`SEEDS`), or rows of one seed's batch (`BATCH`).
     """
     read = isinstance(source, Chunk)
 
-    def of_one_seed(state: TrainState, source: Source, root: Key[Array, ""]) -> TrainState:
-        return _repeat(agent, state, source, first, root, updates)
+    def of_seeds(state: TrainState, source: Source, roots: Key[Array, " some"]) -> TrainState:
+        def of_one_seed(state: TrainState, source: Source, root: Key[Array, ""]) -> TrainState:
+            return _repeat(agent, state, source, first, root, updates, mesh)
 
-    if len(roots) > 1:
-        return jax.vmap(of_one_seed, (0, 0 if read else None, 0))(state, source, roots)
-    # Without `vmap`, which would make of each product a batch of one product.
-    one = member(source, 0) if read else source
-    return stack([of_one_seed(member(state, 0), one, roots[0])])
+        if len(roots) > 1:
+            return jax.vmap(of_one_seed, (0, 0 if read else None, 0))(state, source, roots)
+        # Without `vmap`, which would make of each product a batch of one product.
+        one = member(source, 0) if read else source
+        return stack([of_one_seed(member(state, 0), one, roots[0])])
+
+    if mesh is None or SEEDS not in mesh.axis_names:
+        return of_seeds(state, source, roots)
+    apart = PartitionSpec(SEEDS)
+    of_device = jax.shard_map(
+        of_seeds,
+        mesh=mesh,
+        in_specs=(apart, apart if read else PartitionSpec(), apart),
+        out_specs=apart,
+        check_vma=False,
+    )
+    return of_device(state, source, roots)
 
 
 @partial(jax.jit, static_argnums=(0, 4))
@@ -185,6 +202,7 @@ def _repeat(
     first: Int[Array, ""],
     root: Key[Array, ""],
     updates: Int[Array, ""],
+    mesh: Mesh | None,
 ) -> TrainState:
     """`updates` updates of one seed."""
 
@@ -193,6 +211,9 @@ def _repeat(
         with jax.named_scope("sample"):
             key = stream_key(root, TRAINING, step)
             batch = _batch(source, agent.training_spec(), key, first + index)
+            if mesh is not None and BATCH in mesh.axis_names:
+                rows = NamedSharding(mesh, PartitionSpec(BATCH))
+                batch = jax.lax.with_sharding_constraint(batch, rows)
         state, metrics = agent.update(carried.state, batch, stream_key(root, "update", step))
         sums = {name: carried.sums[name] + metrics[name] for name in carried.sums}
         return TrainState(state, sums, carried.count + 1)

@@ -1,0 +1,19 @@
+"""Names of the axes of a mesh of devices, which every room that shards calls the same."""
+
+from __future__ import annotations
+
+import jax
+
+SEEDS = "seeds"
+"""Runs that differ in their seed, side by side; they never speak to each other."""
+
+BATCH = "batch"
+"""Rows of one batch."""
+
+
+def devices_of_batch(rows: int) -> jax.sharding.AbstractMesh | None:
+    """The mesh in force, where it shards batches and so many rows divide over it; else None."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if BATCH in mesh.axis_names and rows % mesh.shape[BATCH] == 0:
+        return mesh
+    return None

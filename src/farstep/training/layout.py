@@ -1,0 +1,76 @@
+"""How training lies on devices: seeds apart, or the rows of one seed's batches.
+
+Seeds do not speak to each other, so each device computes for its own what it would compute alone.
+Of one seed, each device has all the weights and a part of every batch. The sum of what the parts
+say of the weights is rounded in another order than on one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from farstep.core.errors import FarstepError
+from farstep.core.mesh import BATCH, SEEDS
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where arrays lie; `mesh` is None on one device."""
+
+    mesh: Mesh | None = None
+
+    @classmethod
+    def of(cls, devices: int, *, seeds: int, batch_size: int) -> Layout:
+        """So many devices for so many seeds.
+
+        Raises:
+            FarstepError: there are fewer devices, or what is to be divided does not.
+        """
+        there = jax.devices()
+        if not 1 <= devices <= len(there):
+            raise FarstepError(
+                f"--devices must be between 1 and the {len(there)} that JAX sees, not {devices}."
+            )
+        if devices == 1:
+            return cls()
+        what, count = ("seeds", seeds) if seeds > 1 else ("rows of a batch", batch_size)
+        if count % devices:
+            raise FarstepError(f"{count} {what} do not divide over {devices} devices.")
+        axis = SEEDS if seeds > 1 else BATCH
+        return cls(Mesh(np.asarray(there[:devices]), (axis,)))
+
+    def spread(self, tree: Any) -> Any:
+        """Arrays with a leading seed axis, seeds apart or, of one seed, on every device."""
+        return self._put(tree, seeds=True)
+
+    def repeated(self, tree: Any) -> Any:
+        """The same arrays on every device."""
+        return self._put(tree, seeds=False)
+
+    def gathered(self, tree: Any) -> Any:
+        """Arrays of the devices on the host; on one device they stay where they are."""
+        return tree if self.mesh is None else jax.device_get(tree)
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Programs traced here see the mesh."""
+        if self.mesh is None:
+            yield
+        else:
+            with jax.set_mesh(self.mesh):
+                yield
+
+    def _put(self, tree: Any, *, seeds: bool) -> Any:
+        if self.mesh is None:
+            return tree
+        apart = seeds and SEEDS in self.mesh.axis_names
+        return jax.device_put(
+            tree, NamedSharding(self.mesh, PartitionSpec(SEEDS) if apart else PartitionSpec())
+        )
