@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -338,23 +339,95 @@ def wait_for(log: list[str], event: str) -> None:
         time.sleep(0.02)
 
 
+def test_a_hundred_clients_are_served_beside_slow_and_broken_ones(policy: Policy) -> None:
+    async def one(address: str) -> np.ndarray:
+        async with AsyncClient(address, timeout=60) as client:
+            client.reset(GOAL)
+            await client.act(HERE)
+            return (await client.act(HERE)).actions
+
+    async def hundred(address: str) -> list[np.ndarray]:
+        return await asyncio.gather(*(one(address) for _ in range(100)))
+
+    with (
+        served(policy, most_sessions=101, handshake=3.0, deadline=60) as server,
+        ExitStack() as open_,
+    ):
+        host, port = server.address.removeprefix("ws://").split(":")
+        # They say a part of what they want, and no more.
+        slow = [open_.enter_context(socket.create_connection((host, int(port)))) for _ in range(50)]
+        for part, connection in enumerate(slow):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: robot\r\n"[: part + 1])
+        # And one ends in the middle of a frame of 100 bytes.
+        with websockets.sync.client.connect(server.address) as broken:
+            broken.recv(10)
+            broken.socket.sendall(b"\x82\xe4" + bytes(20))
+            broken.socket.shutdown(socket.SHUT_RDWR)
+        expected = policy.act(HERE, GOAL)[None]
+        for actions in asyncio.run(hundred(server.address)):
+            np.testing.assert_allclose(actions, expected)
+        for connection in slow:
+            connection.settimeout(20)
+            while connection.recv(1000):  # The server gives a reason, and ends it.
+                pass
+        until = time.monotonic() + 10
+        while server.figures.sessions and time.monotonic() < until:
+            time.sleep(0.02)
+        assert server.figures.sessions == 0
+
+
+def poison(path: Path) -> None:
+    """Other weights under a checksum that fits, as one who can write both files would."""
+    weights = b"\x08\0\0\0\0\0\0\0cos\nsys\n"
+    (path / "policy.safetensors").write_bytes(weights)
+    described = json.loads((path / "policy.json").read_text())
+    described["sha256"] = hashlib.sha256(weights).hexdigest()
+    (path / "policy.json").write_text(json.dumps(described))
+
+
 def test_from_the_command_line(policy: Policy, tmp_path: Path) -> None:
-    policy.save(tmp_path / "policy")
+    """The policy's file is replaced while it is served: by a poisoned one, then by a good one."""
+    path = tmp_path / "policy"
+    policy.save(path)
     (tmp_path / "token").write_text(TOKEN + "\n")
-    command = [sys.executable, "-m", "farstep", "serve", str(tmp_path / "policy"), "--port", "0"]
+    command = [sys.executable, "-m", "farstep", "serve", str(path), "--port", "0"]
     command += ["--token-file", str(tmp_path / "token")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stderr is not None
+        log = iter(process.stderr.readline, "")
+
+        def wait_for_event(event: str) -> dict[str, Any]:
+            return next(found for line in log if (found := json.loads(line))["event"] == event)
+
         try:
-            address = json.loads(process.stderr.readline())["address"]
+            address = wait_for_event("listening")["address"]
             with Client(address, token=TOKEN) as client:
                 client.reset(GOAL)
-                assert client.act(HERE).actions.shape == (1, 3)
+                before = client.act(HERE).actions
+                assert before.shape == (1, 3)
+                poison(path)
+                process.send_signal(signal.SIGHUP)
+                assert "holds no networks" in wait_for_event("reload failed")["error"]
+                other = policy.agent.encoded_networks(policy.spaces, jax.random.key(1))
+                replace(policy, params=other, step=8).save(path, overwrite=True)
+                process.send_signal(signal.SIGHUP)
+                assert wait_for_event("reloaded")["step"] == 8
+                assert np.array_equal(client.act(HERE).actions, before)
+                client.reset()
+                assert not np.array_equal(client.act(HERE).actions, before)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
             assert '"stopped"' in process.stderr.read()
         finally:
             process.kill()
+
+
+def test_a_damaged_policy_is_not_served(policy: Policy) -> None:
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, policy.params)
+    scales = replace(policy.normalization, mean=np.ones(5, np.float32))
+    for damaged in (replace(policy, params=broken), replace(policy, normalization=scales)):
+        with pytest.raises(FarstepError, match=r"not finite|does not work"), served(damaged):
+            pass
 
 
 @pytest.mark.slow

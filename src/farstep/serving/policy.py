@@ -22,6 +22,7 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Array, Int, UInt
 from numpy.typing import ArrayLike
+from safetensors import SafetensorError
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Metric
@@ -269,13 +270,17 @@ class Policy:
                 f"{path / WEIGHTS} is not what was written: its SHA-256 is not the one in "
                 f"{DESCRIPTION}. Copy the policy again, or export it again."
             )
-        tensors = safetensors.numpy.load(weights)
+        try:
+            tensors = safetensors.numpy.load(weights)
+            scales = [tensors[f"normalization.{field.name}"] for field in fields(Normalization)]
+        except (SafetensorError, KeyError) as error:
+            raise FarstepError(
+                f"{path / WEIGHTS} holds no networks of a policy: {error}."
+            ) from error
 
         skeleton = {
             "params": jax.eval_shape(lambda: agent.encoded_networks(spaces, root_key(0))),
-            "normalization": Normalization(
-                *(tensors[f"normalization.{field.name}"] for field in fields(Normalization))
-            ),
+            "normalization": Normalization(*scales),
         }
         landmarks = None
         if planned:

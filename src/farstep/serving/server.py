@@ -59,6 +59,7 @@ class ServerOptions:
         most_bytes: of one message.
         rate: requests a second of one session.
         idle: seconds without a request after which a connection is closed.
+        handshake: seconds that a connection may take to say what it wants.
         drain: seconds that running requests get when the server stops.
     """
 
@@ -73,10 +74,11 @@ class ServerOptions:
     most_bytes: int = 2**24
     rate: float = 200.0
     idle: float = 300.0
+    handshake: float = 10.0
     drain: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("deadline", "most_sessions", "most_bytes", "rate", "idle"):
+        for name in ("deadline", "most_sessions", "most_bytes", "rate", "idle", "handshake"):
             if not getattr(self, name) > 0:
                 raise FarstepError(f"{name} must be positive, not {getattr(self, name)}")
         if not 0 <= self.port < 2**16:
@@ -202,7 +204,7 @@ class PolicyServer:
                 max_size=self.options.most_bytes,
                 max_queue=2,
                 compression=None,
-                open_timeout=10,
+                open_timeout=self.options.handshake,
             )
         except OSError as error:
             raise FarstepError(
@@ -396,16 +398,26 @@ class PolicyServer:
         self._thread.submit(load)
 
     def _ready(self, policy: Policy) -> Policy:
-        """The policy, compiled by a first call, so that no client waits for that."""
+        """The policy, compiled by a first call, so that no client waits for that.
+
+        Raises:
+            FarstepError: it does not work.
+        """
         space = policy.spaces.observation
         observation = np.zeros(space.shape, space.dtype)
         goal = self._goal
         if goal is None:
             goal = np.zeros(policy.spaces.goal.shape, policy.spaces.goal.dtype)
         options = self._session_options
-        Session(policy, options).answer(
-            {options.observation_key: observation, options.goal_key: goal}
-        )
+        request = {options.observation_key: observation, options.goal_key: goal}
+        try:
+            Session(policy, options).answer(request)
+        except FarstepError:
+            raise
+        except Exception as error:  # Networks and scales that do not fit fail in many ways.
+            raise FarstepError(
+                f"The policy does not work: {type(error).__name__}: {error}"
+            ) from error
         return policy
 
     def _metadata(self) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class Session:
             `steps_to_go`, `reached` and `stalled`.
 
         Raises:
-            FarstepError: the request is not of this form, or not for this policy.
+            FarstepError: the request is not of this form, or not for this policy; or the policy
+                gives an action that is not finite.
         """
         began = time.perf_counter()
         observation, goal = self._read(request)
@@ -76,6 +77,8 @@ class Session:
             action = self.policy.act(observation, goal)
             if self.policy.agent.metric(self.policy.params) is not None:
                 steps = float(self.policy.distance(observation, goal))
+        if not np.isfinite(action).all():
+            raise FarstepError("the policy gives an action that is not finite: it is damaged")
         reply: dict[str, Any] = {"actions": np.asarray(action)[None]}
         if steps is not None:
             reply |= self._progress(steps)
