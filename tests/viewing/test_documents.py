@@ -19,6 +19,7 @@ from farstep.data.table import TableWriter, open_dataset
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.lock import locked
 from farstep.training.run import Run
+from farstep.viewing import episodes
 from farstep.viewing.episodes import data_document, episode_document, findings_document, frame
 from farstep.viewing.runs import metric_document, runs_document
 
@@ -94,6 +95,10 @@ def test_data_are_told_with_their_frames_and_what_looks_wrong(tmp_path):
     assert data_document(dataset)["cameras"] == ["wrist"]
     found = findings_document(dataset)["findings"]
     assert [(one["episode"], one["rule"]) for one in found] == [(2, "frozen camera")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(episodes, "MOST_CHECKED", 1000)
+        with pytest.raises(FarstepError, match=r"too much to read .* farstep data check"):
+            findings_document(dataset)
     episode = episode_document(dataset, {}, {"episode": "1"})
     assert (episode["first"], episode["length"], len(episode["curves"]["actions"])) == (30, 30, 2)
     shown = Image.open(io.BytesIO(frame(dataset, {"camera": "wrist", "row": "31"})))

@@ -71,21 +71,25 @@ class Chart:
 
     @classmethod
     def of_states(
-        cls, positions: Positions, axes: tuple[str, str], observations: np.ndarray, most: int
+        cls,
+        positions: Positions,
+        axes: tuple[str, str],
+        points: Float[np.ndarray, "n 2"],
+        most: int,
     ) -> Chart:
-        """The plane about these observations, of which no more than `most` squares hold any.
+        """The plane about these points, of which no more than `most` squares hold any.
 
         Raises:
             FarstepError: they all lie at one place.
         """
-        points = positions(observations)
         low, high = points.min(axis=0), points.max(axis=0)
         extent = float((high - low).max())
         if not extent > 0:
             raise FarstepError(
                 f"{axes[0]} and {axes[1]} do not change over the data; choose other --coordinates."
             )
-        squares = MOST_SQUARES
+        # So many that most hold a state where states are spread evenly.
+        squares = min(MOST_SQUARES, max(8, int(len(points) ** 0.5 / 1.5)))
         while True:
             square = extent / squares
             across, rows = (int(np.floor(size / square)) + 1 for size in high - low)

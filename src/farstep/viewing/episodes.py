@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import format_bytes
 from farstep.core.rng import stream_generator
 from farstep.data.check import RULES, check_dataset
 from farstep.data.table import Dataset, Table
@@ -30,6 +31,9 @@ CANDIDATES = 4096
 
 CANDIDATE_BYTES = 2**26
 """Most bytes of their observations."""
+
+MOST_CHECKED = 2**31
+"""Bytes of data that are looked through for what is wrong."""
 
 Metrics = Mapping[str, LearnedMetric]
 """Distances by the name of the policy whose they are."""
@@ -58,7 +62,22 @@ def data_document(dataset: Dataset) -> dict[str, Any]:
 
 
 def findings_document(dataset: Dataset) -> dict[str, Any]:
-    """Episodes that look wrong; reads all data twice."""
+    """Episodes that look wrong; reads all data twice.
+
+    Raises:
+        FarstepError: they are too many to read while somebody waits.
+    """
+    arrays = (
+        array
+        for table in _tables(dataset).values()
+        for array in (table.observations, table.actions, *table.extras.values())
+    )
+    size = sum(array.nbytes for array in arrays)
+    if size > MOST_CHECKED:
+        raise FarstepError(
+            f"These data take {format_bytes(size)}, too much to read while you wait: "
+            f"farstep data check {dataset.path}"
+        )
     found = [{**asdict(finding), "why": RULES[finding.rule]} for finding in check_dataset(dataset)]
     return {"findings": found}
 

@@ -36,8 +36,8 @@ from farstep.viewing.charts import Chart, Positions, coordinates
 POOL = 20_000
 """Steps of the data that states for the squares are chosen from."""
 
-POOL_BYTES = 2**27
-"""Most bytes of their observations."""
+POOL_BYTES = 2**24
+"""Most bytes of their observations: pictures take long to embed."""
 
 EPISODES = 6
 """Episodes of the data in a map."""
@@ -180,11 +180,17 @@ class Map:
         if chosen is None and spec is not None and spec.maze_map is not None and position:
             return Chart.of_maze(spec.maze_map, position, most)
         columns = chosen or position or ((0, 1) if shape == (2,) else None)
-        if columns is not None:
-            names = f"column {columns[0]}", f"column {columns[1]}"
-            return Chart.of_states(coordinates(columns), names, self._pool, most)
-        names = "1st component of the embedding", "2nd component"
-        return Chart.of_states(self._principal(), names, self._pool, most)
+        if columns is None:
+            positions, names = (
+                self._principal(),
+                ("1st component of the embedding", "2nd component"),
+            )
+        else:
+            positions, names = (
+                coordinates(columns),
+                (f"column {columns[0]}", f"column {columns[1]}"),
+            )
+        return Chart.of_states(positions, names, positions(self._pool), most)
 
     @cached_property
     def places(self) -> np.ndarray:

@@ -5,7 +5,7 @@ const VIRIDIS = [
   [31, 158, 137], [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37],
 ];
 
-const COLOURS = { wall: "#2b2b33", route: "#ff5d4a", goal: "#ffd23f", start: "#ffffff", ink: "#1b1b22" };
+const COLOURS = { wall: "#2b2b33", route: "#ff5d4a", goal: "#ffd23f", start: "#ffffff", ink: "#1b1b22", seen: "#b9bac6" };
 
 const MOST_CONTOURS = 12;
 
@@ -25,9 +25,9 @@ export function roundStep(least) {
 export class Chart {
   constructor(canvas, description, squares) {
     Object.assign(this, { canvas, description, squares });
-    // Of a maze's outer walls, a quarter of a cell is enough to see.
+    // Of a maze's outer walls, a quarter of a cell is enough to see; other charts get an edge.
     const { maze, columns, rows } = description;
-    this.margin = maze ? 0.75 * (columns / maze[0].length) : 0;
+    this.margin = maze ? 0.75 * (columns / maze[0].length) : -1.5;
     canvas.style.aspectRatio = `${columns - 2 * this.margin} / ${rows - 2 * this.margin}`;
     this.image = document.createElement("canvas");
     this.image.width = description.columns;
@@ -64,8 +64,8 @@ export class Chart {
       field[this.squares[k]] = values[k];
       if (values[k] > most) most = values[k];
     }
-    // Colours and contours run a little into walls, which are drawn over them.
-    for (let pass = 0; maze && pass < 2; pass++) field = grown(field, rows, columns);
+    // Colours and contours run a little into walls, which are drawn over them, and close holes.
+    for (let pass = 0; pass < (maze ? 2 : 1); pass++) field = grown(field, rows, columns);
     Object.assign(this, { field, most, step: roundStep(most / MOST_CONTOURS) });
     const pixels = new ImageData(columns, rows);
     for (let row = 0; row < rows; row++) {
@@ -96,10 +96,22 @@ export class Chart {
     if (this.field) {
       context.drawImage(this.image, 0, 0, description.columns * scale, description.rows * scale);
       if (contours) this.#contours(context);
+    } else {
+      this.#squares(context);
     }
     this.#walls(context);
     context.translate(margin * scale, margin * scale);
     return context;
+  }
+
+  // Where there are states, if nothing is known of how far they are.
+  #squares(context) {
+    const { rows, columns, maze } = this.description;
+    context.fillStyle = COLOURS.seen;
+    for (const square of this.squares) {
+      const row = Math.floor(square / columns);
+      context.fillRect((square % columns) * this.scale, (maze ? row : rows - 1 - row) * this.scale, this.scale + 0.5, this.scale + 0.5);
+    }
   }
 
   #walls(context) {

@@ -197,10 +197,12 @@ class MapPage {
     const { chart, under } = panel;
     let dragged = null;
     const stateUnder = (event) => {
-      const { rows, columns } = this.description.chart;
+      const { rows, columns, left, top, square, maze } = this.description.chart;
       const [row, column] = chart.squareAt(event.offsetX, event.offsetY);
       const inside = row >= 0 && column >= 0 && row < rows && column < columns;
-      return inside ? this.stateOf.get(row * columns + column) : undefined;
+      const state = inside ? this.stateOf.get(row * columns + column) : undefined;
+      if (state !== undefined || maze) return state;
+      return this.nearest([left + (column + 0.5) * square, top + (row + 0.5) * square]);
     };
     const near = (event, marker) => {
       const [x, y] = chart.place(this.position(this[marker]));
