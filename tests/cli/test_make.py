@@ -11,9 +11,11 @@ import tyro
 for _module in ("gymnasium", "mujoco", "ogbench"):
     pytest.importorskip(_module)
 
-from farstep.cli.make import DataMake  # noqa: E402 (after the checks above)
+from farstep.cli.main import main  # noqa: E402 (after the checks above)
+from farstep.cli.make import DataMake, way_to  # noqa: E402
 from farstep.core.errors import FarstepError  # noqa: E402
 from farstep.data.table import open_dataset  # noqa: E402
+from farstep.envs.catalog import DATASETS  # noqa: E402
 
 
 def make(line: str) -> None:
@@ -24,6 +26,7 @@ def test_a_data_set_is_made_under_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FARSTEP_DATA", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
     make("pointmaze-large-navigate --episodes 3 --steps 12 --processes 1 --seed 2")
     dataset = open_dataset("pointmaze-large-navigate")
     assert dataset.name == "pointmaze-large-navigate-v0"
@@ -33,6 +36,9 @@ def test_a_data_set_is_made_under_its_name(
     assert dataset.val.num_episodes == 1
     shown = capsys.readouterr()
     assert "48 steps" in shown.err
+    assert "episodes × steps: 3 × 12 (published: 1,000 × 1,001)" in shown.err
+    main(["data", "info", "pointmaze-large-navigate"])
+    assert "published: 1,000 × 1,001" in " ".join(capsys.readouterr().out.split())
     assert shown.out == ""
     with pytest.raises(FarstepError, match="already exists"):
         make("pointmaze-large-navigate --episodes 3 --steps 12 --processes 1")
@@ -57,7 +63,8 @@ def test_an_own_map(tmp_path: Path) -> None:
     ("line", "complaint"),
     [
         ("pointmaze-meduim-stitch", "Did you mean 'pointmaze-medium-stitch-v0'"),
-        ("visual-antmaze-large-stitch", "farstep data get visual-antmaze-large-stitch-v0"),
+        ("visual-antmaze-large-stitch", "farstep data render antmaze-large-stitch"),
+        ("antsoccer-arena-stitch", "needs a dribbler, which nobody trained here; farstep data get"),
         ("humanoidmaze-large-stitch", "farstep walker train humanoid"),
         ("antmaze-large-stitch --walker nowhere", "no walker at"),
         ("stitch", "needs a map"),
@@ -76,3 +83,19 @@ def test_mistakes_are_explained(line: str, complaint: str, tmp_path: Path) -> No
     with pytest.raises(FarstepError) as caught:
         make(line.format(rooms=rooms))
     assert complaint in str(caught.value)
+
+
+def test_every_published_name_says_how_to_come_by_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in DATASETS:
+        stem = name.removesuffix("-v0")
+        ways = (
+            f"farstep data make {stem}",
+            f"farstep data render {stem.removeprefix('visual-')}, once that is made",
+            f"needs a dribbler, which nobody trained here; farstep data get {stem}",
+        )
+        assert way_to(name).startswith(ways)
+        assert ("--walker FILE" in way_to(name)) == stem.startswith("humanoidmaze")
+    main(["data", "list", "cube-octuple"])
+    assert "5,000 × 1,001" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["data", "list", "snake"])

@@ -17,7 +17,7 @@ from farstep.presets import PRESETS, Entry, Preset
 OGBENCH_DATASETS = [
     name
     for name in DATASETS
-    if "colossal" not in name and not name.startswith("pointmaze-arena") and "octuple" not in name
+    if not any(word in name for word in ("colossal", "pointmaze-arena", "octuple", "widowx"))
 ]
 
 

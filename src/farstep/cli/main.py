@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "farstep.cli.doctor", "Doctor", "Check this machine and say what to install."
     ),
     "data": {
+        "list": Command("farstep.cli.make", "DataList", "List published datasets."),
         "make": Command("farstep.cli.make", "DataMake", "Generate a published dataset anew."),
         "render": Command("farstep.cli.render", "DataRender", "Draw a dataset of states."),
         "get": Command("farstep.cli.data", "DataGet", "Download a published dataset."),

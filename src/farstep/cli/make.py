@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 from rich.progress import (
     BarColumn,
@@ -16,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table as Grid
 
 from farstep.cli.console import plain_console
 from farstep.collect.collector import FAMILIES, Recipe
@@ -23,7 +25,7 @@ from farstep.collect.generate import generate
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.seeds import check_seed
 from farstep.data.records import unfinished
-from farstep.data.table import canonical_name, data_root
+from farstep.data.table import Table, canonical_name, data_root, is_dataset, open_dataset
 from farstep.envs.catalog import (
     DATASETS,
     check_installed,
@@ -125,8 +127,11 @@ class DataMake:
                 if unfinished(path).exists():
                     bar.console.print("stopped; the same command goes on from here")
                 raise
-        done = (recipe.episodes + recipe.validation_episodes) * recipe.steps
+        dataset = open_dataset(path)
+        done = dataset.train.num_steps + (dataset.val.num_steps if dataset.val else 0)
         console.print(f"{done:,} steps in {path}, made at {clock.rate(None):,.0f} a second")
+        for line in beside_published(dataset.train):
+            console.print(line)
 
     def _asked(self) -> tuple[str, EnvironmentSpec, Recipe]:
         """The data set's name, its environment and its recipe."""
@@ -148,8 +153,7 @@ class DataMake:
         family = FAMILIES.get(spec.family)
         if family is None or behaviour not in family.behaviours or spec.states is not None:
             raise FarstepError(
-                f"'{name}' cannot be generated here; download it instead: farstep data get {name}."
-                f" Can be generated: {', '.join(makeable())}."
+                f"'{name}' cannot be generated: {way_to(name)}. 'farstep data list' shows what can."
                 if self.maze is None or family is None
                 else f"{self.body} has no behaviour '{behaviour}'."
                 f"{nearest(behaviour, family.behaviours)}"
@@ -164,15 +168,80 @@ class DataMake:
         return name, spec, family.published(spec.name, behaviour, **changes)
 
 
-def makeable() -> list[str]:
-    """Names of the published data sets that can be generated."""
-    return [
-        name
-        for name in DATASETS
-        if (spec := environment_of(name)).states is None
-        and (family := FAMILIES.get(spec.family)) is not None
-        and name.split("-")[-2] in family.behaviours
+def way_to(name: str) -> str:
+    """How to come by a published data set: the command, or why there is none and what to do."""
+    spec = environment_of(name)
+    name = canonical_name(name).removesuffix("-v0")
+    behaviour = name.rpartition("-")[2]
+    if spec.states is not None:
+        return f"farstep data render {name.removeprefix('visual-')}, once that is made"
+    family = FAMILIES.get(spec.family)
+    if family is None or behaviour not in family.behaviours:
+        return f"needs a dribbler, which nobody trained here; farstep data get {name}"
+    if spec.body == "humanoid":
+        return f"farstep data make {name} --walker FILE, by farstep walker train humanoid"
+    return f"farstep data make {name}"
+
+
+@dataclass(frozen=True)
+class DataList:
+    """List the published data sets, and how to come by each.
+
+    `farstep data list antmaze`
+
+    Attributes:
+        names: words that a name must contain.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+
+    def run(self) -> None:
+        """Print a line for each name.
+
+        Raises:
+            FarstepError: no name contains the words.
+        """
+        chosen = [name for name in DATASETS if all(word in name for word in self.names)]
+        if not chosen:
+            words = " ".join(self.names)
+            raise FarstepError(f"No data set is called so: '{words}'.{nearest(words, DATASETS)}")
+        grid = Grid("data set", "here", "episodes × steps", "how")
+        for name in chosen:
+            there = "yes" if is_dataset(data_root() / name) else ""
+            grid.add_row(name.removesuffix("-v0"), there, published_size(name), way_to(name))
+        plain_console().print(grid)
+
+
+def published_size(name: str) -> str:
+    """Episodes and steps of the published training table; empty if there is no recipe."""
+    spec = environment_of(name)
+    family, behaviour = FAMILIES.get(spec.family), name.split("-")[-2]
+    if family is None or behaviour not in family.behaviours:
+        return ""
+    source = environment(spec.states) if spec.states is not None else spec
+    recipe = family.published(source.name, behaviour)
+    return f"{recipe.episodes:,} × {recipe.steps:,}"
+
+
+def beside_published(table: Table) -> list[str]:
+    """What a made table holds beside the published description, a line each."""
+    manifest, lengths = table.manifest, table.episode_lengths
+    name = manifest.name
+    published = published_size(name) if name in DATASETS else ""
+    span = f"{lengths.min():,}" + (f" to {lengths.max():,}" if np.ptp(lengths) else "")
+    lines = [
+        f"episodes × steps: {table.num_episodes:,} × {span}"
+        + (f" (published: {published})" if published else "")
     ]
+    if not manifest.discrete:
+        actions = manifest.statistics["actions"]
+        lines.append(f"actions: {min(actions.min):.3g} to {max(actions.max):.3g} (published: ±1)")
+    counts = manifest.provenance.get("counts", {})
+    if counts.get("primitives"):
+        ended, succeeded = counts["primitives"], counts["primitives_succeeded"]
+        share = f"{succeeded / ended:.1%}"
+        lines.append(f"primitives that succeeded: {succeeded:,} of {ended:,} ({share})")
+    return lines
 
 
 class _Clock:

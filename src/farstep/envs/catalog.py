@@ -112,7 +112,7 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
     # Of a model cubes and puzzles change nothing but colours; the scene's buttons lock its joints.
     for cubes, cap in (("single", 200), ("double", 500), ("triple", 1000), ("quadruple", 1000)):
         ogbench("cube", cubes, cap, "play noisy", seen=True, sharing="copies")
-    ogbench("cube", "octuple", 1500, "", sharing="copies")
+    ogbench("cube", "octuple", 1500, "play noisy", sharing="copies")
     ogbench("scene", "", 750, "play noisy", seen=True)
     for board, cap in (("3x3", 500), ("4x4", 500), ("4x5", 1000), ("4x6", 1000)):
         ogbench("puzzle", board, cap, "play noisy", seen=True, sharing="copies")

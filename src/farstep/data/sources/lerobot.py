@@ -178,8 +178,7 @@ def _episodes(
         where = f"{one.table.name}, episode {one.number}"
         if held is None or held[0] != one.table:
             held = one.table, _parquet(one.table, (*columns, "episode_index"))
-        own = held[1].column("episode_index").to_numpy() == one.number
-        rows = held[1].filter(own)
+        rows = held[1].filter(_episode_numbers(held[1], where) == one.number)
         if len(rows) != one.length:
             raise FarstepError(
                 f"{where} has {len(rows)} rows, and the metadata say {one.length}: a part of the"
@@ -189,6 +188,19 @@ def _episodes(
         for key in set(fields.keys) - set(columns):
             arrays[key] = frames(one.clips[key], one.length, fps, options.image_size)
         yield fields.episode(arrays, where, task=one.task)
+
+
+def _episode_numbers(table: Any, where: str) -> np.ndarray:
+    """(rows,) which episode each row of a table belongs to."""
+    try:
+        numbers = np.asarray(table.column("episode_index").to_pylist(), np.int64)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise FarstepError(
+            f"{where}: 'episode_index' is no column of integers ({error})."
+        ) from error
+    if numbers.ndim != 1:
+        raise FarstepError(f"{where}: 'episode_index' is no column of integers.")
+    return numbers
 
 
 def frames(clip: Clip, count: int, fps: float, size: int | None) -> np.ndarray:
@@ -230,7 +242,8 @@ def _column(rows: Any, key: str, feature: Mapping[str, Any], where: str) -> np.n
     """One array of an episode; lists become rows."""
     try:
         values = rows.column(key).combine_chunks()
-        array = np.asarray(values.to_pylist(), feature["dtype"])
+        with np.errstate(over="ignore", invalid="ignore"):  # The table refuses what is not finite.
+            array = np.asarray(values.to_pylist(), feature["dtype"])
     except (KeyError, ValueError, TypeError) as error:
         raise FarstepError(f"{where}: '{key}' is not what {INFO} says ({error}).") from error
     shape = tuple(map(int, feature["shape"]))
