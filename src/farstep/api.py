@@ -30,7 +30,7 @@ from farstep.evaluation.temperature import AtTemperature, protocol_temperature
 from farstep.planning.policy import PATIENCE, PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.presets import PRESETS, find_preset
-from farstep.sampling.augment import check_crops
+from farstep.sampling.augment import check_augmentation, check_crops
 from farstep.sampling.batches import DeviceTable
 from farstep.sampling.residency import Residency, place
 from farstep.sampling.stream import HostTable
@@ -105,6 +105,7 @@ def train(
     *,
     preset: str = PRESET,
     goal: str | GoalRule = "observation",
+    frames: int = 1,
     seeds: int = 1,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -119,7 +120,9 @@ def train(
         training: for how long, and how often to look.
         preset: of an agent that is given by name.
         goal: what a goal is, as `GoalRule.parse` reads it: the observation, columns of it such as
-            `0,1`, `key:NAME` of another array, or `function:MODULE:NAME` of observations.
+            `0,1`, `key:NAME` of one of its arrays or of another, or `function:MODULE:NAME` of
+            observations.
+        frames: an episode's last observations that are seen as one, this many.
         seeds: how many to train in one program, from `training.seed` on.
         out: the run directory; runs/DATASET-AGENT-sSEED by default. With several seeds, one
             directory for each lies inside it.
@@ -145,7 +148,9 @@ def train(
     training = training or TrainConfig()
     table = data.train
     check_crops(agent.crops, table.spaces)
-    spaces = spaces_of(table, GoalRule.parse(goal) if isinstance(goal, str) else goal)
+    check_augmentation(agent.augmentation, table.spaces)
+    rule = GoalRule.parse(goal) if isinstance(goal, str) else goal
+    spaces = spaces_of(table, rule, frames)
     config = RunConfig(
         agent=agent,
         training=training,
@@ -222,7 +227,7 @@ def resume(
         training=training,
         # The data are known by their content, whatever they are called by now.
         dataset=replace(first.dataset, path=str(data.path.resolve()), digest=table.digest),
-        spaces=spaces_of(table, first.spaces.rule),
+        spaces=spaces_of(table, first.spaces.rule, first.spaces.frames),
         normalization=Normalization.of(table, observations=training.normalize),
     )
     shift = training.seed - first.training.seed
@@ -283,7 +288,8 @@ def _placed(
     for line in report(data.train, config.normalization):
         reporter.told(line)
     tables = [data.train] if data.val is None else [data.train, data.val]
-    placed = place(tables, config.normalization, execution.residency, config.spaces.rule)
+    spaces = config.spaces
+    placed = place(tables, config.normalization, execution.residency, spaces.rule, spaces.frames)
     if isinstance(placed[0], HostTable):
         reporter.told(
             f"Batches are read from {data.path} as they are needed"

@@ -10,10 +10,12 @@ import pytest
 
 from farstep.agents.cmd import CMD
 from farstep.agents.crl import CRL
+from farstep.agents.gcbc import GCBC
 from farstep.agents.hiql import HIQL
 from farstep.agents.mqe import MQE
 from farstep.agents.qrl import QRL
 from farstep.agents.registry import AGENTS
+from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.losses.invariance import action_invariance
@@ -148,3 +150,24 @@ def test_hiqls_low_policy_shapes_the_representation_only_if_asked():
     assert reached(agent, agent.low_loss) == {"low_actor"}
     shaping = replace(agent, low_representation_gradient=True)
     assert reached(shaping, shaping.low_loss) == {"low_actor", "representation"}
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
+    """Of equal gradients Adam's step is the learning rate."""
+
+    def steps(**options):
+        optimizer, gradient = GCBC(learning_rate=0.1, **options).optimizer(), jnp.ones(())
+        state, found = optimizer.init(gradient), []
+        for _ in range(9):
+            change, state = optimizer.update(gradient, state)
+            found.append(-float(jnp.asarray(change)))
+        return found
+
+    up = [0.0, 0.025, 0.05, 0.075]
+    np.testing.assert_allclose(steps(), [0.1] * 9, rtol=1e-4)
+    np.testing.assert_allclose(steps(warmup_steps=4), [*up, *[0.1] * 5], rtol=1e-4)
+    down = 0.05 * (1 + np.cos(np.pi * np.arange(5) / 4))
+    fallen = steps(warmup_steps=4, decay_steps=8)
+    np.testing.assert_allclose(fallen, [*up, *down], rtol=1e-4, atol=1e-6)
+    with pytest.raises(FarstepError, match="decay_steps must be above warmup_steps, which is 4"):
+        GCBC(warmup_steps=4, decay_steps=4)

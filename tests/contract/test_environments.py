@@ -208,7 +208,7 @@ def test_a_reference_that_leads_nowhere_is_explained(name: str, complaint: str) 
     [
         ({"success_key": "success"}, "`info` have no 'success'.*is_success"),
         ({"goal_key": "goal"}, "observations have no 'goal'.*desired_goal"),
-        ({"observation_key": None}, "names the entries of a dict by observation_key"),
+        ({"observation_key": None}, "by observation_key where both lie in one dict"),
         ({"entry_point": "users_room:Roam"}, "users_room has no 'Roam'. Did you mean 'Room'"),
     ],
 )

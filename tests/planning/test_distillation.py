@@ -56,7 +56,7 @@ def graph():
     params = Networks(
         jnp.asarray(SNAKE.steps), jnp.asarray(SNAKE.table), jnp.asarray(np.array(moves)), actor
     )
-    metric = LearnedMetric(Walking(), params, Normalization.identity(SPACES))
+    metric = LearnedMetric(Walking(), params, Normalization.identity(SPACES), SPACES)
     return LandmarkGraph.build(metric, Landmarks(SNAKE.states, HORIZON, 1.0))
 
 

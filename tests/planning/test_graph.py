@@ -180,9 +180,8 @@ def test_what_a_goal_costs_does_not_depend_on_those_beside_it():
     """Also where a distance is a network's output for every pair."""
     agent = GCIQL(hidden=(64, 64))
     params = jax.jit(lambda: agent.networks(Spaces.of(Space((2,)), Actions(2)), root_key(0)))()
-    metric = LearnedMetric(
-        agent, params, Normalization.identity(Spaces.of(Space((2,)), Actions(2)))
-    )
+    spaces = Spaces.of(Space((2,)), Actions(2))
+    metric = LearnedMetric(agent, params, Normalization.identity(spaces), spaces)
     states = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     graph = LandmarkGraph.build(metric, Landmarks(states, 1e6))
     together = graph.to_goals(states).costs
@@ -288,8 +287,9 @@ def test_bad_input_is_refused():
         graph_of(ROOM, 0.5)
     with pytest.raises(FarstepError, match="no logged episode leads from one to another"):
         graph_of(ROOM, 3.0, stride=0.5, moves=np.zeros((0, 2), np.int32))
+    spaces = Spaces.of(Space((2,)), Actions(2))
     with pytest.raises(FarstepError, match="GCBC has learned a policy only"):
-        LearnedMetric(GCBC(), None, Normalization(np.zeros(2), np.ones(2)))
+        LearnedMetric(GCBC(), None, Normalization(np.zeros(2), np.ones(2)), spaces)
 
 
 @given(

@@ -379,7 +379,7 @@ def test_plans_do_not_round_by_their_neighbours(count, monkeypatch):
     agent = MQE(hidden=(64, 64), latent=64)
     spaces = Spaces.of(Space((2,)), Actions(2))
     params = jax.jit(lambda: agent.networks(spaces, root_key(0)))()
-    metric = LearnedMetric(agent, params, Normalization.identity(spaces))
+    metric = LearnedMetric(agent, params, Normalization.identity(spaces), spaces)
     rng = np.random.default_rng(2)
     landmarks = rng.normal(size=(200, 2)).astype(np.float32)
     graph = LandmarkGraph.build(metric, Landmarks(landmarks, 1e6, replan_every=2))

@@ -62,7 +62,7 @@ class World:
         agent = TabularAgent()
         known = self.steps if steps is None else steps
         params = (jnp.asarray(known, jnp.float32), jnp.asarray(self.table))
-        return LearnedMetric(agent, params, Normalization.identity(SPACES))
+        return LearnedMetric(agent, params, Normalization.identity(SPACES), SPACES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,21 @@ def test_the_small_preset_keeps_sizes_equal():
         assert len(sizes) == 1
 
 
+def test_the_bridge_preset_is_the_robots_recipe():
+    made: dict[str, Any] = {
+        name: AGENTS[name](**PRESETS["bridge"].values(name, "bridge")) for name in AGENTS
+    }
+    for name in ("mqe", "gcbc", "gciql", "tra"):
+        agent = made[name]
+        shared = agent.encoder, agent.augmentation, agent.batch_size, agent.hidden
+        assert shared == (("resnet34",), "bridge", 128, (256, 256, 256)), name
+        assert getattr(agent, "discount", 0.98) == 0.98
+        assert getattr(agent, "latent", 256) == 256
+    mqe, gcbc, gciql = (made[name] for name in ("mqe", "gcbc", "gciql"))
+    assert (mqe.groups, mqe.waypoint_lambda, mqe.waypoint_one_step) == (8, 0.95, 0.2)
+    assert (gcbc.warmup_steps, gcbc.decay_steps, gciql.expectile) == (2000, 500_000, 0.7)
+
+
 PRESET = Preset(
     "mine",
     "",

@@ -1,5 +1,6 @@
-"""Random crops: shifts by at most the padding, shared by a row's images, all or none of a batch."""
+"""Random changes of images: shifts by at most the padding, and views, shared by a row's images."""
 
+import colorsys
 from dataclasses import replace
 
 import jax
@@ -12,7 +13,15 @@ from farstep.core.laws import Geometric, Window
 from farstep.core.rng import root_key, stream_key
 from farstep.core.types import GOALS, Actions, BatchSpec, Sample, Space, Spaces
 from farstep.data.normalize import Normalization
-from farstep.sampling.augment import PADDING, check_crops, crop, random_crops
+from farstep.sampling.augment import (
+    PADDING,
+    View,
+    check_augmentation,
+    check_crops,
+    crop,
+    random_crops,
+    random_views,
+)
 from farstep.sampling.batches import DeviceTable
 from farstep.sampling.episodes import Episodes
 from farstep.sampling.stream import HostTable, Reader
@@ -104,3 +113,58 @@ def test_crops_are_refused_where_they_mean_nothing():
         check_crops(1.5, Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(5)))
     with pytest.raises(ValueError, match="probability"):
         replace(SPEC, crops=1.5)
+
+
+def seen_by_hand(image, view, row):
+    """One image through the five changes of one row's view, pixel by pixel, clipped after each."""
+    box, brightness, contrast, saturation, hue = (np.asarray(x)[row] for x in jax.tree.leaves(view))
+    x, (height, width, _) = image / 255.0, image.shape
+    crop = np.zeros_like(x)
+    for i in range(height):
+        for j in range(width):
+            y, z = box[0] * (height - 1) + box[2] * i, box[1] * (width - 1) + box[3] * j
+            top, left = int(y), int(z)
+            below, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            upper = (1 - z + left) * x[top, left] + (z - left) * x[top, right]
+            lower = (1 - z + left) * x[below, left] + (z - left) * x[below, right]
+            crop[i, j] = (1 - y + top) * upper + (y - top) * lower
+    x = np.clip(crop + brightness, 0, 1)
+    mean = x.mean(axis=(0, 1))
+    x = np.clip(mean + contrast * (x - mean), 0, 1)
+    for pixel in x.reshape(-1, 3):
+        h, s, v = colorsys.rgb_to_hsv(*map(float, pixel))
+        pixel[:] = colorsys.hsv_to_rgb(float(h + hue) % 1, min(s * float(saturation), 1.0), v)
+    return np.round(255 * x)
+
+
+def test_a_view_is_a_resized_crop_then_brightness_contrast_saturation_and_hue():
+    view = View.draw(KEY, len(IMAGES))
+    beside = np.concatenate([IMAGES, IMAGES[::-1]], axis=-1)
+    seen = np.asarray(jax.jit(View.of)(view, jnp.asarray(beside)))
+    for row in (0, 3, 7):
+        np.testing.assert_allclose(seen[row, ..., :3], seen_by_hand(IMAGES[row], view, row), atol=1)
+        other = seen_by_hand(IMAGES[::-1][row], view, row)
+        np.testing.assert_allclose(seen[row, ..., 3:], other, atol=1)
+    boxes = np.asarray(View.draw(KEY, 4000).box)
+    np.testing.assert_allclose(boxes[:, 2:].min(axis=0), np.sqrt([0.8 / 1.1, 0.8 * 0.9]), atol=0.02)
+    assert (boxes[:, :2] + boxes[:, 2:] <= 1 + 1e-6).all()
+
+
+def test_a_row_is_seen_alike_and_rows_apart_in_training_alone():
+    spec = replace(SPEC, crops=0.0, augmentation="bridge")
+    twice = jnp.asarray(np.repeat(IMAGES[:1], 16, axis=0))
+    states = jnp.ones((16, 4))
+    columns = {
+        "rows": {"observations": {"image": twice, "state": states}},
+        "goal": {"goals": twice},
+    }
+    seen = jax.jit(lambda key: random_views(spec, columns, key))(KEY)
+    image = np.asarray(seen["rows"]["observations"]["image"])
+    np.testing.assert_array_equal(image, seen["goal"]["goals"])
+    assert len(np.unique(image.reshape(16, -1), axis=0)) == 16
+    np.testing.assert_array_equal(seen["rows"]["observations"]["state"], states)
+    assert random_views(SPEC, columns, KEY) is columns
+    with pytest.raises(FarstepError, match="red, green and blue"):
+        check_augmentation("bridge", Spaces.of(Space((8, 8, 1), "uint8", "image"), Actions(5)))
+    with pytest.raises(FarstepError, match="red, green and blue"):
+        check_augmentation("bridge", Spaces.of(Space((29,)), Actions(5)))

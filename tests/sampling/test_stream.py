@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
+from farstep.core.goals import GoalRule
 from farstep.core.laws import Ahead, AnyState, Current, Geometric, Window, mixture
 from farstep.core.rng import root_key, stream_key
-from farstep.core.types import GOALS, BatchSpec, Sample
+from farstep.core.types import GOALS, BatchSpec, Sample, Space
 from farstep.data.normalize import Normalization
-from farstep.data.table import Table, TableWriter
+from farstep.data.table import Table, TableWriter, spaces_of
 from farstep.sampling import residency, stream
-from farstep.sampling.batches import DeviceTable
+from farstep.sampling.batches import DeviceTable, batch_shape
 from farstep.sampling.residency import Residency, place, table_bytes
 from farstep.sampling.stream import HostTable, Prefetcher, Reader
 
@@ -223,3 +224,37 @@ def test_a_table_of_20_gigabytes_takes_less_than_one_of_memory(tmp_path):
     private, mapped = (1024 * int(word) for word in child.stdout.split())
     assert mapped > size
     assert private < 1e9
+
+
+def test_stacked_frames_of_several_arrays_are_the_last_of_their_episode(tmp_path):
+    rng, lengths = np.random.default_rng(0), (5, 2, 9)
+    both = Space.several({"image": Space((4, 4, 3), "uint8", "image"), "state": Space((2,))})
+    with TableWriter(tmp_path / "both", both, "", 1) as writer:
+        for length in lengths:
+            images = rng.integers(256, size=(length, 4, 4, 3), dtype=np.uint8)
+            # A state is its number in the table and how many steps come before it.
+            steps = np.arange(length, dtype=np.float32)
+            states = np.stack([writer.num_steps + steps, steps], axis=1)
+            writer.append({"state": states, "image": images}, rng.uniform(-1, 1, (length, 1)))
+    table = Table.open(tmp_path / "both", verify=True)
+    spec = BatchSpec(32, {"goal/value": Sample(AnyState(), GOALS), "next": Sample(Ahead(1))})
+    scaled = Normalization.of(table, observations=False)
+    resident = DeviceTable.of(table, scaled, frames=3)
+    chunk = Reader(HostTable.of(table, scaled, frames=3), spec, root_key(1), "batch").read(4, 1)
+    key = stream_key(root_key(1), "batch", 4)
+    batch, streamed = jax.jit(
+        lambda key: (resident.sample(spec, key), chunk.sample(spec, key, jnp.asarray(0)))
+    )(key)
+    assert_equal(streamed, batch)
+    for sample in ("current", "next", "goal/value"):
+        stacks = np.asarray(batch[sample].goals["state"]).reshape(32, 3, 2)
+        rows, before = stacks[:, -1].T
+        backs = np.minimum([[2.0], [1.0], [0.0]], before)
+        np.testing.assert_array_equal(stacks[..., 0], (rows - backs).T)
+    # A goal that is one of the arrays is a single frame of it.
+    for rule in (GoalRule(), GoalRule(key="image")):
+        spaces = spaces_of(table, rule, 3)
+        assert spaces.goal == (spaces.observation if rule.whole else both.keys["image"])
+        made = DeviceTable.of(table, scaled, rule, 3)
+        shapes = jax.eval_shape(lambda key, made=made: made.sample(spec, key), key)
+        assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, batch_shape(spec, spaces))

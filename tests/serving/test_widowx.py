@@ -281,6 +281,6 @@ def test_what_is_no_robot_server_is_refused() -> None:
                 Robot("127.0.0.1", server.port)
     assert not Path("/tmp/owned").exists()
     with robot_server() as server, Robot("127.0.0.1", server.port) as robot:
-        with pytest.raises(FarstepError, match=r"this policy takes \(20,\)"):
+        with pytest.raises(FarstepError, match=r"this policy takes vectors, float32 \(20,\)"):
             run(robot, untrained(Space((20,))))
         assert server.asked == []

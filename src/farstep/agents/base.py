@@ -19,7 +19,17 @@ from farstep.agents.metric import Goals, Metric, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
 from farstep.core.laws import AnyState, Current, Law, UniformFuture, mixture
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Params, Sample, Scalar, Spaces
+from farstep.core.types import (
+    GOALS,
+    Augmentation,
+    Batch,
+    BatchSpec,
+    Metrics,
+    Params,
+    Sample,
+    Scalar,
+    Spaces,
+)
 from farstep.networks.encoders import DEFAULT, encoded_by
 from farstep.networks.precision import Precision, kernels_in
 
@@ -51,6 +61,10 @@ class Agent(abc.ABC):
         policy_random: share of the policy's goals that are drawn from all states; the others are
             later states of the row's own episode.
         crops: probability that the images of a training batch are randomly cropped; pixels only.
+        augmentation: what else is done to the images of a training batch: `bridge` resizes a crop
+            and changes brightness, contrast, saturation and hue.
+        warmup_steps: updates over which the learning rate rises from 0.
+        decay_steps: the update at which it has fallen to 0 again, along a cosine; 0 lets it stay.
         encoder: what makes features of observations, one name of `networks.encoders.ENCODERS` for
             vectors and one for images; a kind that is not named keeps its default.
         encoder_weights: safetensors file of the weights that a pretrained encoder begins with.
@@ -61,11 +75,19 @@ class Agent(abc.ABC):
     precision: Precision = "float32"
     policy_random: Probability = 0.0
     crops: Probability = 0.0
+    augmentation: Augmentation = "none"
+    warmup_steps: Annotated[int, Range(least=0)] = 0
+    decay_steps: Annotated[int, Range(least=0)] = 0
     encoder: tuple[str, ...] = DEFAULT
     encoder_weights: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if 0 < self.decay_steps <= self.warmup_steps:
+            raise FarstepError(
+                f"{type(self).__name__}: decay_steps must be above warmup_steps, which is"
+                f" {self.warmup_steps}, not {self.decay_steps}."
+            )
         crossed = [field.name for field in fields(self) if getattr(self, field.name) == "cross"]
         if crossed and self.batch_size < 2:
             raise FarstepError(
@@ -83,8 +105,8 @@ class Agent(abc.ABC):
         return Sample(mixture((1 - share, UniformFuture()), (share, AnyState())), GOALS)
 
     def training_spec(self) -> BatchSpec:
-        """`spec` with the random crops that belong to training, not to held-out data."""
-        return replace(self.spec(), crops=self.crops)
+        """`spec` with the random changes that belong to training, not to held-out data."""
+        return replace(self.spec(), crops=self.crops, augmentation=self.augmentation)
 
     @abc.abstractmethod
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
@@ -148,6 +170,14 @@ class Agent(abc.ABC):
 
     def optimizer(self) -> optax.GradientTransformation:
         """One Adam over all parameters."""
+        if self.decay_steps:
+            return optax.adam(
+                optax.warmup_cosine_decay_schedule(
+                    0.0, self.learning_rate, self.warmup_steps, self.decay_steps
+                )
+            )
+        if self.warmup_steps:
+            return optax.adam(optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps))
         return optax.adam(self.learning_rate)
 
     def encoded_networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:

@@ -134,7 +134,7 @@ class ExtractingAgent(Agent):
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:
-        def q(actions: Array, goals: Array) -> Array:
+        def q(actions: Array, goals: Goals) -> Array:
             return self.q(params, observations, actions, goals)
 
         return self.extractor.act(params.actor, observations, goals, key, temperature, q)

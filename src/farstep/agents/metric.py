@@ -9,16 +9,18 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 
 from farstep.core.errors import FarstepError
+from farstep.core.types import Arrays, size_of
 from farstep.losses.values import value_to_nats
 from farstep.networks.critics import StateActionEmbedding
+from farstep.networks.encoders import Goals, Observations
 from farstep.quasimetrics import (
     in_lanes,
     mrn_both_ways,
@@ -26,12 +28,6 @@ from farstep.quasimetrics import (
     pairwise_mrn,
     rowwise_mrn,
 )
-
-Observations = Real[Array, "batch *obs"]
-"""(B, D) floats or (B, H, W, C) bytes, of states."""
-
-Goals = Real[Array, "batch *goal"]
-"""(B, G) floats or (B, H, W, C) bytes, of goals; (B, *obs) where goals are observations."""
 
 
 class Distance(NamedTuple):
@@ -78,11 +74,11 @@ class Metric(eqx.Module):
     """
 
     @abc.abstractmethod
-    def embed(self, observations: Observations) -> Array:
+    def embed(self, observations: Observations) -> Any:
         """Embeddings of states to start from, (B, …)."""
 
     @abc.abstractmethod
-    def embed_goal(self, goals: Goals) -> Array:
+    def embed_goal(self, goals: Goals) -> Any:
         """Embeddings of goals, (B, …)."""
 
     @abc.abstractmethod
@@ -137,15 +133,13 @@ class PairMetric(Metric):
     def embed_goal(self, goals: Goals) -> Goals:
         return goals
 
-    def distance(
-        self, starts: Real[Array, "#batch *obs"], goals: Real[Array, "#batch *goal"]
-    ) -> Distance:
-        rows = max(len(starts), len(goals))
-        return self.between(*(jnp.broadcast_to(x, (rows, *x.shape[1:])) for x in (starts, goals)))
+    def distance(self, starts: Arrays, goals: Arrays) -> Distance:
+        rows = max(size_of(starts), size_of(goals))
+        return self.between(
+            *jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), (starts, goals))
+        )
 
-    def pairwise(
-        self, starts: Real[Array, "batch *obs"], goals: Real[Array, "goals *goal"]
-    ) -> Distance:
+    def pairwise(self, starts: Arrays, goals: Arrays) -> Distance:
         return one_by_one(self.distance, starts, goals)
 
 
@@ -250,11 +244,13 @@ class MRNMetric(Metric):
         return Distance.from_nats(self.scale * distances, self.discount)
 
 
-def one_by_one(
-    distance: Callable[[Array, Array], Distance], starts: Array, goals: Array
-) -> Distance:
+def one_by_one(distance: Callable[[Any, Any], Distance], starts: Arrays, goals: Arrays) -> Distance:
     """All pairs from a distance of one with many: so only the rows of one are held at a time."""
-    if len(goals) < len(starts):
-        to_one = jax.lax.map(lambda goal: distance(starts, goal[None]), goals)
+
+    def alone(row: Arrays) -> Arrays:
+        return jax.tree.map(lambda array: array[None], row)
+
+    if size_of(goals) < size_of(starts):
+        to_one = jax.lax.map(lambda goal: distance(starts, alone(goal)), goals)
         return jax.tree.map(jnp.transpose, to_one)
-    return jax.lax.map(lambda start: distance(start[None], goals), starts)
+    return jax.lax.map(lambda start: distance(alone(start), goals), starts)

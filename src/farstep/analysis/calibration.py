@@ -44,7 +44,9 @@ class HeldOutCalibration:
         """
         curve = envelope(metric, table, seed)
         rows = stream_generator(seed, "apart").integers(table.num_steps, size=(2, PAIRS))
-        apart = np.median(metric.between(*(table.observations[some] for some in rows)))
+        apart = np.median(
+            metric.between(*(table.frames(some, metric.spaces.frames) for some in rows))
+        )
         if not (np.isfinite(curve.steps).all() and np.isfinite(apart)):
             raise FarstepError(
                 "learned distances are not finite: the training has diverged. Train again with a "

@@ -25,8 +25,10 @@ from rich.table import Table as Grid
 
 from farstep.cli.console import plain_console
 from farstep.cli.make import beside_published
+from farstep.core.arrays import part
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
+from farstep.core.types import Space
 from farstep.data.check import RULES, Finding, check_dataset, check_splits
 from farstep.data.download import Patience, get, mirror_list
 from farstep.data.episodes import Episode
@@ -65,7 +67,8 @@ class DataImport:
             its kin; repeatable.
         close_last_episode: the end of each file ends its last episode.
         extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
-        num_actions: actions are integers from 0 up to this number, exclusive.
+        num_actions: actions are integers from 0 up to this number, exclusive; the environment's,
+            if it has discrete actions.
         observation_key: the array that becomes the observations, such as observation/state;
             vectors given by several are joined in that order.
         action_key: the array that becomes the actions.
@@ -110,8 +113,9 @@ class DataImport:
         if self.num_actions is not None and self.num_actions < 1:
             raise FarstepError(f"--num-actions must be at least 1, not {self.num_actions}.")
         name = self.name or default_name(self.source)
-        chosen = self.environment and environment(self.environment).name
         published = _published_environment(name)
+        known = self.environment or published
+        spec = None if known is None else environment(known)
         options = ImportOptions(
             val=self.val,
             observations=self.observations,
@@ -120,7 +124,7 @@ class DataImport:
             ends=self.ends,
             close_last_episode=self.close_last_episode,
             extras=self.extra,
-            num_actions=self.num_actions,
+            num_actions=self.num_actions or (None if spec is None else spec.num_actions),
             observation_keys=self.observation_key,
             action_key=self.action_key,
             image_size=self.image_size,
@@ -138,7 +142,7 @@ class DataImport:
                     self.source,
                     name,
                     format=self.format,
-                    environment=chosen or published,
+                    environment=None if spec is None else spec.name,
                     options=options,
                     overwrite=self.overwrite,
                     progress=bars.on_import,
@@ -215,6 +219,7 @@ class DataGet:
                 sha256=self.sha256,
                 val_sha256=self.val_sha256,
                 environment=published,
+                num_actions=None if published is None else environment(published).num_actions,
                 overwrite=self.overwrite,
                 keep_files=self.keep_files,
                 patience=Patience(timeout=self.timeout, attempts=self.attempts),
@@ -341,8 +346,10 @@ def _facts(table: Table) -> dict[str, str]:
         "episode length": (
             f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}"
         ),
-        "observation": f"{spaces.observation.shape} {spaces.observation.dtype}",
-        "observation range": _range(table, "observations"),
+        "observation": _observation(spaces.observation),
+        "observation range": "\n".join(
+            _range(table, part("observations", key)) for key in spaces.observation.arrays
+        ),
         "action": actions,
         "action range": _range(table, "actions"),
         "actions outside [-1, 1]": (
@@ -363,6 +370,11 @@ def _facts(table: Table) -> dict[str, str]:
         "digest": table.digest[:16],
     }
     return facts
+
+
+def _observation(space: Space) -> str:
+    arrays = space.arrays.items()
+    return "\n".join(f"{name} {each.shape} {each.dtype}".strip() for name, each in arrays)
 
 
 def _range(table: Table, name: str) -> str:

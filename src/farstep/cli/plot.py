@@ -124,8 +124,9 @@ class PlotDistance:
             raise FarstepError(f"--samples must be at least 1, not {self.samples}")
         table = open_dataset(self.dataset or policy.data or policy.dataset).train
         rows = stream_generator(self.seed, "heatmap").integers(table.num_steps, size=self.samples)
-        observations = np.asarray(table.observations[np.sort(rows)])
-        return observations, observations[:, :2].astype(np.float64), SAMPLED_SQUARES
+        rows = np.sort(rows)
+        positions = np.asarray(table.observations[rows])[:, :2].astype(np.float64)
+        return table.frames(rows, policy.spaces.frames), positions, SAMPLED_SQUARES
 
     def _routes(
         self,

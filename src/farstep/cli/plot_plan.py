@@ -8,7 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from jaxtyping import Int, Num
+from jaxtyping import Int, Shaped
 
 from farstep.cli.environments import drawable_maze
 from farstep.cli.planner import Planning, described
@@ -102,8 +102,8 @@ class Watched(PlannedPolicy):
     def begin(
         self,
         slots: Int[np.ndarray, " n"],
-        observations: Num[np.ndarray, "n *obs"],
-        goals: Num[np.ndarray, "n *obs"],
+        observations: Shaped[np.ndarray, "n *obs"],
+        goals: Shaped[np.ndarray, "n *obs"],
     ) -> None:
         super().begin(slots, observations, goals)
         self.goal = goals[0].copy()
@@ -111,8 +111,8 @@ class Watched(PlannedPolicy):
 
     def act(
         self,
-        observations: Num[np.ndarray, "slots *obs"],
-        goals: Num[np.ndarray, "slots *obs"],
+        observations: Shaped[np.ndarray, "slots *obs"],
+        goals: Shaped[np.ndarray, "slots *obs"],
         *,
         temperature: float = 0.0,
         seed: int = 0,

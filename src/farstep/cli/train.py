@@ -50,8 +50,10 @@ class Train(Generic[Kind]):
     hyperparameters: tyro.conf.OmitArgPrefixes[Kind]
     training: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
     goal: str | None = None
-    """What a goal is: `observation`, columns of it such as `0,1`, `key:NAME` of another array of
-    the table, or `function:MODULE:NAME` of observations."""
+    """What a goal is: `observation`, columns of it such as `0,1`, `key:NAME` of one of its arrays
+    or of another array of the table, or `function:MODULE:NAME` of observations."""
+    frames: int = 1
+    """Stack this many of an episode's last observations, which the networks see as one."""
     seeds: int = 1
     """Train this many seeds, from --seed on, in one program."""
     out: Path | None = None
@@ -125,6 +127,7 @@ class Train(Generic[Kind]):
             self.hyperparameters,
             self.training,
             goal=self.goal or "observation",
+            frames=self.frames,
             seeds=self.seeds,
             out=self.out,
             overwrite=self.overwrite,
@@ -136,6 +139,7 @@ class Train(Generic[Kind]):
         given = {
             "--preset": self.preset is not None,
             "--goal": self.goal is not None,
+            "--frames": self.frames != 1,
             "--out": self.out is not None,
             "--seeds": self.seeds != 1,
             "--overwrite": self.overwrite,

@@ -104,8 +104,16 @@ def dataclass_from_dict(kind: type[Built], values: Mapping[str, Any], *, where: 
     hints = get_type_hints(kind)
 
     def built(key: str, value: Any) -> Any:
-        if isinstance(value, Mapping) and is_dataclass(hints[key]):
-            return dataclass_from_dict(hints[key], value, where=where)
+        if isinstance(value, Mapping):
+            if is_dataclass(hints[key]):
+                return dataclass_from_dict(hints[key], value, where=where)
+            each: Any = next(iter(get_args(hints[key])[-1:]), None)
+            if is_dataclass(each):
+                return {k: _mapping(each, v, where) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
     return kind(**{key: built(key, value) for key, value in values.items()})
+
+
+def _mapping(kind: Any, value: Any, where: str) -> Any:
+    return dataclass_from_dict(kind, value, where=where)

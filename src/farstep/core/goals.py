@@ -16,7 +16,8 @@ class GoalRule:
 
     Attributes:
         columns: numbers of the observation's columns that a goal is made of.
-        key: name of another array of the table, of which a step's row is its goal.
+        key: name of one of the observation's arrays where it has several, or of another array of
+            the table, of which a step's row is its goal.
         function: `module:name` of a function from observations (B, D) to goals (B, G).
     """
 
@@ -77,6 +78,8 @@ class GoalRule:
                 )
             return observations[:, self.columns]
         if self.function is None:
+            if self.key in (observations.dtype.names or ()):
+                return observations[self.key]
             raise FarstepError(
                 f"Goals are the table's '{self.key}', which observations do not tell. Give goals"
                 " themselves; evaluate without an environment (--evaluation-episodes 0)."

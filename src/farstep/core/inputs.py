@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from farstep.core.arrays import record
 from farstep.core.errors import FarstepError
+from farstep.core.types import Space
 
 
 def checked_array(
@@ -51,6 +54,34 @@ def checked_array(
         where = tuple(int(index) for index in np.argwhere(~finite)[0])
         raise FarstepError(f"{name} {are} not finite: {array[where]} at {where}")
     return array
+
+
+def checked_rows(values: Any, space: Space, name: str, *, batch: bool = False) -> np.ndarray:
+    """`values` as an observation or a goal of `space`; of several arrays, given as a dict or as a
+    structured array, a structured one.
+
+    Args:
+        name: as for `checked_array`.
+        batch: many may be given as well as one.
+
+    Raises:
+        FarstepError: arrays are missing or unknown; or as `checked_array` of one of them.
+    """
+    if not space.keys:
+        return checked_array(values, space.shape, space.dtype, name, batch=batch)
+    if isinstance(values, np.ndarray | np.void) and values.dtype.names:
+        values = {name: values[name] for name in values.dtype.names}
+    if not isinstance(values, Mapping) or values.keys() != space.keys.keys():
+        given = ", ".join(map(str, values)) if isinstance(values, Mapping) else "one array"
+        raise FarstepError(f"{name} must be {', '.join(space.keys)} by name, and there is {given}")
+    arrays = {
+        key: checked_array(values[key], each.shape, each.dtype, f"{name} '{key}'", batch=batch)
+        for key, each in space.keys.items()
+    }
+    axes = {array.ndim - len(space.keys[key].shape) for key, array in arrays.items()}
+    if len(axes) > 1:
+        raise FarstepError(f"{name} must be one by all names or many by all names")
+    return record(arrays, axes.pop())
 
 
 def expanded_path(path: str | os.PathLike[str]) -> Path:

@@ -234,8 +234,12 @@ class Window(Law):
         left: Int[Array, " batch"],
         anywhere: Callable[[], Steps],
     ) -> Drawn:
+        return self.around(rows, left)
+
+    def around(self, rows: Steps, left: Int[Array, "batch *window"]) -> Drawn:
+        """The windows of `rows`, which chance has no part in."""
         last = jnp.maximum(left - 1, 0)
-        offsets = jnp.clip(self.places, -rows.step[:, None], last[:, None])
+        offsets = jnp.clip(self.places, -rows.step[..., None], last[..., None])
         return Drawn(rows.moved(offsets), offsets)
 
 

@@ -6,11 +6,12 @@ a `BatchSpec`; the sampler builds exactly that. What is not asked for is absent,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -37,6 +38,10 @@ GOALS: tuple[Column, ...] = ("goals",)
 
 CURRENT = "current"
 """The row itself, which every batch has: its observation, the goal that it is, its action."""
+
+
+Augmentation = Literal["none", "bridge"]
+"""Of training images: nothing, or a resized crop and changes of colour as for BridgeData V2."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,13 @@ class BatchSpec:
         samples: what it holds beside the rows themselves, by name. A name also chooses the random
             stream of its law. A sample's cap, and what it lies around, must come before it.
         crops: probability that all images of a batch are randomly cropped; 0 for vectors.
+        augmentation: what else is done to its images.
     """
 
     size: int
     samples: Mapping[str, Sample] = field(default_factory=dict)
     crops: float = 0.0
+    augmentation: Augmentation = "none"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -114,16 +121,16 @@ class Sampled(eqx.Module):
     """
 
     offsets: Int[Array, "batch *window"]
-    columns: dict[str, Array]
+    columns: dict[str, Any]
 
     @property
-    def observations(self) -> Array:
-        """(B, *observation shape) in the table's dtype."""
+    def observations(self) -> Any:
+        """(B, *observation shape) in the table's dtype, or a dict of such arrays."""
         return self.columns["observations"]
 
     @property
-    def goals(self) -> Array:
-        """(B, *goal shape): the goals that these states are."""
+    def goals(self) -> Any:
+        """(B, *goal shape): the goals that these states are, or a dict of such arrays."""
         return self.columns["goals" if "goals" in self.columns else "observations"]
 
     @property
@@ -141,12 +148,12 @@ class Batch(eqx.Module):
         return self.samples[name]
 
     @property
-    def observations(self) -> Array:
+    def observations(self) -> Any:
         """The rows' own."""
         return self[CURRENT].observations
 
     @property
-    def goals(self) -> Array:
+    def goals(self) -> Any:
         """Those that the rows' own states are."""
         return self[CURRENT].goals
 
@@ -156,15 +163,23 @@ class Batch(eqx.Module):
         return self[CURRENT].actions
 
     @classmethod
-    def of(cls, observations: Array, actions: Array, samples: Mapping[str, Sampled]) -> Batch:
+    def of(cls, observations: Any, actions: Array, samples: Mapping[str, Sampled]) -> Batch:
         """A batch made by hand."""
         columns = {"observations": observations, "actions": actions}
-        own = Sampled(jnp.zeros(len(observations), jnp.int32), columns)
+        own = Sampled(jnp.zeros(len(actions), jnp.int32), columns)
         return cls({CURRENT: own, **samples})
 
 
-Kind = Literal["vector", "image"]
-"""What an array is to a network: numbers side by side, or pixels."""
+Kind = Literal["vector", "image", "keys"]
+"""What an array is to a network: numbers side by side, or pixels; or several named arrays."""
+
+Arrays = Array | dict[str, Array]
+"""An array, or several by name."""
+
+
+def size_of(arrays: Any) -> int:
+    """Rows of a batch: of an array, or of several by name."""
+    return len(jax.tree.leaves(arrays)[0])
 
 
 @dataclass(frozen=True)
@@ -175,21 +190,27 @@ class Space:
     image may be of floats elsewhere.
 
     Attributes:
-        shape: (D,) of a vector, (H, W, C) of an image.
-        dtype: `float32` or `uint8`, as the data hold it.
-        kind: `vector` or `image`.
+        shape: (D,) of a vector, (H, W, C) of an image; () of several arrays.
+        dtype: `float32` or `uint8`, as the data hold it; empty of several arrays.
+        kind: `vector` or `image`, or `keys` of several arrays.
+        keys: these by name.
         encoder: name of what makes features of it in networks; the kind's own where it is empty.
 
     Raises:
         FarstepError: the shape is not one of the kind's, or an image is not of bytes.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = ()
     dtype: str = "float32"
     kind: Kind = "vector"
+    keys: Mapping[str, Space] = field(default_factory=dict, hash=False)
     encoder: str = ""
 
     def __post_init__(self) -> None:
+        if self.kind == "keys":
+            if not self.keys or self.shape or self.dtype:
+                raise FarstepError("Several arrays have names, and no shape or type in common.")
+            return
         if len(self.shape) != {"vector": 1, "image": 3}[self.kind]:
             raise FarstepError(
                 f"Observations of shape {self.shape}, declared {self.kind}s, are neither vectors"
@@ -199,7 +220,43 @@ class Space:
             raise FarstepError(f"Images are of uint8, in [0, 255], and these are of {self.dtype}.")
 
     def __str__(self) -> str:
+        if self.kind == "keys":
+            return "; ".join(f"'{name}': {space}" for name, space in self.keys.items())
         return f"{self.kind}s, {self.dtype} {self.shape}"
+
+    @classmethod
+    def several(cls, keys: Mapping[str, Space]) -> Space:
+        """Several arrays by name."""
+        return cls((), "", "keys", dict(keys))
+
+    @property
+    def arrays(self) -> Mapping[str, Space]:
+        """The arrays by name, or the one array under an empty name."""
+        return self.keys or {"": self}
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """Those of its arrays."""
+        return {space.kind for space in self.arrays.values()}
+
+    @property
+    def row(self) -> np.dtype[Any]:
+        """NumPy's type of one observation: `np.empty(n, space.row)` holds n of them."""
+        if self.keys:
+            return np.dtype([(name, space.row) for name, space in self.keys.items()])
+        return np.dtype((self.dtype, self.shape))
+
+    def batch(self, size: int) -> Any:
+        """`size` of them as networks see them, as `ShapeDtypeStruct`s."""
+        if self.keys:
+            return {name: space.batch(size) for name, space in self.keys.items()}
+        return jax.ShapeDtypeStruct((size, *self.shape), self.dtype)
+
+    def map(self, change: Callable[[Space], Space]) -> Space:
+        """Each array's space changed."""
+        if not self.keys:
+            return change(self)
+        return Space.several({name: change(space) for name, space in self.keys.items()})
 
 
 @dataclass(frozen=True)
@@ -220,18 +277,42 @@ class Spaces:
     """What an agent's networks are built for.
 
     Attributes:
+        observation: of stacked frames, if there are several.
         rule: how a goal is made.
+        frames: an episode's last observations that are seen as one, this many.
     """
 
     observation: Space
     goal: Space
     action: Actions
     rule: GoalRule = WHOLE
+    frames: int = 1
+
+    def stacked(self, frames: int) -> Spaces:
+        """The spaces where so many single frames are seen as one.
+
+        Raises:
+            FarstepError: fewer than one.
+        """
+        if frames < 1:
+            raise FarstepError(f"--frames must be at least 1, not {frames}.")
+        wide = self.observation.map(lambda space: _with_last(space, space.shape[-1] * frames))
+        goal = wide if self.rule.whole else self.goal
+        return replace(self, observation=wide, goal=goal, frames=frames)
+
+    @property
+    def frame(self) -> Space:
+        """One frame, as an environment gives it."""
+        return self.observation.map(lambda space: _with_last(space, space.shape[-1] // self.frames))
 
     @classmethod
     def of(cls, observation: Space, action: Actions) -> Spaces:
         """Spaces where a goal is a whole observation."""
         return cls(observation, observation, action)
+
+
+def _with_last(space: Space, size: int) -> Space:
+    return replace(space, shape=(*space.shape[:-1], size))
 
 
 class BatchPolicy(Protocol):

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from farstep.core.arrays import arrays_of, part
 from farstep.data.episodes import Episode
 from farstep.data.table import Dataset, Table
 
@@ -196,11 +197,7 @@ class _Current:
         self._runs: dict[str, tuple[int, int]] = {}
 
     def add(self, episode: Episode, usual: _Usual, in_range: bool) -> None:
-        arrays = {
-            "observations": episode.observations,
-            "actions": episode.actions,
-            **episode.extras,
-        }
+        arrays = _arrays(episode)
         for name, array in arrays.items():
             if array.dtype.kind == "f":
                 self._note("not finite", ~np.isfinite(array), lambda at, n=name: f"{n}{at}")
@@ -244,7 +241,7 @@ class _Current:
         last = self._last
         before = frames[0]
         if last is not None:
-            before = {**last.extras, "observations": last.observations}[name][-1]
+            before = _arrays(last)[name][-1]
         for t, frame in enumerate(frames):
             if t == 0 and last is None:
                 continue
@@ -291,11 +288,21 @@ class _At:
         return f" {', '.join(map(str, self.row[1:]))}" if len(self.row) > 1 else ""
 
 
+def _arrays(episode: Episode) -> dict[str, np.ndarray]:
+    """All arrays of an episode, those of its observations each by itself."""
+    observations = arrays_of(episode.observations).items()
+    own = {part("observations", key): array for key, array in observations}
+    return {**own, "actions": episode.actions, **episode.extras}
+
+
 def _vectors(observations: np.ndarray) -> np.ndarray | None:
-    """Observations as float64 rows; `None` of pictures."""
-    if observations.dtype == np.uint8 and observations.ndim > 2:
-        return None
-    return np.asarray(observations, np.float64).reshape(len(observations), -1)
+    """Observations as float64 rows, all vectors among them; `None` of pictures alone."""
+    vectors = [
+        np.asarray(array, np.float64).reshape(len(array), -1)
+        for array in arrays_of(observations).values()
+        if array.dtype != np.uint8 or array.ndim <= 2
+    ]
+    return np.concatenate(vectors, axis=1) if vectors else None
 
 
 def _changes(values: np.ndarray, before: np.ndarray | None) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from farstep.core.arrays import arrays_of
 from farstep.data.manifest import ArrayEntry, Statistics
 
 _BLOCK = 1 << 20
@@ -22,8 +23,9 @@ class Column:
         self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, moments: bool
     ) -> None:
         self.dtype, self.shape = dtype, shape
-        kind = Histogram if dtype == np.uint8 else Moments
-        self.moments = kind(shape[-1] if shape else 1) if moments else None
+        one = np.dtype((dtype, shape))
+        fields = {"": one} if one.fields is None else {n: f[0] for n, f in one.fields.items()}
+        self.moments = {key: _moments(field) for key, field in fields.items()} if moments else {}
         self.num_bytes = 0
         self._rows = 0
         self._sha256 = hashlib.sha256()
@@ -34,8 +36,8 @@ class Column:
         if block.size:
             self._file.write(block.data)
             self._sha256.update(block.data)
-            if self.moments is not None:
-                self.moments.update(block)
+            for key, array in arrays_of(block).items() if self.moments else ():
+                self.moments[key].update(array)
         self._rows += len(block)
         self.num_bytes += block.nbytes
 
@@ -61,6 +63,12 @@ class Column:
             },
         )
         return self._file.tell()
+
+
+def _moments(field: np.dtype[Any]) -> Moments | Histogram:
+    """What counts the last axis of a field of this type and shape."""
+    kind = Histogram if field.base == np.uint8 else Moments
+    return kind(field.shape[-1] if field.shape else 1)
 
 
 class Moments:

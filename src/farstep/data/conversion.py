@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
+from farstep.core.arrays import arrays_of, part, record
 from farstep.core.errors import FarstepError
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.episodes import Episode, Split, located
@@ -26,25 +26,23 @@ class Conversion:
 
     def __init__(self, first: Episode, options: ImportOptions) -> None:
         with located(first.where):
-            self._notes: list[str] = []
             self._options = options
-            self._unit_pixels: bool | None = None
-            observations, actions = first.observations, first.actions
-            self._layout = self._observation_layout(observations)
+            actions = first.actions
+            self._arrays = {
+                key: _Rows(array, options.observations, part("observations", key))
+                for key, array in arrays_of(first.observations).items()
+            }
             discrete = options.num_actions is not None
             size = options.num_actions or self._action_size(actions)
             if discrete:
                 _check_index_shape(actions)
-            image = self._layout != "vector"
-            # One row tells the shape; its pixels tell nothing yet.
-            shape = self._arranged(observations[:1]).shape[1:]
-            space = Space(shape, "uint8", "image") if image else Space(shape)
+            found = {key: rows.space for key, rows in self._arrays.items()}
+            space = found[""] if "" in found else Space.several(found)
             self.spaces = Spaces.of(space, Actions(size, discrete))
-        logged = [observations, actions, *first.extras.values()]
-        self.logged_bytes = -(-sum(array.nbytes for array in logged) // len(observations))
+        logged = [first.observations, actions, *first.extras.values()]
+        self.logged_bytes = -(-sum(array.nbytes for array in logged) // len(actions))
         extras = sum(array[:1].nbytes for array in first.extras.values())
-        pixels = math.prod(space.shape) * np.dtype(space.dtype).itemsize
-        self.row_bytes = pixels + (4 if discrete else 4 * size) + extras + 4
+        self.row_bytes = space.row.itemsize + (4 if discrete else 4 * size) + extras + 4
         self._outside = self._steps = self._dropped = 0
         self._low = self._high = 0.0
 
@@ -76,9 +74,9 @@ class Conversion:
                 self._dropped += 1
                 continue
             with located(episode.where):
-                observations = self._arranged(np.asarray(episode.observations))
-                if self.spaces.observation.kind == "image":
-                    observations = self._pixels(observations)
+                given = arrays_of(np.asarray(episode.observations))
+                arrays = {key: rows(given[key]) for key, rows in self._arrays.items()}
+                observations = record(arrays) if self.spaces.observation.keys else arrays[""]
                 actions = self._actions(np.asarray(episode.actions))
             yield replace(episode, observations=observations, actions=actions)
 
@@ -94,7 +92,7 @@ class Conversion:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader should know."""
-        notes = list(self._notes)
+        notes = [note for rows in self._arrays.values() for note in rows.notes]
         if self._dropped:
             notes.append(f"{self._dropped} episodes of one step were left out.")
         if self._outside:
@@ -110,88 +108,6 @@ class Conversion:
             f"{self._outside} of {self._steps} actions lie outside [-1, 1]"
             f" (range {self._low:.4g} to {self._high:.4g})"
         )
-
-    def _observation_layout(self, rows: np.ndarray) -> str:
-        """`vector`, `hwc`, `chw`, or `hw` of a greyscale image."""
-        shape, told = rows.shape[1:], self._options.observations
-        if not shape:
-            raise FarstepError(
-                "observations have shape (N,); a row of numbers is needed for each step, so (N, 1)"
-                " for a single number."
-            )
-        if told == "vector" or len(shape) == 1:
-            if told in ("hwc", "chw"):
-                raise FarstepError(f"observations have rows {shape}, which are no images.")
-            if rows.dtype == np.uint8 and told == "auto":
-                self._notes.append("Vectors of uint8 are stored as float32.")
-            return "vector"
-        if len(shape) > 3:
-            raise FarstepError(
-                f"observations have rows {shape}: stacked frames, it seems. Store one frame"
-                " (H, W, C) a step, or the frames as channels of one; or lay the rows flat with"
-                " --observations vector."
-            )
-        if len(shape) == 2 and (told == "hwc" or rows.dtype == np.uint8):
-            self._notes.append(f"Rows {shape} are taken for greyscale images, of one channel.")
-            return "hw"
-        if len(shape) == 2:
-            raise FarstepError(
-                f"observations have rows {shape}, neither vectors nor images: lay them flat with"
-                " --observations vector, or say --observations hwc of greyscale images."
-            )
-        if told != "auto":
-            return told
-        first, middle, last = rows.shape[1:]
-        if not (first < min(middle, last) or last < min(first, middle)):
-            raise FarstepError(
-                f"observations have rows {shape}, and nothing tells which axis the channels are:"
-                " say --observations hwc or chw, or lay the rows flat with --observations vector."
-            )
-        if first < last:
-            self._notes.append(
-                f"Rows {shape} are taken for images with channels first, and stored with channels"
-                " last; --observations hwc denies it."
-            )
-            return "chw"
-        return "hwc"
-
-    def _arranged(self, rows: np.ndarray) -> np.ndarray:
-        """Rows as vectors (N, D), or as images (N, H, W, C)."""
-        match self._layout:
-            case "vector":
-                return rows.reshape(len(rows), -1)
-            case "chw":
-                return rows.transpose(0, 2, 3, 1)
-            case "hw":
-                return rows[..., None]
-            case _:
-                return rows
-
-    def _pixels(self, images: np.ndarray) -> np.ndarray:
-        """Images as bytes. What the first rows hold tells whether floats reach from 0 to 1."""
-        if images.dtype == np.uint8 or images.dtype.kind not in "biuf":
-            return images
-        low, high = float(images.min()), float(images.max())
-        floats = images.dtype.kind == "f"
-        if self._unit_pixels is None:
-            self._unit_pixels = images.dtype.kind == "b" or (floats and high <= 1)
-            if floats:
-                scale = "[0, 1]" if self._unit_pixels else "[0, 255]"
-                self._notes.append(f"Images of {images.dtype} in {scale} are stored as uint8.")
-        most = 1 if self._unit_pixels else 255
-        if not (low >= 0 and high <= most):
-            raise FarstepError(
-                f"pixels reach from {low:.4g} to {high:.4g}, outside [0, {most}]. Images are uint8"
-                " in [0, 255], or floats in [0, 1] throughout: scale them in the file."
-            )
-        scaled = images * 255.0 if self._unit_pixels else images
-        whole = np.rint(scaled)
-        if not self._unit_pixels and not np.array_equal(whole, scaled):
-            raise FarstepError(
-                f"pixels reach from {low:.4g} to {high:.4g} and are no whole numbers. Images are"
-                " uint8 in [0, 255], or floats in [0, 1]: scale them in the file."
-            )
-        return whole.astype(np.uint8)
 
     def _action_size(self, rows: np.ndarray) -> int:
         if rows.dtype.kind in "biu" and (rows.ndim == 1 or rows.shape[1:] == (1,)):
@@ -237,3 +153,117 @@ def _indices(rows: np.ndarray) -> np.ndarray:
     if broken.size:
         raise FarstepError(f"action {broken[0]:.4g} is no index: discrete actions are integers.")
     return rows.astype(np.int64)
+
+
+class _Rows:
+    """Turns the rows of one array of observations into vectors or images.
+
+    Args:
+        first: the first rows, whose shape all others have.
+        told: what the reader says that they are.
+        name: what to call the array.
+
+    Attributes:
+        space: what comes out.
+        notes: what the reader should know.
+    """
+
+    def __init__(self, first: np.ndarray, told: str, name: str) -> None:
+        self.notes: list[str] = []
+        self._name = name
+        self._unit_pixels: bool | None = None
+        self._layout = self._layout_of(first, told)
+        # One row tells the shape; its pixels tell nothing yet.
+        shape = self._arranged(first[:1]).shape[1:]
+        self.space = Space(shape) if self._layout == "vector" else Space(shape, "uint8", "image")
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """The rows, converted.
+
+        Raises:
+            FarstepError: pixels out of range.
+        """
+        arranged = self._arranged(rows)
+        return arranged if self._layout == "vector" else self._pixels(arranged)
+
+    def _layout_of(self, rows: np.ndarray, told: str) -> str:
+        """`vector`, `hwc`, `chw`, or `hw` of a greyscale image."""
+        shape, name = rows.shape[1:], self._name
+        if not shape:
+            raise FarstepError(
+                f"{name} have shape (N,); a row of numbers is needed for each step, so (N, 1)"
+                " for a single number."
+            )
+        if told == "vector" or len(shape) == 1:
+            if told in ("hwc", "chw"):
+                raise FarstepError(f"{name} have rows {shape}, which are no images.")
+            if rows.dtype == np.uint8 and told == "auto":
+                self.notes.append("Vectors of uint8 are stored as float32.")
+            return "vector"
+        if len(shape) > 3:
+            raise FarstepError(
+                f"{name} have rows {shape}: stacked frames, it seems. Store one frame"
+                " (H, W, C) a step, or the frames as channels of one; or lay the rows flat with"
+                " --observations vector."
+            )
+        if len(shape) == 2 and (told == "hwc" or rows.dtype == np.uint8):
+            self.notes.append(f"Rows {shape} are taken for greyscale images, of one channel.")
+            return "hw"
+        if len(shape) == 2:
+            raise FarstepError(
+                f"{name} have rows {shape}, neither vectors nor images: lay them flat with"
+                " --observations vector, or say --observations hwc of greyscale images."
+            )
+        if told != "auto":
+            return told
+        first, middle, last = rows.shape[1:]
+        if not (first < min(middle, last) or last < min(first, middle)):
+            raise FarstepError(
+                f"{name} have rows {shape}, and nothing tells which axis the channels are:"
+                " say --observations hwc or chw, or lay the rows flat with --observations vector."
+            )
+        if first < last:
+            self.notes.append(
+                f"Rows {shape} are taken for images with channels first, and stored with channels"
+                " last; --observations hwc denies it."
+            )
+            return "chw"
+        return "hwc"
+
+    def _arranged(self, rows: np.ndarray) -> np.ndarray:
+        """Rows as vectors (N, D), or as images (N, H, W, C)."""
+        match self._layout:
+            case "vector":
+                return rows.reshape(len(rows), -1)
+            case "chw":
+                return rows.transpose(0, 2, 3, 1)
+            case "hw":
+                return rows[..., None]
+            case _:
+                return rows
+
+    def _pixels(self, images: np.ndarray) -> np.ndarray:
+        """Images as bytes. What the first rows hold tells whether floats reach from 0 to 1."""
+        if images.dtype == np.uint8 or images.dtype.kind not in "biuf":
+            return images
+        low, high = float(images.min()), float(images.max())
+        floats = images.dtype.kind == "f"
+        if self._unit_pixels is None:
+            self._unit_pixels = images.dtype.kind == "b" or (floats and high <= 1)
+            if floats:
+                scale = "[0, 1]" if self._unit_pixels else "[0, 255]"
+                self.notes.append(f"Images of {images.dtype} in {scale} are stored as uint8.")
+        most = 1 if self._unit_pixels else 255
+        if not (low >= 0 and high <= most):
+            raise FarstepError(
+                f"pixels reach from {low:.4g} to {high:.4g}, outside [0, {most}]. Images are uint8"
+                " in [0, 255], or floats in [0, 1] throughout: scale them in the file."
+            )
+        scaled = images * 255.0 if self._unit_pixels else images
+        whole = np.rint(scaled)
+        if not self._unit_pixels and not np.array_equal(whole, scaled):
+            raise FarstepError(
+                f"pixels reach from {low:.4g} to {high:.4g} and are no whole numbers. Images are"
+                " uint8 in [0, 255], or floats in [0, 1]: scale them in the file."
+            )
+        return whole.astype(np.uint8)

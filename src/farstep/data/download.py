@@ -91,6 +91,7 @@ def get(
     sha256: str | None = None,
     val_sha256: str | None = None,
     environment: str | None = None,
+    num_actions: int | None = None,
     overwrite: bool = False,
     keep_files: bool = True,
     patience: Patience | None = None,
@@ -110,6 +111,7 @@ def get(
             mirror is used, if there is one.
         val_sha256: the same for the validation file.
         environment: name of the environment, stored in the tables.
+        num_actions: how many discrete actions there are; None where actions are continuous.
         overwrite: import again where the dataset exists already.
         keep_files: keep the downloaded files after the import.
         patience: timeouts and retries.
@@ -154,7 +156,7 @@ def get(
         imported = import_source(
             train,
             name,
-            options=ImportOptions(val=val, out_of_range="keep"),
+            options=ImportOptions(val=val, out_of_range="keep", num_actions=num_actions),
             environment=environment,
             overwrite=overwrite,
             provenance={"published_as": name},

@@ -24,7 +24,7 @@ class Episode:
     """The steps of one episode, or the next steps of one that is too long to hold.
 
     Attributes:
-        observations: (L, *observation shape).
+        observations: (L, *observation shape); of several arrays one structured array (L,).
         actions: (L, A), or (L,) integers; the action of an episode's last step leads nowhere.
         extras: further arrays of L rows by name, the same names in every episode.
         ends: whether the last row ends the episode. An episode in pieces ends with its last one.
@@ -102,8 +102,8 @@ def import_episodes(
         for part, split in splits.items():
             with TableWriter(
                 staging / part,
-                spaces.observation.shape,
-                spaces.observation.dtype,
+                spaces.observation,
+                "",
                 spaces.action.size,
                 spaces.action.discrete,
                 environment,

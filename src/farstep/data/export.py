@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from farstep.core.arrays import arrays_of, part
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_free_space, whole_file
 from farstep.data.table import Dataset, Table
@@ -44,7 +45,9 @@ def export_npz(dataset: Dataset, path: Path, *, overwrite: bool = False) -> list
             np.savez_compressed(
                 unfinished,
                 allow_pickle=False,
-                observations=table.observations,
+                **{
+                    part("observations", key): a for key, a in arrays_of(table.observations).items()
+                },
                 actions=table.actions,
                 terminals=terminals,
                 **table.extras,

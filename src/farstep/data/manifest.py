@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from farstep.core.errors import FarstepError
+from farstep.core.fields import dataclass_from_dict
 from farstep.core.types import Actions, Space, Spaces
 
 FORMAT = "farstep-table"
-VERSION = 3
+VERSION = 4
 MANIFEST_NAME = "manifest.json"
 
 RESERVED = ("observations", "actions", "episode_ends")
@@ -74,7 +75,9 @@ class Manifest:
         action_bounds: what −1 and 1 stand for in each dimension, low and high; `None` where actions
             are used as they are.
         arrays: the files, by name without `.npy`.
-        statistics: of `observations` and `actions`.
+        observation: of a step.
+        statistics: of `observations` and `actions`; of an observation of several arrays, of each,
+            as `observations/NAME`.
         tasks: what the numbers in the array `language` mean, if there is one.
     """
 
@@ -88,6 +91,7 @@ class Manifest:
     actions_out_of_range: int
     action_bounds: tuple[tuple[float, ...], tuple[float, ...]] | None
     arrays: Mapping[str, ArrayEntry]
+    observation: Space
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     tasks: tuple[str, ...] = ()
 
@@ -99,14 +103,14 @@ class Manifest:
             "discrete": self.discrete,
             "arrays": {name: asdict(entry) for name, entry in self.arrays.items()},
         }
+        if self.observation.keys:
+            content["observation"] = asdict(self.observation)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def spaces(self) -> Spaces:
         """The shapes and types that networks are built for."""
-        observations = self.arrays["observations"]
-        space = stored_space(observations.shape[1:], observations.dtype)
-        return Spaces.of(space, Actions(self.action_size, self.discrete))
+        return Spaces.of(self.observation, Actions(self.action_size, self.discrete))
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
@@ -138,13 +142,19 @@ class Manifest:
                 name: Statistics(**{key: tuple(values) for key, values in entry.items()})
                 for name, entry in content.pop("statistics").items()
             }
+            observation = dataclass_from_dict(Space, content.pop("observation"), where=where)
             bounds = content.pop("action_bounds")
             if bounds is not None:
                 low, high = map(tuple, bounds)
                 bounds = low, high
             tasks = tuple(content.pop("tasks", ()))
             manifest = cls(
-                **content, tasks=tasks, action_bounds=bounds, arrays=arrays, statistics=statistics
+                **content,
+                tasks=tasks,
+                action_bounds=bounds,
+                arrays=arrays,
+                observation=observation,
+                statistics=statistics,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FarstepError(

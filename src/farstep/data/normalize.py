@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import jax
 import numpy as np
 
+from farstep.core.arrays import part
 from farstep.core.goals import GoalRule
-from farstep.core.types import Spaces
+from farstep.core.types import Space, Spaces
 from farstep.data.table import Table
 
 CONSTANT = 1e-6
@@ -36,7 +38,8 @@ def _nothing() -> np.ndarray:
 class Normalization:
     """`(x − mean) / std` per dimension of vectors, and actions from their bounds to [−1, 1].
 
-    Images pass through untouched, with empty statistics: their encoder scales them.
+    Images pass through untouched, with empty statistics: their encoder scales them. Of an
+    observation of several arrays, D counts the dimensions of its vectors, one after the other.
 
     Attributes:
         mean: (D,), or (0,) for images.
@@ -53,8 +56,8 @@ class Normalization:
     @classmethod
     def identity(cls, spaces: Spaces) -> Normalization:
         """Leaves vectors and actions as they are."""
-        space = spaces.observation
-        size = 0 if space.kind == "image" else space.shape[-1]
+        vectors = _vectors(spaces)
+        size = sum(space.shape[-1] for space in vectors.values())
         return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
 
     @classmethod
@@ -66,11 +69,10 @@ class Normalization:
                 bounds for them.
         """
         mean, std = cls.identity(table.spaces).mean, cls.identity(table.spaces).std
-        if observations and table.spaces.observation.kind == "vector":
-            statistics = table.manifest.statistics["observations"]
-            mean = np.asarray(statistics.mean, np.float32)
-            std = np.asarray(statistics.std, np.float32)
-            magnitude = np.maximum(np.abs(statistics.min), np.abs(statistics.max))
+        if observations and mean.size:
+            mean, std, low, high = _statistics(table)
+            magnitude = np.maximum(np.abs(low), np.abs(high))
+            mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
             std = np.where(std <= CONSTANT * magnitude, np.float32(1), std)
         low, high = table.manifest.action_bounds or ((), ())
         return cls(mean, std, np.asarray(low, np.float32), np.asarray(high, np.float32))
@@ -80,17 +82,36 @@ class Normalization:
         """Whether observations pass through unchanged."""
         return not self.mean.any() and bool((self.std == 1).all())
 
-    def apply(self, observations: np.ndarray) -> np.ndarray:
-        """Raw observations (…, D) to what the networks see."""
+    def apply(self, observations: np.ndarray) -> Any:
+        """Raw observations (…, D) to what the networks see; of several arrays a dict.
+
+        They may be stacked frames (…, frames · D).
+        """
+        names = observations.dtype.names
+        if names is None:
+            return self._standard(observations, slice(None))
+        wide = sum(observations.dtype[n].shape[0] for n in names if _is_vector(observations, n))
+        frames = wide // max(self.mean.size, 1)
+        seen, end = {}, 0
+        for name in names:
+            seen[name] = np.ascontiguousarray(observations[name])
+            if _is_vector(observations, name):
+                begin, end = end, end + seen[name].shape[-1] // frames
+                seen[name] = self._standard(seen[name], slice(begin, end))
+        return seen
+
+    def _standard(self, vectors: np.ndarray, part: slice) -> np.ndarray:
         if self.is_identity:
-            return observations
-        standard = (observations - self.mean) / self.std
+            return vectors
+        frames = vectors.shape[-1] // self.mean[part].size
+        mean, std = np.tile(self.mean[part], frames), np.tile(self.std[part], frames)
+        standard = (vectors - mean) / std
         return np.clip(standard, -MOST_DEVIATIONS, MOST_DEVIATIONS, out=standard)
 
-    def apply_goals(self, goals: np.ndarray, rule: GoalRule) -> np.ndarray:
+    def apply_goals(self, goals: np.ndarray, rule: GoalRule) -> Any:
         """Raw goals (…, G) to what the networks see: columns as those of observations.
 
-        Another array's and a function's goals pass untouched.
+        A function's goals pass untouched, and so does an array that is the goal by its key.
         """
         if rule.whole:
             return self.apply(goals)
@@ -119,10 +140,29 @@ class Normalization:
         return (self.action_high - self.action_low) / 2
 
 
+def _is_vector(rows: np.ndarray, name: str) -> bool:
+    return len(rows.dtype[name].shape) == 1
+
+
+def _vectors(spaces: Spaces) -> dict[str, Space]:
+    """The vectors of an observation by name, or the one vector under an empty name."""
+    arrays = spaces.observation.arrays
+    return {name: space for name, space in arrays.items() if space.kind == "vector"}
+
+
+def _statistics(table: Table) -> list[np.ndarray]:
+    """Mean, deviation, least and greatest of all dimensions of an observation's vectors."""
+    each = [table.manifest.statistics[part("observations", key)] for key in _vectors(table.spaces)]
+    return [
+        np.concatenate([getattr(one, name) for one in each])
+        for name in ("mean", "std", "min", "max")
+    ]
+
+
 def report(table: Table, normalization: Normalization) -> list[str]:
     """What the reader should know before training of what the networks will see, a line each."""
     lines = []
-    if table.spaces.observation.kind == "vector":
+    if normalization.mean.size:
         lines += _observation_lines(table, normalization)
     if normalization.action_low.size:
         lines += _action_lines(table, normalization)
@@ -130,10 +170,7 @@ def report(table: Table, normalization: Normalization) -> list[str]:
 
 
 def _observation_lines(table: Table, normalization: Normalization) -> list[str]:
-    statistics = table.manifest.statistics["observations"]
-    mean, std, low, high = map(
-        np.asarray, (statistics.mean, statistics.std, statistics.min, statistics.max)
-    )
+    mean, std, low, high = _statistics(table)
     constant = std <= CONSTANT * np.maximum(np.abs(low), np.abs(high))
     varying = std[~constant]
     if not varying.size:

@@ -107,7 +107,10 @@ def packed(episode: Episode) -> bytes:
     arrays = {"observations": episode.observations, "actions": episode.actions, **episode.extras}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     about = {
-        "arrays": [[name, array.dtype.str, array.shape] for name, array in arrays.items()],
+        "arrays": [
+            [name, np.lib.format.dtype_to_descr(array.dtype), array.shape]
+            for name, array in arrays.items()
+        ],
         "ends": episode.ends,
         "where": episode.where,
         "task": episode.task,
@@ -121,10 +124,17 @@ def unpacked(content: bytes) -> Episode:
     about = json.loads(content[:start])
     arrays = {}
     for name, dtype, shape in about.pop("arrays"):
-        array = np.ndarray(shape, dtype, content, start)
+        array = np.ndarray(shape, _dtype(dtype), content, start)
         arrays[name] = array
         start += array.nbytes
     return Episode(arrays.pop("observations"), arrays.pop("actions"), arrays, **about)
+
+
+def _dtype(told: Any) -> np.dtype[Any]:
+    """NumPy's type by its description; JSON makes lists of the tuples that name several arrays."""
+    if isinstance(told, str):
+        return np.dtype(told)
+    return np.dtype([(name, kind, *map(tuple, shape)) for name, kind, *shape in told])
 
 
 def kept(records: Records, split: Split) -> Split:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from farstep.core.arrays import arrays_of, part
 from farstep.core.errors import FarstepError, install_command
 from farstep.core.files import check_free_space, staged_directory
 from farstep.data.episodes import LANGUAGE
@@ -59,7 +60,9 @@ def export_rlds(dataset: Dataset, path: Path, *, overwrite: bool = False) -> lis
     except ImportError as error:
         raise FarstepError(f"Writing RLDS needs more: {install_command('bridge')}") from error
     tables = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
-    check_free_space(path, sum(array.nbytes for t in tables.values() for array in _arrays(t)))
+    check_free_space(
+        path, sum(array.nbytes for t in tables.values() for array in _arrays(t).values())
+    )
     fields = _Fields(dataset.train)
     name = re.sub(r"\W", "_", path.name).lower()
     with staged_directory(path, overwrite=overwrite, owned=_owned(path)) as staging:
@@ -95,8 +98,11 @@ def _owned(path: Path) -> list[str]:
     return [VERSION] if (path / VERSION / ABOUT).is_file() else []
 
 
-def _arrays(table: Table) -> list[np.ndarray]:
-    return [table.observations, table.actions, *table.extras.values()]
+def _arrays(table: Table) -> dict[str, np.ndarray]:
+    """All arrays of a table, those of its observations each by itself."""
+    observations = arrays_of(table.observations).items()
+    own = {part("observations", key): array for key, array in observations}
+    return {**own, "actions": table.actions, **table.extras}
 
 
 class _Fields:
@@ -111,24 +117,28 @@ class _Fields:
     def __init__(self, table: Table) -> None:
         self.discrete = table.manifest.discrete
         self.tasks = table.manifest.tasks
-        self.image = table.observations.dtype == np.uint8
         told = table.manifest.provenance
         keys = told.get("keys", {}) if told.get("format") == "rlds" else {}
-        usual = "observation/image_0" if self.image else "observation/state"
-        seen = keys.get("observations", [])
+        seen, observed = keys.get("observations", []), arrays_of(table.observations)
+        usual = {
+            key: f"observation/{key or ('image_0' if array.dtype == np.uint8 else 'state')}"
+            for key, array in observed.items()
+        }
+        if len(seen) == len(usual):
+            usual = dict(zip(usual, seen, strict=True))
         extras = {extra_name(key): key for key in keys.get("extras", ())}
         stored = [name for name in table.extras if name != LANGUAGE or not self.tasks]
         self.names = {
-            "observations": seen[0] if len(seen) == 1 else usual,
+            **{part("observations", key): name for key, name in usual.items()},
             "actions": keys.get("actions", "action"),
             **{name: extras.get(name, name) for name in stored},
         }
         self.keys = {
-            "observations": [self.names["observations"]],
+            "observations": list(usual.values()),
             "actions": self.names["actions"],
             "extras": [self.names[name] for name in stored],
         }
-        arrays = {"observations": table.observations, "actions": table.actions, **table.extras}
+        arrays = _arrays(table)
         self.pictures = {name for name in self.names if _is_picture(arrays[name])}
         steps: dict[str, Any] = {}
         for name, key in self.names.items():
@@ -162,7 +172,7 @@ class _Fields:
     def example(self, table: Table, number: int, begin: int, stop: int) -> dict[str, Any]:
         """Episode `number`, rows `begin` to `stop`, as the features of a `tf.Example`."""
         steps = stop - begin
-        arrays = {"observations": table.observations, "actions": table.actions, **table.extras}
+        arrays = _arrays(table)
         found: dict[str, Any] = {}
         for name, key in self.names.items():
             rows = np.asarray(arrays[name][begin:stop])
@@ -196,7 +206,7 @@ def _write_split(
     bounds = list(
         zip(table.episode_starts.tolist(), (table.episode_ends + 1).tolist(), strict=True)
     )
-    row = sum(array[:1].nbytes for array in _arrays(table))
+    row = sum(array[:1].nbytes for array in _arrays(table).values())
     each = max(1, int(SHARD_BYTES / row / (table.num_steps / table.num_episodes)))
     shards = [range(n, min(n + each, len(bounds))) for n in range(0, len(bounds), each)]
 

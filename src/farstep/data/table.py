@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.frames import stacked
 from farstep.core.goals import GoalRule
 from farstep.core.inputs import expanded_path
 from farstep.core.types import Space, Spaces
@@ -43,7 +44,8 @@ class Table:
     Attributes:
         path: the table's directory.
         manifest: shapes, counts, checksums, statistics, provenance.
-        observations: (N, *observation shape), float32 or uint8, memory-mapped.
+        observations: (N, *observation shape), float32 or uint8, memory-mapped; of several arrays
+            one structured array (N,), of which `observations["name"]` is each.
         actions: (N, A) float32, or (N,) int32 where actions are discrete, memory-mapped.
         episode_ends: (M,) row of each episode's last step, increasing; the last is N - 1.
         extras: further arrays of N rows by name, memory-mapped.
@@ -87,6 +89,13 @@ class Table:
         ends = np.array(arrays.pop("episode_ends"))
         _check_rows(directory, manifest)
         _check_episodes(directory / "episode_ends.npy", ends, manifest)
+        row = manifest.observation.row
+        if (observations.dtype, observations.shape[1:]) != (row.base, row.shape):
+            raise FarstepError(
+                f"{directory}: observations.npy has rows {observations.dtype}"
+                f" {observations.shape[1:]}, and the manifest says {manifest.observation}. Import"
+                " the data again."
+            )
         return cls(directory, manifest, observations, actions, ends, arrays)
 
     @property
@@ -109,6 +118,17 @@ class Table:
         """(M,) stored steps of each episode; at least 2."""
         return self.episode_ends - self.episode_starts + 1
 
+    def frames(self, rows: Int[np.ndarray, "*stack"], count: int) -> np.ndarray:
+        """Observations at `rows`, each with those before it, `count` in all, as one (…).
+
+        Before an episode's first step stands its first observation again.
+        """
+        if count == 1:
+            return np.asarray(self.observations[rows])
+        first = self.episode_starts[np.searchsorted(self.episode_ends, rows)]
+        steps = (np.maximum(rows - back, first) for back in reversed(range(count)))
+        return stacked([np.asarray(self.observations[step]) for step in steps])
+
     @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the content, independent of path and provenance."""
@@ -129,10 +149,13 @@ def goals_of(table: Table, rule: GoalRule) -> np.ndarray:
     if rule.whole:
         return table.observations
     if rule.key is not None:
+        own = table.spaces.observation.keys
+        if rule.key in own:
+            return table.observations[rule.key]
         if rule.key not in table.extras:
             raise FarstepError(
                 f"--goal {rule}: {table.path} has no array '{rule.key}'."
-                f"{nearest(rule.key, table.extras)}"
+                f"{nearest(rule.key, [*own, *table.extras])}"
             )
         goals = table.extras[rule.key]
         return goals if goals.dtype == np.uint8 else np.asarray(goals, np.float32)
@@ -142,20 +165,24 @@ def goals_of(table: Table, rule: GoalRule) -> np.ndarray:
     )
 
 
-def spaces_of(table: Table, rule: GoalRule) -> Spaces:
-    """The table's spaces where goals are made by `rule`; reads two steps.
+def spaces_of(table: Table, rule: GoalRule, frames: int = 1) -> Spaces:
+    """The table's spaces where goals are made by `rule` and `frames` are stacked; reads two steps.
 
     Raises:
-        FarstepError: as `goals_of`.
+        FarstepError: as `goals_of`, or no frame.
     """
     if rule.whole:
-        return table.spaces
+        return table.spaces.stacked(frames)
+    own = table.spaces.observation.keys
+    if rule.key is not None and rule.key in own:
+        return replace(table.spaces, goal=own[rule.key], rule=rule).stacked(frames)
     if rule.key is not None:
         goals = goals_of(table, rule)
     else:
         goals = rule.of(np.asarray(table.observations[:2]))
     kind = "image" if goals.dtype == np.uint8 and goals.ndim == 4 else "vector"
-    return replace(table.spaces, goal=Space(goals.shape[1:], goals.dtype.name, kind), rule=rule)
+    goal = Space(goals.shape[1:], goals.dtype.name, kind)
+    return replace(table.spaces, goal=goal, rule=rule).stacked(frames)
 
 
 def _map_array(path: Path, entry: ArrayEntry) -> np.ndarray:
@@ -165,7 +192,7 @@ def _map_array(path: Path, entry: ArrayEntry) -> np.ndarray:
         raise FarstepError(f"{path} is missing. Import the data again.") from error
     except (ValueError, EOFError, OSError) as error:
         raise FarstepError(f"{path} is damaged: {error}. Import the data again.") from error
-    if array.shape != entry.shape or array.dtype != np.dtype(entry.dtype):
+    if array.shape != entry.shape or array.dtype.name != entry.dtype:
         raise FarstepError(
             f"{path} holds {array.dtype} {array.shape}, and the manifest says {entry.dtype}"
             f" {entry.shape}. Import the data again."

@@ -12,10 +12,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from farstep.core.arrays import arrays_of, part, record
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.files import NO_SPACE, check_free_space, format_bytes, staged_directory
+from farstep.core.types import Space
 from farstep.data.columns import Column, Rounding
 from farstep.data.manifest import MANIFEST_NAME, RESERVED, Manifest, stored_space, table_files
+
+Observed = np.ndarray | Mapping[str, np.ndarray]
+"""Observations of L steps: one array, plain or structured, or several by name."""
 
 
 class TableWriter:
@@ -31,8 +36,9 @@ class TableWriter:
 
     Args:
         path: the table's directory, which must not exist yet.
-        observation_shape: of one observation, (D,) or (H, W, C).
-        observation_dtype: `float32`, or `uint8` for pixels.
+        observation_shape: of one observation, (D,) or (H, W, C); or its space, where it has
+            several arrays.
+        observation_dtype: `float32`, or `uint8` for pixels; of no matter beside a space.
         action_size: dimensions of an action, or how many discrete actions there are.
         discrete: whether actions are integers in [0, action_size).
         environment: name of the environment that the episodes come from.
@@ -50,7 +56,7 @@ class TableWriter:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        observation_shape: tuple[int, ...],
+        observation_shape: tuple[int, ...] | Space,
         observation_dtype: str,
         action_size: int,
         discrete: bool = False,
@@ -62,21 +68,26 @@ class TableWriter:
         overwrite: bool = False,
         expected_steps: int | None = None,
     ) -> None:
-        if observation_dtype not in ("float32", "uint8"):
-            raise FarstepError(
-                f"Observations are stored as float32 or uint8, not {observation_dtype}."
-            )
-        if not observation_shape or min(observation_shape) < 1 or action_size < 1:
-            raise FarstepError(
-                "A table needs observations of at least one number and at least one action;"
-                f" got observation shape {observation_shape} and action size {action_size}."
-            )
-        stored_space(observation_shape, observation_dtype)
+        if isinstance(observation_shape, Space):
+            self._space = observation_shape
+        else:
+            self._space = stored_space(observation_shape, observation_dtype)
+        for name in self._space.keys:
+            if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
+                raise FarstepError(f"'{name}' cannot name an array of observations.")
+        for space in self._space.arrays.values():
+            if space.dtype not in ("float32", "uint8"):
+                raise FarstepError(
+                    f"Observations are stored as float32 or uint8, not {space.dtype}."
+                )
+            if min(space.shape) < 1 or action_size < 1:
+                raise FarstepError(
+                    "A table needs observations of at least one number and at least one action;"
+                    f" got observation shape {space.shape} and action size {action_size}."
+                )
         self._path = Path(path)
         self._name = name
         self._scale_actions = scale_actions
-        self._observation_shape = tuple(observation_shape)
-        self._observation_dtype = np.dtype(observation_dtype)
         self._action_size = action_size
         self._discrete = discrete
         self._environment = environment
@@ -115,7 +126,7 @@ class TableWriter:
 
     def __enter__(self) -> Self:
         if self._expected_steps is not None:
-            row = int(np.prod(self._observation_shape)) * self._observation_dtype.itemsize
+            row = self._space.row.itemsize
             row += 4 if self._discrete else 4 * self._action_size
             check_free_space(self._path, self._expected_steps * row)
         self._staging = self._stack.enter_context(
@@ -142,18 +153,19 @@ class TableWriter:
             return
         self._stack.close()
 
-    def append(self, observations: np.ndarray, actions: np.ndarray, **extras: np.ndarray) -> None:
+    def append(self, observations: Observed, actions: np.ndarray, **extras: np.ndarray) -> None:
         """Write one episode.
 
         Args:
-            observations: (L, *observation shape), L ≥ 2; converted to the table's dtype.
+            observations: (L, *observation shape), L ≥ 2; converted to the table's dtype. Of several
+                arrays a dict, or a structured array.
             actions: (L, A), or (L,) integers; the last one is stored but leads nowhere.
             extras: further arrays of L rows, the same names in every episode.
 
         Raises:
             FarstepError: fewer than two steps, wrong shapes, or a number that is not finite.
         """
-        length = len(observations)
+        length = len(actions)
         if self._open_rows == 0 and length < 2:
             raise FarstepError(
                 f"Episode {self.num_episodes} has {length} step{'s' * (length != 1)}; a transition"
@@ -162,19 +174,21 @@ class TableWriter:
         self.extend(observations, actions, **extras)
         self.end_episode()
 
-    def extend(self, observations: np.ndarray, actions: np.ndarray, **extras: np.ndarray) -> None:
+    def extend(self, observations: Observed, actions: np.ndarray, **extras: np.ndarray) -> None:
         """Write the next steps of the current episode, which `end_episode` completes.
 
         For episodes too long to hold; the arguments and errors are those of `append`, but any
         number of steps will do.
         """
-        rows = len(observations)
+        given = self._arrays(observations)
+        stored = {key: self._convert_observations(key, array) for key, array in given.items()}
         converted = {
-            "observations": self._convert_observations(np.asarray(observations)),
+            "observations": record(stored) if self._space.keys else stored[""],
             "actions": self._convert_actions(np.asarray(actions)),
         }
         self._check_names(extras)
         converted |= {name: self._convert_extra(name, np.asarray(a)) for name, a in extras.items()}
+        rows = len(converted["observations"])
         for name, block in converted.items():
             if len(block) != rows:
                 raise FarstepError(
@@ -184,8 +198,9 @@ class TableWriter:
                 )
         if not self._columns:
             self._open_columns(converted)
-        for name, block in (("observations", observations), ("actions", actions)):
-            self._watch_rounding(name, np.asarray(block), converted[name])
+        for key, array in given.items():
+            self._watch_rounding(part("observations", key), array, stored[key])
+        self._watch_rounding("actions", np.asarray(actions), converted["actions"])
         for name, block in converted.items():
             self._columns[name].write(block)
         self._num_steps += rows
@@ -212,21 +227,37 @@ class TableWriter:
     def _open_rows(self) -> int:
         return self._num_steps - (self._ends[-1] + 1 if self._ends else 0)
 
-    def _convert_observations(self, block: np.ndarray) -> np.ndarray:
-        self._check_numeric("observations", block)
-        if block.shape[1:] != self._observation_shape:
+    def _arrays(self, observations: Observed) -> dict[str, np.ndarray]:
+        """The arrays of some observations by name, in the table's order."""
+        if isinstance(observations, Mapping):
+            arrays = {name: np.asarray(array) for name, array in observations.items()}
+        else:
+            arrays = arrays_of(np.asarray(observations))
+        expected = self._space.arrays
+        if arrays.keys() != expected.keys():
             raise FarstepError(
-                f"Episode {self.num_episodes}: observations have shape {block.shape[1:]} a step,"
-                f" and the table {self._observation_shape}."
+                f"Episode {self.num_episodes}: observations are"
+                f" {', '.join(arrays) or 'one array'}, and the table's are"
+                f" {', '.join(expected) or 'one array'}."
             )
-        if self._observation_dtype == np.uint8:
+        return {name: arrays[name] for name in expected}
+
+    def _convert_observations(self, key: str, block: np.ndarray) -> np.ndarray:
+        space, name = self._space.arrays[key], part("observations", key)
+        self._check_numeric(name, block)
+        if block.shape[1:] != space.shape:
+            raise FarstepError(
+                f"Episode {self.num_episodes}: {name} have shape {block.shape[1:]} a step,"
+                f" and the table {space.shape}."
+            )
+        if space.dtype == "uint8":
             if block.dtype != np.uint8:
                 raise FarstepError(
-                    f"Episode {self.num_episodes}: observations are {block.dtype}, and the table"
+                    f"Episode {self.num_episodes}: {name} are {block.dtype}, and the table"
                     " is of uint8 pixels."
                 )
             return np.ascontiguousarray(block)
-        return self._finite("observations", block, np.dtype(np.float32))
+        return self._finite(name, block, np.dtype(np.float32))
 
     def _convert_actions(self, block: np.ndarray) -> np.ndarray:
         self._check_numeric("actions", block)
@@ -335,9 +366,9 @@ class TableWriter:
         ends.write(np.array(self._ends, dtype="<i8"))
         arrays = {name: column.finish() for name, column in self._columns.items()}
         statistics = {
-            name: column.moments.statistics()
+            part(name, key): moments.statistics()
             for name, column in self._columns.items()
-            if column.moments is not None
+            for key, moments in column.moments.items()
         }
         bounds = statistics["actions"].min, statistics["actions"].max
         manifest = Manifest(
@@ -351,6 +382,7 @@ class TableWriter:
             actions_out_of_range=self._out_of_range,
             action_bounds=bounds if self._out_of_range and self._scale_actions else None,
             arrays=arrays,
+            observation=self._space,
             statistics=statistics,
             tasks=self.tasks,
         )

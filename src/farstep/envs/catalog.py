@@ -38,6 +38,13 @@ MAZE_FAMILIES: dict[str, BodyName] = {
 }
 
 
+OWN_MAZES = {
+    **{family: (family, False) for family in MAZE_FAMILIES},
+    **{f"visual-{family}": (family, True) for family in ("antmaze", "humanoidmaze")},
+}
+"""What stands before a map's file: the family, and whether observations are pictures."""
+
+
 def _maze_spec(name: str, family: str, steps: int, *, pixels: bool = False) -> EnvironmentSpec:
     """A body in a map that is to be set."""
     options: dict[str, Any] = {"body": MAZE_FAMILIES[family]}
@@ -118,7 +125,16 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
         ogbench("puzzle", board, cap, "play noisy", seen=True, sharing="copies")
     for elements in ("easy", "medium", "hard"):
         # Its pictures are its state: NumPy, not OpenGL.
-        ogbench("powderworld", elements, 500, "play", draws=True, pixels=True, sized=False)
+        ogbench(
+            "powderworld",
+            elements,
+            500,
+            "play",
+            draws=True,
+            num_actions=8,
+            pixels=True,
+            sized=False,
+        )
     tabletop = EnvironmentSpec(
         name="widowx-tabletop-v0",
         entry_point="farstep.envs.tabletop:TabletopEnv",
@@ -172,7 +188,7 @@ def environment(name: str) -> EnvironmentSpec:
         FarstepError: no such environment, or a map that cannot be read.
     """
     family, colon, path = name.partition(":")
-    if colon and family.removeprefix("visual-") in MAZE_FAMILIES:
+    if colon and family in OWN_MAZES:
         return replace(own_maze(family, MazeMap.from_file(path)), name=name)
     if colon and name not in _REGISTERED:
         return _specification(name, name)
@@ -252,11 +268,11 @@ def own_maze(family: str, maze: MazeMap) -> EnvironmentSpec:
     Raises:
         FarstepError: `family` is none of those names.
     """
-    body_family = family.removeprefix("visual-")
-    pixels = body_family != family
-    if body_family not in MAZE_FAMILIES or (pixels and body_family == "pointmaze"):
-        known = [*MAZE_FAMILIES, "visual-antmaze", "visual-humanoidmaze"]
-        raise FarstepError(f"no body '{family}' for a maze of your own.{nearest(family, known)}")
+    if family not in OWN_MAZES:
+        raise FarstepError(
+            f"no body '{family}' for a maze of your own.{nearest(family, OWN_MAZES)}"
+        )
+    body_family, pixels = OWN_MAZES[family]
     name = f"{family}-{_as_id(maze.name)}-v0"
     return _maze_spec(name, body_family, OWN_MAZE_STEPS, pixels=pixels).in_maze(maze)
 

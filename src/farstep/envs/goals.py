@@ -27,7 +27,9 @@ class GoalEnv(gymnasium.Wrapper):
         self.observation_space = self.goal_space = env.observation_space
         if spec.observation_key is not None:
             spaces = getattr(env.observation_space, "spaces", {})
-            self.observation_space = _entry(spaces, spec.observation_key, spec, "observations")
+            chosen = _chosen(spaces, spec)
+            several = isinstance(chosen, dict)
+            self.observation_space = gymnasium.spaces.Dict(chosen) if several else chosen
             self.goal_space = _entry(spaces, spec.goal_key, spec, "observations")
 
     def reset(
@@ -49,10 +51,18 @@ class GoalEnv(gymnasium.Wrapper):
         spec = self._spec
         if spec.observation_key is not None:
             goal = _entry(observation, spec.goal_key, spec, "observations")
-            return observation[spec.observation_key], {**info, "goal": goal}
+            return _chosen(observation, spec), {**info, "goal": goal}
         if spec.goal_key in info:  # A step need not repeat it.
             info = {**info, "goal": info[spec.goal_key]}
         return observation, info
+
+
+def _chosen(entries: Any, spec: EnvironmentSpec) -> Any:
+    """What of a dict is the observation: one entry, or a dict of several."""
+    keys = spec.observation_key
+    if isinstance(keys, str):
+        return _entry(entries, keys, spec, "observations")
+    return {key: _entry(entries, key, spec, "observations") for key in keys or ()}
 
 
 def _entry(entries: Any, key: str, spec: EnvironmentSpec, where: str) -> Any:

@@ -53,8 +53,9 @@ class EnvironmentPool:
 
     Attributes:
         num_slots: as given.
-        observation_shape, observation_dtype: of one observation; states are float32.
-        goal_shape: of one goal, which has the type of an observation.
+        observation_shape, observation_dtype: of one observation; states are float32. Of several
+            arrays the type is that of a structured array, and the shape ().
+        goal_shape, goal_dtype: the same of one goal.
         action_shape: of one action; () where actions are integers.
         action_low, action_high: bounds of continuous actions; empty where actions are integers.
         num_actions: how many integers there are to choose from, or `None`.
@@ -125,9 +126,9 @@ class EnvironmentPool:
             finally:
                 # The mapping lives on without its name, so nothing can be left behind.
                 path.unlink()
-        self.observation_shape: tuple[int, ...] = tuple(spaces["observation_shape"])
-        self.observation_dtype = np.dtype(spaces["observation_dtype"])
-        self.goal_shape: tuple[int, ...] = tuple(spaces["goal_shape"])
+        observations, goals = (_row(spaces[name]) for name in ("observation", "goal"))
+        self.observation_shape, self.observation_dtype = observations.shape, observations.base
+        self.goal_shape, self.goal_dtype = goals.shape, goals.base
         self.action_shape: tuple[int, ...] = tuple(spaces["action_shape"])
         self.action_low, self.action_high = map(np.float32, spaces["action_bounds"])
         self.num_actions: int | None = spaces["num_actions"]
@@ -307,17 +308,17 @@ class _Simulators:
         actions: Any = env.action_space
         goal = getattr(env, "goal_space", space)
         for what, one in (("observations", space), ("goals", goal), ("actions", actions)):
-            if one.shape is None:
+            parts = one.values() if hasattr(one, "spaces") and what != "actions" else [one]
+            if not parts or any(part.shape is None for part in parts):
                 raise FarstepError(
-                    f"{self._spec.name} has {what} of {one}, not one array. An EnvironmentSpec "
+                    f"{self._spec.name} has {what} of {one}, not arrays. An EnvironmentSpec "
                     "names the entries of a dict by observation_key and goal_key."
                 )
         num_actions = getattr(actions, "n", None)
         bounds = [] if num_actions else [actions.low.tolist(), actions.high.tolist()]
         return {
-            "observation_shape": space.shape,
-            "observation_dtype": "uint8" if space.dtype == np.uint8 else "float32",
-            "goal_shape": goal.shape,
+            "observation": _described(space),
+            "goal": _described(goal),
             "action_shape": actions.shape,
             "action_bounds": bounds or [[], []],
             "num_actions": None if num_actions is None else int(num_actions),
@@ -361,11 +362,12 @@ class _Simulators:
         )
         if "goal" not in info:
             raise FarstepError(
-                f"{self._spec.name}: `info` has no 'goal' after a reset; name it by goal_key."
+                f"{self._spec.name}: `info` has no 'goal' after a reset; name it by goal_key, and"
+                " the observation by observation_key where both lie in one dict."
                 f"{nearest('goal', info)}"
             )
-        shared["observations"][slot] = observation
-        shared["goals"][slot] = info["goal"]
+        _put(shared["observations"], slot, observation)
+        _put(shared["goals"], slot, info["goal"])
         self._keep_extras(slot, info)
 
     def _new(self) -> Any:
@@ -378,7 +380,7 @@ class _Simulators:
     def _step(self, slot: int) -> None:
         shared = self._shared
         observation, _, terminated, truncated, info = self._env(slot).step(shared["actions"][slot])
-        shared["observations"][slot] = observation
+        _put(shared["observations"], slot, observation)
         if "success" not in info:
             raise FarstepError(
                 f"{self._spec.name}: `info` has no 'success' after a step; name the flag by "
@@ -421,29 +423,53 @@ def service(config: Mapping[str, Any]) -> Callable[[bytes], bytes]:
     return answer
 
 
-_Layout = list[tuple[str, str, Sequence[int], int]]
-"""Name, type, shape and offset in bytes of every shared array."""
+_Row = list[Any]
+"""Type and shape of one array, or name, type and shape of each of several, as JSON values."""
+
+
+def _described(space: Any) -> _Row:
+    """What the pool keeps of a Gymnasium space: of a dict, all its entries."""
+    if hasattr(space, "spaces"):
+        return [[name, *_described(part)] for name, part in space.spaces.items()]
+    return ["uint8" if space.dtype == np.uint8 else "float32", list(space.shape)]
+
+
+def _row(described: _Row) -> np.dtype[Any]:
+    """NumPy's type of one row."""
+    if isinstance(described[0], str):
+        return np.dtype((described[0], tuple(described[1])))
+    return np.dtype([(name, dtype, tuple(shape)) for name, dtype, shape in described])
+
+
+def _put(array: np.ndarray, slot: int, value: Any) -> None:
+    if array.dtype.names is None:
+        array[slot] = value
+    else:
+        for name in array.dtype.names:
+            array[name][slot] = value[name]
+
+
+_Layout = list[tuple[str, _Row, int, int]]
+"""Name, type, length and offset in bytes of every shared array."""
 
 
 def _layout(spaces: Mapping[str, Any], num_slots: int) -> _Layout:
-    observation = spaces["observation_dtype"], spaces["observation_shape"]
-    action = "int32" if spaces["num_actions"] else "float32", spaces["action_shape"]
-    arrays = {
-        "observations": observation,
-        "goals": (spaces["observation_dtype"], spaces["goal_shape"]),
-        "actions": action,
-        "seeds": ("int64", ()),
-        "tasks": ("int64", ()),
-        **dict.fromkeys(("chosen", "success", "terminated", "truncated"), ("bool", ())),
-        **{f"extra {name}": ("float64", shape) for name, shape in spaces["extras"].items()},
+    arrays: dict[str, _Row] = {
+        "observations": spaces["observation"],
+        "goals": spaces["goal"],
+        "actions": ["int32" if spaces["num_actions"] else "float32", spaces["action_shape"]],
+        "seeds": ["int64", ()],
+        "tasks": ["int64", ()],
+        **{flag: ["bool", ()] for flag in ("chosen", "success", "terminated", "truncated")},
+        **{f"extra {name}": ["float64", shape] for name, shape in spaces["extras"].items()},
     }
     layout: _Layout = []
     offset = 0
-    for name, (dtype, shape) in arrays.items():
-        layout.append((name, dtype, [num_slots, *shape], offset))
-        size = np.dtype(dtype).itemsize * num_slots * int(np.prod(shape, dtype=int))
+    for name, row in arrays.items():
+        layout.append((name, row, num_slots, offset))
+        size = _row(row).itemsize * num_slots
         offset += -(-size // 64) * 64  # no two arrays in one line of the cache
-    layout.append(("end", "uint8", [0], offset))
+    layout.append(("end", ["uint8", ()], 0, offset))
     return layout
 
 
@@ -453,8 +479,7 @@ def _size(layout: _Layout) -> int:
 
 def _views(memory: Any, layout: _Layout) -> dict[str, np.ndarray]:
     return {
-        name: np.ndarray(tuple(shape), dtype, memory, offset)
-        for name, dtype, shape, offset in layout
+        name: np.ndarray(length, _row(row), memory, offset) for name, row, length, offset in layout
     }
 
 

@@ -39,7 +39,8 @@ class EnvironmentSpec:
         kwargs: those arguments, as JSON values.
         tasks: how many tasks it has, or the `options` of `reset` for each of them. Data can be made
             in a world without any.
-        observation_key: the observation in a dict of several; None where it is one array.
+        observation_key: the observation in a dict of several, or the names of its arrays; None
+            where it is one array, or the whole of a dict.
         goal_key: the goal in that dict, or in `info` where there is none.
         success_key: the flag of success in `info`.
         progress_key: the points earned so far, in `info`; empty where there is success only.
@@ -53,6 +54,7 @@ class EnvironmentSpec:
         body: what moves in the maze; None outside mazes.
         ball: whether the goal is for a ball (antsoccer), not for the body.
         pixels: whether observations are pictures.
+        num_actions: how many discrete actions there are; None where actions are continuous.
         states: name of the environment of which this one shows pictures, if it does.
     """
 
@@ -61,7 +63,7 @@ class EnvironmentSpec:
     entry_point: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     tasks: int | tuple[Mapping[str, Any], ...] = 1
-    observation_key: str | None = None
+    observation_key: str | tuple[str, ...] | None = None
     goal_key: str = "goal"
     success_key: str = "success"
     progress_key: str = ""
@@ -75,6 +77,7 @@ class EnvironmentSpec:
     body: BodyName | None = None
     ball: bool = False
     pixels: bool = False
+    num_actions: int | None = None
     states: str | None = None
 
     def __post_init__(self) -> None:
@@ -96,8 +99,11 @@ class EnvironmentSpec:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Reads back what `asdict` and JSON made of a specification."""
-        tasks = values["tasks"]
-        return cls(**{**values, "tasks": tasks if isinstance(tasks, int) else tuple(tasks)})
+        read = {
+            name: tuple(values[name]) if isinstance(values[name], list) else values[name]
+            for name in ("tasks", "observation_key")
+        }
+        return cls(**{**values, **read})
 
     @property
     def num_tasks(self) -> int:

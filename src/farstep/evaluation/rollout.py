@@ -27,13 +27,13 @@ from jaxtyping import Bool, Int
 
 from farstep.core import machine
 from farstep.core.errors import FarstepError
-from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.rng import stream_generator
 from farstep.core.seeds import check_seed
 from farstep.core.types import BatchPolicy, Spaces
 from farstep.envs.catalog import environment as find_environment
 from farstep.envs.pool import EnvironmentPool
 from farstep.envs.specs import EnvironmentSpec
+from farstep.evaluation.frames import SeenBy
 from farstep.evaluation.results import Episode, Evaluation
 
 SLOTS = 50
@@ -144,7 +144,7 @@ def evaluate(
             rows=slots,
             seed=seed,
             record=record,
-            rule=WHOLE if spaces is None else spaces.rule,
+            spaces=spaces,
         )
         episodes = rollout.run(waiting, start_every, progress)
         seconds = time.perf_counter() - began
@@ -200,12 +200,9 @@ class _Rollout:
         rows: int,
         seed: int,
         record: Recorder | None,
-        rule: GoalRule,
+        spaces: Spaces | None,
     ):
-        self._policy = policy
-        # An environment may give goals of the policy's own kind, or observations to make them of.
-        whole = simulators.goal_shape == simulators.observation_shape
-        self._aims = rule.of if whole else WHOLE.of
+        self._policy = policy if spaces is None else SeenBy(policy, spaces, _whole(simulators))
         self._simulators = simulators
         self._spec = spec
         self._rows = rows
@@ -252,14 +249,12 @@ class _Rollout:
         observations, goals = self._simulators.reset(slots, seeds, [task for task, _ in episodes])
         if self._observations.size:
             self._observations[slots], self._goals[slots] = observations, goals
-            self._policy.begin(slots, observations, self._aims(goals))
+            self._policy.begin(slots, observations, goals)
         else:
             # The first start fills every row, so that the policy never meets an undefined one.
             self._observations = np.resize(observations, (self._rows, *observations.shape[1:]))
             self._goals = np.resize(goals, (self._rows, *goals.shape[1:]))
-            self._policy.begin(
-                np.arange(self._rows), self._observations.copy(), self._aims(self._goals.copy())
-            )
+            self._policy.begin(np.arange(self._rows), self._observations.copy(), self._goals.copy())
             self._policy.end(np.arange(len(slots), self._rows))
         self._steps[slots] = 0
         for slot, (task, index), seed in zip(slots, episodes, seeds, strict=True):
@@ -280,8 +275,7 @@ class _Rollout:
 
     def _actions(self, active: Int[np.ndarray, " n"]) -> np.ndarray:
         # Copies: a policy may scale what it is given in place.
-        aims = self._aims(self._goals.copy())
-        actions = np.asarray(self._policy.act(self._observations.copy(), aims))
+        actions = np.asarray(self._policy.act(self._observations.copy(), self._goals.copy()))
         expected = (self._rows, *self._simulators.action_shape)
         if actions.shape != expected:
             raise FarstepError(
@@ -356,29 +350,46 @@ def _known_tasks(spec: EnvironmentSpec, tasks: Sequence[int] | None) -> list[int
 def _check_spaces(spec: EnvironmentSpec, simulators: EnvironmentPool, spaces: Spaces) -> None:
     actions = simulators.num_actions or simulators.action_shape[-1]
     discrete = simulators.num_actions is not None
-    offered = (simulators.observation_shape, simulators.goal_shape, discrete, actions)
+    frame, whole = spaces.frame, _whole(simulators)
+    observations = np.dtype((simulators.observation_dtype, simulators.observation_shape))
+    fields: Any = observations.fields or {}
+    if frame.keys and fields:
+        # More than the policy looks at may be there.
+        there = [(name, fields[name][0]) for name in frame.keys if name in fields]
+        observations = np.dtype(there)
+    goals = np.dtype((simulators.goal_dtype, simulators.goal_shape))
     # Where goals are whole observations, the policy takes what it needs of them.
-    whole = simulators.goal_shape == simulators.observation_shape
-    if whole and spaces.rule.key is not None:
+    if whole and spaces.rule.key is not None and spaces.rule.key not in frame.keys:
         raise FarstepError(
             f"{spec.name} gives goals as observations, and this policy's are '{spaces.rule.key}' of"
             " its data: train with --evaluation-episodes 0, and give the policy goals of its own."
         )
-    goal = simulators.goal_shape if whole else spaces.goal.shape
-    expected = (spaces.observation.shape, goal, spaces.action.discrete, spaces.action.size)
+    offered = (observations, observations if whole else goals, discrete, actions)
+    aim = frame.row if whole or spaces.rule.whole else spaces.goal.row
+    expected = (frame.row, aim, spaces.action.discrete, spaces.action.size)
     if offered != expected:
 
-        def describe(
-            shape: tuple[int, ...], goal: tuple[int, ...], discrete: bool, size: int
-        ) -> str:
-            goals = "" if goal == shape else f", goals {goal}"
+        def describe(row: np.dtype, goal: np.dtype, discrete: bool, size: int) -> str:
+            goals = "" if goal == row else f", goals {_shown(goal)}"
             kind = "actions" if discrete else "action values"
-            return f"observations {shape}{goals} and {size} {kind}"
+            return f"observations {_shown(row)}{goals} and {size} {kind}"
 
         raise FarstepError(
             f"{spec.name} has {describe(*offered)}, but the policy was trained on "
             f"{describe(*expected)}; evaluate it in the environment of its own data"
         )
+
+
+def _whole(simulators: EnvironmentPool) -> bool:
+    """Whether goals are whole observations."""
+    goal = simulators.goal_shape, simulators.goal_dtype
+    return goal == (simulators.observation_shape, simulators.observation_dtype)
+
+
+def _shown(row: np.dtype) -> str:
+    if row.fields is None:
+        return str(row.shape)
+    return ", ".join(f"'{name}' {field[0].shape}" for name, field in row.fields.items())
 
 
 def _check_at_least(least: int, **values: int | None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Real
+from jaxtyping import Array, Float, Key
 
-from farstep.core.types import Batch, Metrics, Scalar
+from farstep.core.types import Arrays, Batch, Metrics, Scalar
 
 Extractions = Literal["ddpg-bc", "awr", "best-of-n"]
 """How a policy is extracted: up the critic's gradient, by advantage-weighted cloning, or as the
@@ -19,6 +19,8 @@ best of some actions of a cloned policy."""
 
 PolicyGoals = Literal["cross", "paired"]
 """Goals of a policy's q term: those of other rows of the batch, or each row's own."""
+
+Rows = TypeVar("Rows", Array, dict[str, Array])
 
 
 def behaviour_cloning(
@@ -46,9 +48,9 @@ def ddpg_bc(
     return loss, metrics | {"actor/loss": loss, "actor/q": jnp.mean(q_values)}
 
 
-def of_other_rows(array: Real[Array, "batch *each"]) -> Real[Array, "batch *each"]:
+def of_other_rows(arrays: Rows) -> Rows:
     """Each row's neighbour's: rows are independent draws, so it is any other row's."""
-    return jnp.roll(array, 1, axis=0)
+    return jax.tree.map(lambda array: jnp.roll(array, 1, axis=0), arrays)
 
 
 def advantage_weighted(
@@ -80,27 +82,27 @@ class Policy(Protocol):
     """π(a | s, g), whichever form it has; actions that it gives lie in [−1, 1]."""
 
     def behaviour_loss(
-        self, observations: Array, goals: Array, actions: Array, key: Key[Array, ""], /
+        self, observations: Arrays, goals: Arrays, actions: Array, key: Key[Array, ""], /
     ) -> Float[Array, " batch"]:
         """What cloning minimises, by row."""
         ...
 
-    def climb(self, observations: Array, goals: Array, key: Key[Array, ""], /) -> Array:
+    def climb(self, observations: Arrays, goals: Arrays, key: Key[Array, ""], /) -> Array:
         """Actions that a critic's gradient passes to the policy."""
         ...
 
     def sample(
-        self, observations: Array, goals: Array, key: Key[Array, ""], temperature: Scalar = 1.0, /
+        self, observations: Arrays, goals: Arrays, key: Key[Array, ""], temperature: Scalar = 1.0, /
     ) -> Array:
         """Actions by noise of this scale; at 0 the mode."""
         ...
 
-    def mode(self, observations: Array, goals: Array, /) -> Array:
+    def mode(self, observations: Arrays, goals: Arrays, /) -> Array:
         """Actions without noise."""
         ...
 
 
-Value = Callable[[Array, Array], Float[Array, " batch"]]
+Value = Callable[[Array, Any], Float[Array, " batch"]]
 """q of each row, from actions and goals; its networks get no gradient."""
 
 
@@ -114,7 +116,7 @@ class Extraction(abc.ABC):
         batch: Batch,
         key: Key[Array, ""],
         q: Value,
-        advantages: Callable[[Array], Float[Array, " batch"]],
+        advantages: Callable[[Any], Float[Array, " batch"]],
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_π.
 
@@ -126,8 +128,8 @@ class Extraction(abc.ABC):
     def act(
         self,
         policy: Policy,
-        observations: Array,
-        goals: Array,
+        observations: Arrays,
+        goals: Arrays,
         key: Key[Array, ""],
         temperature: Scalar,
         q: Value,
@@ -156,7 +158,7 @@ class DDPGBC(Extraction):
         batch: Batch,
         key: Key[Array, ""],
         q: Value,
-        advantages: Callable[[Array], Float[Array, " batch"]],
+        advantages: Callable[[Any], Float[Array, " batch"]],
     ) -> tuple[Float[Array, ""], Metrics]:
         clone_key, climb_key = jax.random.split(key)
         own = batch["goal/policy"].goals
@@ -184,7 +186,7 @@ class AWR(Extraction):
         batch: Batch,
         key: Key[Array, ""],
         q: Value,
-        advantages: Callable[[Array], Float[Array, " batch"]],
+        advantages: Callable[[Any], Float[Array, " batch"]],
     ) -> tuple[Float[Array, ""], Metrics]:
         own = batch["goal/policy"].goals
         behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key)
@@ -210,7 +212,7 @@ class BestOfN(Extraction):
         batch: Batch,
         key: Key[Array, ""],
         q: Value,
-        advantages: Callable[[Array], Float[Array, " batch"]],
+        advantages: Callable[[Any], Float[Array, " batch"]],
     ) -> tuple[Float[Array, ""], Metrics]:
         own = batch["goal/policy"].goals
         behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key)
@@ -219,8 +221,8 @@ class BestOfN(Extraction):
     def act(
         self,
         policy: Policy,
-        observations: Array,
-        goals: Array,
+        observations: Arrays,
+        goals: Arrays,
         key: Key[Array, ""],
         temperature: Scalar,
         q: Value,

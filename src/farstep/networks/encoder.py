@@ -1,17 +1,16 @@
 """What an encoder is: a network from observations of one kind to a vector of features."""
 
-from __future__ import annotations
-
 import abc
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 
 
 class Encoder(eqx.Module):
-    """Features of a batch of arrays, which a subclass names the width of.
+    """Features of a batch of arrays (B, …), which a subclass names the width of.
 
     A subclass is made by `make(shape, key=key)` for arrays of that shape, such as (H, W, C).
     """
@@ -19,7 +18,7 @@ class Encoder(eqx.Module):
     features: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def __call__(self, observations: Real[Array, "batch *obs"]) -> Float[Array, "batch features"]:
+    def __call__(self, observations: Any) -> Float[Array, "batch features"]:
         """Features of what was observed; images come as bytes."""
 
 
@@ -27,7 +26,7 @@ class PretrainedEncoder(Encoder):
     """An encoder whose weights come from a file before training begins."""
 
     @abc.abstractmethod
-    def with_weights(self, weights: Mapping[str, np.ndarray], where: str) -> PretrainedEncoder:
+    def with_weights(self, weights: Mapping[str, np.ndarray], where: str) -> "PretrainedEncoder":
         """The encoder with weights by their names in the file `where`.
 
         Raises:

@@ -22,16 +22,20 @@ import safetensors.numpy
 from jaxtyping import Array, Float, Int, Key, Real
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.rng import stream_key
 from farstep.core.types import Kind, Space, Spaces
 from farstep.networks.encoder import Encoder, PretrainedEncoder
 from farstep.networks.impala import Impala
 from farstep.networks.resnet import FrozenResNet, ResNet
 
-Observations = Real[Array, "batch *obs"]
-"""(B, D) floats or (B, H, W, C) bytes."""
+Observations = Real[Array, "batch *obs"] | dict[str, Real[Array, "batch ..."]]
+"""(B, D) floats or (B, H, W, C) bytes, or several such arrays by name."""
 
-Goals = Real[Array, "batch *goal"]
-"""(B, G) floats or (B, H, W, C) bytes, of goals; (B, *obs) where goals are observations."""
+Goals = Real[Array, "batch *goal"] | dict[str, Real[Array, "batch ..."]]
+"""The same of goals; (B, *obs) where goals are observations."""
+
+STATE, GOAL = "_state", "_goal"
+"""Names of a state and of a goal that lie side by side. No array of data is called so."""
 
 
 class Identity(Encoder):
@@ -44,6 +48,27 @@ class Identity(Encoder):
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
         return observations
+
+
+class Keyed(Encoder):
+    """Features of several named arrays side by side, each by an encoder of its own."""
+
+    encoders: dict[str, Encoder]
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(self, encoders: dict[str, Encoder], names: tuple[str, ...]):
+        """`names` are those of the encoders in the order of their features."""
+        self.encoders, self.names = encoders, names
+
+    @property
+    def features(self) -> int:
+        return sum(encoder.features for encoder in self.encoders.values())
+
+    def __call__(
+        self, observations: dict[str, Real[Array, "batch ..."]]
+    ) -> Float[Array, "batch features"]:
+        each = [self.encoders[name](observations[name]) for name in self.names]
+        return jnp.concatenate(each, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -100,7 +125,7 @@ def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
     """
     chosen = {ENCODERS[name].kind: name for name in DEFAULT}
     kinds: list[str] = []
-    there = {spaces.observation.kind, spaces.goal.kind}
+    there = spaces.observation.kinds | spaces.goal.kinds
     for name in names:
         if name not in ENCODERS:
             raise FarstepError(f"There is no encoder '{name}'.{nearest(name, ENCODERS)}")
@@ -114,15 +139,21 @@ def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
             )
         kinds.append(kind)
         chosen[kind] = name
-    return replace(
-        spaces,
-        observation=replace(spaces.observation, encoder=chosen[spaces.observation.kind]),
-        goal=replace(spaces.goal, encoder=chosen[spaces.goal.kind]),
-    )
+
+    def encoded(space: Space) -> Space:
+        return replace(space, encoder=chosen[space.kind])
+
+    observation, goal = spaces.observation.map(encoded), spaces.goal.map(encoded)
+    return replace(spaces, observation=observation, goal=goal)
 
 
 def make_encoder(space: Space, key: Key[Array, ""]) -> Encoder:
     """The encoder of what lies in `space`: the one that it names, or the default of its kind."""
+    if space.keys:
+        made = {
+            name: make_encoder(each, stream_key(key, name, 0)) for name, each in space.keys.items()
+        }
+        return Keyed(made, tuple(space.keys))
     name = space.encoder or next(n for n in DEFAULT if ENCODERS[n].kind == space.kind)
     return ENCODERS[name].make(space.shape, key=key)
 
@@ -167,21 +198,39 @@ def with_weights(networks: Any, path: str) -> Any:
 def joined(spaces: Spaces) -> Space:
     """The space of [s; g].
 
+    Vectors are joined with vectors, images with images of their size, and several arrays with
+    several of the same names. A goal of another kind stays an array of its own, beside the state's.
+
     Raises:
-        FarstepError: a vector and an image, or images of two sizes, cannot be joined.
+        FarstepError: images of two sizes cannot be joined.
     """
     state, goal = spaces.observation, spaces.goal
-    if (state.kind, state.shape[:-1]) != (goal.kind, goal.shape[:-1]):
+    if state.kind != goal.kind:
+        return Space.several({**(state.keys or {STATE: state}), GOAL: goal})
+    if state.keys:
+        return Space.several(
+            {
+                name: joined(replace(spaces, observation=each, goal=goal.keys[name]))
+                for name, each in state.keys.items()
+            }
+        )
+    if state.shape[:-1] != goal.shape[:-1]:
         raise FarstepError(
             f"These networks join a state and its goal, and cannot join {spaces.observation} and"
             f" {spaces.goal}."
         )
-    shape = spaces.observation.shape
-    return replace(spaces.observation, shape=(*shape[:-1], shape[-1] + spaces.goal.shape[-1]))
+    return replace(state, shape=(*state.shape[:-1], state.shape[-1] + goal.shape[-1]))
 
 
-def join(observations: Observations, goals: Goals) -> Real[Array, "batch *joined"]:
-    """[s; g], joined along the last axis."""
+def join(observations: Observations, goals: Goals) -> Any:
+    """[s; g], of the space that `joined` gives."""
+    if isinstance(observations, dict):
+        if isinstance(goals, dict):
+            return {name: join(each, goals[name]) for name, each in observations.items()}
+        return {**observations, GOAL: goals}
+    assert not isinstance(goals, dict)
+    if observations.ndim != goals.ndim:
+        return {STATE: observations, GOAL: goals}
     return jnp.concatenate([observations, goals], axis=-1)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from farstep.core.types import Scalar, Spaces
+from farstep.core.types import Scalar, Spaces, size_of
 from farstep.networks.actors import Actor, Gaussian
 from farstep.networks.encoders import Goals, Observations, join
 
@@ -79,7 +79,7 @@ class FlowPolicy(eqx.Module):
         temperature: Scalar = 1.0,
     ) -> Actions:
         """Actions in [−1, 1]. `temperature` scales x_0; at 0 it is the same noise every time."""
-        shape = (len(observations), self._size)
+        shape = (size_of(observations), self._size)
         fixed = jnp.broadcast_to(jax.random.normal(jax.random.key(FIXED_NOISE), shape[1:]), shape)
         drawn = temperature * jax.random.normal(key, shape)
         noise = jnp.where(jnp.asarray(temperature) > 0, drawn, fixed)

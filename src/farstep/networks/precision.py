@@ -1,7 +1,5 @@
 """Products in a narrower type, with weights kept in full."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import equinox as eqx

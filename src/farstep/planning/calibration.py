@@ -94,7 +94,8 @@ def envelope(metric: LearnedMetric, table: Table, seed: int = 0) -> Envelope:
         chosen = generator.choice(episodes, PAIRS)
         room = table.episode_lengths[chosen] - gap
         rows = table.episode_starts[chosen] + generator.integers(room)
-        starts, ends = table.observations[rows], table.observations[rows + gap]
+        frames = metric.spaces.frames
+        starts, ends = table.frames(rows, frames), table.frames(rows + gap, frames)
         quantiles.append(np.quantile(metric.between(starts, ends), QUANTILES))
     return Envelope(gaps, np.stack(quantiles))
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 from farstep.agents.base import Agent
 from farstep.core.errors import FarstepError
@@ -66,7 +66,7 @@ class Distillation:
 
 def distill(
     graph: LandmarkGraph,
-    source: Num[np.ndarray, "n *obs"],
+    source: Shaped[np.ndarray, "n *obs"],
     options: Distillation,
     report: Callable[[int, float], None] = lambda update, loss: None,
 ) -> Params:
@@ -113,6 +113,11 @@ def check_teacher(metric: LearnedMetric) -> None:
     if not isinstance(getattr(metric.params, "actor", None), Actor | TanhGaussianActor):
         raise FarstepError(
             f"{type(metric.agent).__name__} has no single policy that could learn from plans"
+        )
+    if metric.spaces.observation.keys or metric.spaces.frames > 1:
+        raise FarstepError(
+            "A policy of stacked frames or of observations of several arrays cannot be distilled:"
+            " act by the plan itself, --plan graph."
         )
 
 

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import dijkstra
 
@@ -169,7 +169,7 @@ class LandmarkGraph:
         return len(self.observations)
 
     @property
-    def observations(self) -> Num[np.ndarray, "landmarks *obs"]:
+    def observations(self) -> Shaped[np.ndarray, "landmarks *obs"]:
         """The landmarks as they stand in the data."""
         return self.landmarks.observations
 
@@ -220,7 +220,7 @@ class LandmarkGraph:
         _, found = _find(self._logged_keys, _keys(tails, heads, len(self)))
         return found | (tails == heads)
 
-    def to_goals(self, goals: Num[np.ndarray, "goals *obs"]) -> Attached:
+    def to_goals(self, goals: Shaped[np.ndarray, "goals *obs"]) -> Attached:
         """What the last edges of paths cost, from landmarks to these goals."""
         steps, at, embeddings = self.locator.approach(goals)
         return self.attach(steps, at.landmark, embeddings)

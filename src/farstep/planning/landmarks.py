@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, Num
+from jaxtyping import Int, Shaped
 
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
@@ -53,7 +53,7 @@ class Landmarks:
         replan_every: steps between choices of a subgoal, for which all this was made.
     """
 
-    observations: Num[np.ndarray, "landmarks *obs"]
+    observations: Shaped[np.ndarray, "landmarks *obs"]
     reach: float
     stride: float = np.inf
     moves: Int[np.ndarray, "moves 2"] | None = None
@@ -82,7 +82,7 @@ class Landmarks:
 
 def choose_landmarks(
     metric: LearnedMetric, table: Table, count: int, choice: Choice = "farthest", seed: int = 0
-) -> Num[np.ndarray, "landmarks *obs"]:
+) -> Shaped[np.ndarray, "landmarks *obs"]:
     """`count` observations of the table, or all of them where there are fewer.
 
     They come in random order or in that of their choice, so that the first of them lie apart too.
@@ -97,7 +97,7 @@ def choose_landmarks(
     rows = generator.choice(table.num_steps, size=min(candidates, table.num_steps), replace=False)
     # Sorted, because the table is read from a file.
     order = np.argsort(rows)
-    observations = np.asarray(table.observations[rows[order]])
+    observations = table.frames(rows[order], metric.spaces.frames)
     if choice == "random" or len(observations) <= count:
         return observations[np.argsort(order)]
     return observations[farthest_points(metric, observations, count, generator)]
@@ -105,7 +105,7 @@ def choose_landmarks(
 
 def farthest_points(
     metric: LearnedMetric,
-    observations: Num[np.ndarray, "n *obs"],
+    observations: Shaped[np.ndarray, "n *obs"],
     count: int,
     generator: np.random.Generator,
 ) -> Int[np.ndarray, " count"]:
@@ -151,7 +151,7 @@ class Cover:
         nearest: its place among those chosen.
     """
 
-    def __init__(self, metric: LearnedMetric, observations: Num[np.ndarray, "n *obs"]):
+    def __init__(self, metric: LearnedMetric, observations: Shaped[np.ndarray, "n *obs"]):
         self._metric = metric
         self._embeddings = metric.embed(observations)
         self.rows = np.asarray(self._embeddings)

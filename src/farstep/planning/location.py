@@ -14,10 +14,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from farstep.agents.metric import Metric
 from farstep.core.trees import Packed
+from farstep.core.types import Arrays
 from farstep.planning.metric import BLOCK, TOGETHER, LearnedMetric, in_blocks
 from farstep.planning.triangle import pairs_left
 
@@ -82,24 +83,24 @@ class Locator:
     nearby: Int[np.ndarray, "landmarks nearby"]
     stray: float
 
-    def search(self, observations: Num[np.ndarray, "n *obs"]) -> Location:
+    def search(self, observations: Shaped[np.ndarray, "n *obs"]) -> Location:
         """The nearest of all landmarks to each state."""
         return _found(*self._nearest(observations))
 
     def approach(
-        self, states: Num[np.ndarray, "n *obs"]
+        self, states: Shaped[np.ndarray, "n *obs"]
     ) -> tuple[Float[np.ndarray, "n landmarks"], Location, Float[np.ndarray, "n *embedding"]]:
         """The way to each state from every landmark, where it is, and its embedding."""
         *nearest, _, back, embeddings = self._called(_nearest_of_all, FEW, states)
         return back, _found(*nearest), embeddings
 
-    def leave(self, states: Num[np.ndarray, "n *obs"]) -> Float[np.ndarray, "n landmarks"]:
+    def leave(self, states: Shaped[np.ndarray, "n *obs"]) -> Float[np.ndarray, "n landmarks"]:
         """The way from each state to every landmark."""
         return self._called(_nearest_of_all, FEW, states)[4]
 
     def track(
         self,
-        observations: Num[np.ndarray, "n *obs"],
+        observations: Shaped[np.ndarray, "n *obs"],
         previous: Int[np.ndarray, " n"],
         height: int,
         *,
@@ -134,7 +135,7 @@ class Locator:
                 getattr(found, name)[strays] = getattr(again, name)
         return found
 
-    def _nearest(self, observations: Num[np.ndarray, "n *obs"]) -> list[np.ndarray]:
+    def _nearest(self, observations: Shaped[np.ndarray, "n *obs"]) -> list[np.ndarray]:
         """The nearest landmark to each state, how far they are apart, the way there, and back."""
         return self._called(_nearest_of_all, FEW, observations, parts=slice(4))
 
@@ -147,10 +148,10 @@ class Locator:
         parts: slice = slice(None),
     ) -> list[np.ndarray]:
         """These parts alone of what `nearest` computes for each of the observations."""
-        columns = (self.metric.normalization.apply(observations), *columns)
+        columns, seen = (observations, *columns), self.metric.normalization.apply
         blocks = [
-            nearest(self.metric.packed, self._neighbours, *block)[parts]
-            for block in zip(*(in_blocks(column, height) for column in columns), strict=True)
+            nearest(self.metric.packed, self._neighbours, seen(rows), *others)[parts]
+            for rows, *others in zip(*(in_blocks(one, height) for one in columns), strict=True)
         ]
         return [
             np.concatenate([np.asarray(block) for block in part])[: len(observations)]
@@ -169,11 +170,13 @@ class Follower(Locator):
     and back is a metric then, and its triangle inequality rules most landmarks out.
     """
 
-    def _nearest(self, observations: Num[np.ndarray, "n *obs"]) -> list[np.ndarray]:
+    def _nearest(self, observations: Shaped[np.ndarray, "n *obs"]) -> list[np.ndarray]:
         found = [self._nearest_of_block(block) for block in in_blocks(observations, BLOCK)]
         return [np.concatenate(part)[: len(observations)] for part in zip(*found, strict=True)]
 
-    def _nearest_of_block(self, observations: Num[np.ndarray, "n *obs"]) -> tuple[np.ndarray, ...]:
+    def _nearest_of_block(
+        self, observations: Shaped[np.ndarray, "n *obs"]
+    ) -> tuple[np.ndarray, ...]:
         states = self.metric.embed(observations)
         apart, everyone = self._from_pivots(states), np.arange(len(observations))
         queries, landmarks = pairs_left(apart, *self._cells, bound=apart.min(axis=1))
@@ -211,7 +214,7 @@ def _found(
 
 @jax.jit
 def _nearest_of_all(
-    packed: Packed, landmarks: Neighbours, observations: Array
+    packed: Packed, landmarks: Neighbours, observations: Arrays
 ) -> tuple[Array, ...]:
     """As in `Location`; then the ways to and from all landmarks, and the embeddings."""
     metric: Metric = packed.tree
@@ -229,7 +232,7 @@ def _nearest_of_all(
 def _nearest_of_some(
     packed: Packed,
     landmarks: Neighbours,
-    observations: Array,
+    observations: Arrays,
     previous: Int[Array, " rows"],
     aims: Array | None = None,
 ) -> tuple[Array, ...]:

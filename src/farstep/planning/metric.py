@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Int, Shaped
 
 from farstep.agents.base import Agent
-from farstep.agents.metric import Metric
+from farstep.agents.metric import Metric, PairMetric
 from farstep.core.errors import FarstepError
 from farstep.core.trees import Packed
-from farstep.core.types import Params
+from farstep.core.types import Arrays, Params, Spaces
 from farstep.data.normalize import Normalization
 
 BLOCK = 256
@@ -37,20 +37,29 @@ class LearnedMetric:
         agent: a method that has a distance.
         params: its networks.
         normalization: applied to observations before the networks see them.
+        spaces: of these observations.
 
     Raises:
-        FarstepError: the method has no distance.
+        FarstepError: the method has no distance, or computes it of pairs of several arrays.
     """
 
     agent: Agent
     params: Params
     normalization: Normalization
+    spaces: Spaces
 
     def __post_init__(self) -> None:
-        if self.agent.metric(self.params) is None:
+        metric = self.agent.metric(self.params)
+        if metric is None:
             raise FarstepError(
                 f"{type(self.agent).__name__} has learned a policy only and has "
                 "no distance. Train a method that has one, such as mqe."
+            )
+        if isinstance(metric, PairMetric) and self.spaces.observation.keys:
+            raise FarstepError(
+                f"{type(self.agent).__name__} computes its distance of each pair of states, and"
+                " plans over observations of several arrays need one that embeds them: train mqe,"
+                " tmd or qrl."
             )
 
     @cached_property
@@ -58,7 +67,7 @@ class LearnedMetric:
         """The agent's `Metric`, as the programs take it."""
         return Packed.of(self.agent.metric(self.params))
 
-    def embed(self, observations: Num[np.ndarray, "n *obs"]) -> Array:
+    def embed(self, observations: Shaped[np.ndarray, "n *obs"]) -> Array:
         """Embeddings of raw observations, (n, …), laid out as all methods here take them.
 
         Always in calls of the same height: an embedding does not depend, in its last bits either,
@@ -100,7 +109,7 @@ class LearnedMetric:
         return there, back
 
     def between(
-        self, starts: Num[np.ndarray, "n *obs"], goals: Num[np.ndarray, "n *obs"]
+        self, starts: Shaped[np.ndarray, "n *obs"], goals: Shaped[np.ndarray, "n *obs"]
     ) -> Float[np.ndarray, " n"]:
         """Distance from each raw start to its own raw goal."""
         blocks = [
@@ -132,7 +141,7 @@ def in_blocks(rows: np.ndarray | Array, size: int | None = None) -> Iterator[Any
 
 
 @jax.jit
-def _embed(packed: Packed, observations: Array) -> Array:
+def _embed(packed: Packed, observations: Arrays) -> Array:
     metric: Metric = packed.tree
     return metric.laid_out(metric.embed(observations))
 
@@ -158,6 +167,6 @@ def _ways(
 
 
 @jax.jit
-def _between(packed: Packed, starts: Array, goals: Array) -> Array:
+def _between(packed: Packed, starts: Arrays, goals: Arrays) -> Array:
     metric: Metric = packed.tree
     return metric.distance(metric.embed(starts), metric.embed_goal(goals)).steps

@@ -49,7 +49,7 @@ def logged_moves(
     rows, in_piece = _pieces(table, every, count, seed)
     at = np.zeros(rows.shape, np.int64)
     for column in range(rows.shape[1]):
-        states = np.asarray(table.observations[rows[:, column]])
+        states = table.frames(rows[:, column], follower.metric.spaces.frames)
         if column == 0:
             at[:, 0] = follower.search(states).landmark
         else:
@@ -103,7 +103,7 @@ def _pieces(
     begins = np.concatenate(starts)
     rows = begins[:, None] + every * np.arange(PIECE)
     in_piece = rows < ends[:, None]
-    size = int(np.prod(table.spaces.observation.shape)) * table.observations.dtype.itemsize
+    size = table.spaces.observation.row.itemsize
     wanted = min(ROWS_EACH * landmarks, max(MOST_BYTES // size, PIECE))
     order = stream_generator(seed, "moves").permutation(len(rows))
     enough = np.searchsorted(np.cumsum(in_piece[order].sum(axis=1)), wanted) + 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 
-from farstep.core.inputs import checked_array
+from farstep.core.frames import LastFrames
+from farstep.core.inputs import checked_rows
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.policy import PATIENCE, FlatPolicy, PlannedPolicy, Status
 
@@ -19,7 +20,7 @@ class Plan:
             action = plan.act(observation)
 
     Attributes:
-        goal: the goal's observation.
+        goal: the goal's observation; of stacked frames so many of it.
         graph: the landmarks and their edges.
     """
 
@@ -31,11 +32,12 @@ class Plan:
         patience: int = PATIENCE,
     ):
         self.graph = graph
-        self.goal = self._checked(goal, "the goal")
+        self._frames = LastFrames(graph.metric.spaces.frames)
+        self.goal = self._frames.repeated(self._checked(goal, "the goal")[None])[0]
         self._policy = PlannedPolicy(policy, graph, patience)
         self._started = False
         # What can be said before it is known where the plan starts.
-        self._begin(self.goal)
+        self._policy.begin(np.zeros(1, int), self.goal[None], self.goal[None])
 
     def act(self, observation: ArrayLike) -> np.ndarray:
         """The next action, (A,); chooses a new subgoal every few calls.
@@ -43,20 +45,23 @@ class Plan:
         Raises:
             FarstepError: not an observation like those that the graph is made of.
         """
-        observation = self._checked(observation, "the observation")
+        frame = self._checked(observation, "the observation")[None]
         if not self._started:
-            self._begin(observation)
+            self._frames.begin(np.zeros(1, int), frame)
+        stack = self._frames.push(frame)
+        if not self._started:
+            self._policy.begin(np.zeros(1, int), stack, self.goal[None])
             self._started = True
-        return self._policy.act(observation[None], self.goal[None])[0]
+        return self._policy.act(stack, self.goal[None])[0]
 
     @property
-    def subgoal(self) -> Num[np.ndarray, "*obs"]:
+    def subgoal(self) -> Shaped[np.ndarray, "*obs"]:
         """The observation aimed at: a landmark's, or the goal itself. Known after `act`."""
         self._check_started()
         return self._policy.subgoals[0].copy()
 
     @property
-    def path(self) -> Num[np.ndarray, "n *obs"]:
+    def path(self) -> Shaped[np.ndarray, "n *obs"]:
         """The subgoals still to come, this one first and the goal last. Known after `act`."""
         self._check_started()
         landmarks = self._policy.path(0)
@@ -80,11 +85,7 @@ class Plan:
         return bool(self._policy.goal_cut_off[0])
 
     def _checked(self, array: ArrayLike, name: str) -> np.ndarray:
-        landmarks = self.graph.observations
-        return checked_array(array, landmarks.shape[1:], str(landmarks.dtype), name)
-
-    def _begin(self, observation: Num[np.ndarray, "*obs"]) -> None:
-        self._policy.begin(np.zeros(1, int), observation[None], self.goal[None])
+        return checked_rows(array, self.graph.metric.spaces.frame, name)
 
     def _check_started(self) -> None:
         if not self._started:

@@ -21,7 +21,7 @@ from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int, Shaped
 
 from farstep.core.errors import FarstepError
 from farstep.planning.calibration import Calibration
@@ -127,13 +127,13 @@ class PlannedPolicy:
     def begin(
         self,
         slots: Int[np.ndarray, " n"],
-        observations: Num[np.ndarray, "n *obs"],
-        goals: Num[np.ndarray, "n *obs"],
+        observations: Shaped[np.ndarray, "n *obs"],
+        goals: Shaped[np.ndarray, "n *obs"],
     ) -> None:
         """New episodes start in `slots`: where they are, and the paths to their goals."""
         self._grow(int(np.max(slots, initial=-1)) + 1)
         # Tasks fill several slots with the same goal, and the first call fills spare ones.
-        unique, which = np.unique(goals, axis=0, return_inverse=True)
+        unique, which = _different(goals)
         states = np.concatenate([unique, observations]).astype(self.subgoals.dtype, copy=False)
         steps, at, embeddings = self.graph.locator.approach(states)
         some = slice(len(unique))
@@ -158,8 +158,8 @@ class PlannedPolicy:
 
     def act(
         self,
-        observations: Num[np.ndarray, "slots *obs"],
-        goals: Num[np.ndarray, "slots *obs"],
+        observations: Shaped[np.ndarray, "slots *obs"],
+        goals: Shaped[np.ndarray, "slots *obs"],
         *,
         temperature: float = 0.0,
         seed: int = 0,
@@ -214,7 +214,7 @@ class PlannedPolicy:
         self._blamed += [[] for _ in range(missing)]
 
     def _replan(
-        self, slots: Int[np.ndarray, " n"], observations: Num[np.ndarray, "n *obs"], height: int
+        self, slots: Int[np.ndarray, " n"], observations: Shaped[np.ndarray, "n *obs"], height: int
     ) -> None:
         location = self.graph.locator.track(
             observations,
@@ -318,7 +318,7 @@ class PlannedPolicy:
         return np.where(landmarks == GOAL, 0, self._costs[slots, landmarks])
 
     def _nearest_with_path(
-        self, slot: int, observation: Num[np.ndarray, "*obs"]
+        self, slot: int, observation: Shaped[np.ndarray, "*obs"]
     ) -> tuple[int, float]:
         """The nearest landmark that a path to the goal starts at, and what the way costs by it."""
         costs = self._costs[slot]
@@ -337,3 +337,12 @@ class PlannedPolicy:
         costs = self.graph.costs_to(attached, self._blamed[slot])
         self._costs[slot], self._following[slot] = costs.steps[0], costs.following[0]
         self._best[slot], self._stalled[slot] = np.inf, 0
+
+
+def _different(goals: Shaped[np.ndarray, "n *obs"]) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+    """The goals, each once, and which of them each is."""
+    if goals.dtype.names is None:
+        return np.unique(goals, axis=0, return_inverse=True)
+    as_bytes = np.ascontiguousarray(goals).view(np.uint8).reshape(len(goals), -1)
+    _, first, which = np.unique(as_bytes, axis=0, return_index=True, return_inverse=True)
+    return goals[first], which

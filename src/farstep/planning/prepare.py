@@ -51,11 +51,11 @@ def prepare_graph(
         FarstepError: an option is out of range, the data have other observations than the agent
             was trained on, or no edge is left.
     """
-    expected = metric.normalization.mean.shape
-    if expected != (0,) and dataset.train.spaces.observation.shape != expected:
+    there, expected = dataset.train.spaces.observation, metric.spaces.frame
+    if there.row != expected.row:
         raise FarstepError(
-            f"{dataset.path} has observations {dataset.train.spaces.observation.shape}, and the "
-            f"agent was trained on {expected}; landmarks must come from data like its own"
+            f"{dataset.path} has observations {there}, and the agent was trained on {expected};"
+            " landmarks must come from data like its own"
         )
     observations = choose_landmarks(
         metric, dataset.train, options.landmarks, options.choice, options.seed

@@ -38,6 +38,7 @@ def place(
     normalization: Normalization,
     residency: Residency,
     rule: GoalRule = WHOLE,
+    frames: int = 1,
 ) -> list[DeviceTable | HostTable]:
     """The tables, in order, where `residency` says; the first have the first claim to memory.
 
@@ -62,10 +63,10 @@ def place(
     for table in tables:
         fits = table_bytes(table) <= budget and table.num_steps <= DEVICE_ROWS
         if residency == "device" or (residency == "auto" and fits):
-            placed.append(DeviceTable.of(table, normalization, rule))
+            placed.append(DeviceTable.of(table, normalization, rule, frames))
             budget -= table_bytes(table)
         else:
-            placed.append(HostTable.of(table, normalization, rule))
+            placed.append(HostTable.of(table, normalization, rule, frames))
             budget -= INDEX_BYTES * table.num_episodes
     return placed
 

@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -24,10 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from farstep.core.frames import stacked
 from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Drawn
 from farstep.core.rng import stream_key
-from farstep.core.types import Batch, BatchSpec, Column
+from farstep.core.types import Arrays, Batch, BatchSpec, Column
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table, goals_of
 from farstep.sampling.batches import assemble, draw
@@ -58,6 +60,7 @@ class HostTable:
         normalization: applied to what was read.
         goals: (N, …) where goals are not observations.
         rule: how goals are made.
+        frames: observations seen as one.
     """
 
     observations: np.ndarray
@@ -66,23 +69,40 @@ class HostTable:
     normalization: Normalization
     goals: np.ndarray | None = None
     rule: GoalRule = WHOLE
+    frames: int = 1
 
     @classmethod
-    def of(cls, table: Table, normalization: Normalization, rule: GoalRule = WHOLE) -> HostTable:
+    def of(
+        cls,
+        table: Table,
+        normalization: Normalization,
+        rule: GoalRule = WHOLE,
+        frames: int = 1,
+    ) -> HostTable:
         """The table as it lies on disk; reads no step, unless goals are made of observations."""
         # A mapping of its own, since `expect` tells the kernel how this one is read.
         observations = np.load(table.path / "observations.npy", mmap_mode="r", allow_pickle=False)
         episodes = Episodes.from_ends(table.episode_ends)
         goals = None if rule.whole else goals_of(table, rule)
-        return cls(observations, table.actions, episodes, normalization, goals, rule)
+        return cls(observations, table.actions, episodes, normalization, goals, rule, frames)
 
-    def read(self, column: Column, rows: Int[np.ndarray, "*stack"]) -> np.ndarray:
-        """A column at `rows`, normalised."""
+    def read(
+        self, column: Column, rows: Int[np.ndarray, "*stack"], steps: Int[np.ndarray, "*stack"]
+    ) -> Any:
+        """A column at `rows`, normalised; a dict where observations are several arrays.
+
+        Args:
+            steps: of each row, how many lie before it in its episode.
+        """
         if column == "actions":
             return self.normalization.scale_actions(rows_at(self.actions, rows))
         if column == "goals" and self.goals is not None:
             return self.normalization.apply_goals(rows_at(self.goals, rows), self.rule)
-        return self.normalization.apply(rows_at(self.observations, rows))
+        if self.frames == 1:
+            return self.normalization.apply(rows_at(self.observations, rows))
+        backs = (np.minimum(back, steps) for back in reversed(range(self.frames)))
+        frames = [rows_at(self.observations, rows - back) for back in backs]
+        return self.normalization.apply(stacked(frames))
 
     def expect(self, steps: Int[np.ndarray, " n"]) -> None:
         """Have the observations at `steps` read from the disk, without waiting for them.
@@ -132,7 +152,7 @@ class Chunk(eqx.Module):
     """
 
     drawn: dict[str, Drawn]
-    columns: dict[str, dict[str, Array]]
+    columns: dict[str, dict[str, Arrays]]
 
     def sample(self, spec: BatchSpec, key: Key[Array, ""], index: Int[Array, ""]) -> Batch:
         """One seed's batch number `index`; `key` is the one that its rows were drawn by."""
@@ -169,7 +189,7 @@ class Reader:
         self._draws = jax.jit(jax.vmap(draws, (0, None, None)) if roots.ndim else draws)
         drawn = jax.eval_shape(self._draws, roots, table.episodes, jnp.zeros(1, jnp.int32))
         self._update_bytes = sum(
-            math.prod(one.offsets.shape) * table.observations[:1].nbytes
+            math.prod(one.offsets.shape) * table.observations[:1].nbytes * table.frames
             for name, one in drawn.items()
             if self._reads[name] != ("actions",)
         )
@@ -193,8 +213,9 @@ class Reader:
                 [rows[name].ravel() for name, reads in self._reads.items() if reads != ("actions",)]
             )
         )
+        steps = {name: np.asarray(one.steps.step) for name, one in drawn.items()}
         columns = {
-            name: {column: self._table.read(column, rows[name]) for column in reads}
+            name: {column: self._table.read(column, rows[name], steps[name]) for column in reads}
             for name, reads in self._reads.items()
         }
         return Chunk(drawn, jax.device_put(columns))

@@ -27,15 +27,16 @@ from safetensors import SafetensorError
 from farstep.agents.base import Agent
 from farstep.agents.metric import Metric
 from farstep.agents.registry import agent_from_dict, agent_to_dict
+from farstep.core.arrays import arrays_of, record
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import staged_directory
 from farstep.core.goals import WHOLE
-from farstep.core.inputs import checked_array, expanded_path
+from farstep.core.inputs import checked_array, checked_rows, expanded_path
 from farstep.core.rng import root_key, stream_key
 from farstep.core.seeds import check_seed
 from farstep.core.trees import Packed, from_named, named_leaves
-from farstep.core.types import Params, Spaces
+from farstep.core.types import Arrays, Params, Spaces, size_of
 from farstep.data.normalize import Normalization
 from farstep.data.table import open_dataset
 from farstep.planning.graph import LandmarkGraph
@@ -45,7 +46,7 @@ from farstep.planning.plan import Plan
 from farstep.planning.policy import PATIENCE
 from farstep.planning.prepare import GraphOptions, prepare_graph
 
-FORMAT = 4
+FORMAT = 5
 DESCRIPTION = "policy.json"
 WEIGHTS = "policy.safetensors"
 
@@ -55,8 +56,10 @@ class Policy:
     """A policy and, where its method has one, its temporal distance.
 
     `act` and `distance` take one observation or a batch of them (the declared observation shape,
-    with or without one leading axis), in the units of the training data. One goal serves a batch of
-    observations, and one observation a batch of goals. Returned arrays are the caller's own.
+    with or without one leading axis), in the units of the training data; of several arrays, a dict.
+    One goal serves a batch of observations, and one observation a batch of goals. Returned arrays
+    are the caller's own. Of stacked frames all are given: `LastFrames(policy.spaces.frames)` keeps
+    them.
 
     Attributes:
         agent: the method and its hyperparameters.
@@ -83,8 +86,8 @@ class Policy:
 
     def act(
         self,
-        observations: ArrayLike,
-        goals: ArrayLike,
+        observations: ArrayLike | Mapping[str, ArrayLike],
+        goals: ArrayLike | Mapping[str, ArrayLike],
         *,
         temperature: float = 0.0,
         seed: int = 0,
@@ -112,7 +115,10 @@ class Policy:
         return actions[0] if single else actions
 
     def distance(
-        self, observations: ArrayLike, goals: ArrayLike, actions: ArrayLike | None = None
+        self,
+        observations: ArrayLike | Mapping[str, ArrayLike],
+        goals: ArrayLike | Mapping[str, ArrayLike],
+        actions: ArrayLike | None = None,
     ) -> np.ndarray:
         """Temporal distance in environment steps, () or (B,).
 
@@ -129,10 +135,10 @@ class Policy:
                 f"{type(self.agent).__name__} learns a policy only: it has no distance. "
                 "Train a method that has one, such as mqe."
             )
-        observations, goals, single = self._pairs(observations, goals)
+        starts, aims, single = self._pairs(observations, goals)
         if actions is not None:
-            actions = self._actions(actions, len(observations))
-        steps = np.array(_distance(self._packed_metric, observations, goals, actions))
+            actions = self._actions(actions, size_of(starts))
+        steps = np.array(_distance(self._packed_metric, starts, aims, actions))
         return steps[0] if single else steps
 
     def begin(
@@ -167,7 +173,7 @@ class Policy:
                 f"This policy's goals are no states (--goal {self.spaces.rule}), and plans go from "
                 "state to state: act without a plan, or train with --goal observation."
             )
-        return LearnedMetric(self.agent, self.params, self.normalization)
+        return LearnedMetric(self.agent, self.params, self.normalization, self.spaces)
 
     @cached_property
     def _packed(self) -> Packed:
@@ -220,7 +226,8 @@ class Policy:
             f"normalization.{name}": leaf for name, leaf in named_leaves(self.normalization).items()
         }
         if self.landmarks is not None:
-            tensors["landmarks"] = self.landmarks.observations
+            for key, array in arrays_of(self.landmarks.observations).items():
+                tensors[f"landmarks.{key}" if key else "landmarks"] = array
             if self.landmarks.moves is not None:
                 tensors["moves"] = self.landmarks.moves
         with staged_directory(path, overwrite=overwrite, owned=(DESCRIPTION, WEIGHTS)) as staging:
@@ -285,15 +292,18 @@ class Policy:
         landmarks = None
         if planned:
             count, reach, stride, moves, replan_every = planned
-            skeleton["landmarks"] = jax.ShapeDtypeStruct(
-                (count, *spaces.observation.shape), spaces.observation.dtype
-            )
+            skeleton["landmarks"] = spaces.observation.batch(count)
             if moves is not None:
                 skeleton["moves"] = jax.ShapeDtypeStruct((moves, 2), np.int32)
         loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
         if planned:
+            states = loaded["landmarks"]
             landmarks = Landmarks(
-                loaded["landmarks"], reach, stride, loaded.get("moves"), replan_every
+                record(states) if spaces.observation.keys else states,
+                reach,
+                stride,
+                loaded.get("moves"),
+                replan_every,
             )
         return cls(
             landmarks=landmarks,
@@ -304,24 +314,25 @@ class Policy:
             **rest,
         )
 
-    def _pairs(
-        self, observations: ArrayLike, goals: ArrayLike
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _pairs(self, observations: Any, goals: Any) -> tuple[Any, Any, bool]:
         """(B, …) of both, as the networks see them, and whether one pair was given."""
         batches, single = [], True
         for values, space, name in (
             (observations, self.spaces.observation, "observations"),
             (goals, self.spaces.goal, "goals"),
         ):
-            array = checked_array(values, space.shape, space.dtype, name, batch=True)
-            single = single and array.shape == space.shape
+            array = checked_rows(values, space, name, batch=True)
+            single = single and array.shape == space.row.shape
             rule = self.spaces.rule if name == "goals" else WHOLE
-            batches.append(self.normalization.apply_goals(array.reshape(-1, *space.shape), rule))
-        here, there = map(len, batches)
+            rows = array.reshape(-1, *space.row.shape)
+            batches.append(self.normalization.apply_goals(rows, rule))
+        here, there = map(size_of, batches)
         if here != there and 1 not in (here, there):
             raise FarstepError(f"{here} observations and {there} goals make no pairs")
         size = there if here == 1 else here
-        observations, goals = (np.broadcast_to(one, (size, *one.shape[1:])) for one in batches)
+        observations, goals = jax.tree.map(
+            lambda one: np.broadcast_to(one, (size, *one.shape[1:])), tuple(batches)
+        )
         return observations, goals, single
 
     def _actions(self, actions: ArrayLike, count: int) -> np.ndarray:
@@ -367,8 +378,8 @@ def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:
 def _act(
     agent: Agent,
     params: Packed,
-    observations: Array,
-    goals: Array,
+    observations: Arrays,
+    goals: Arrays,
     seed: UInt[Array, ""],
     step: int,
     temperature: float,
@@ -378,7 +389,7 @@ def _act(
 
 
 @jax.jit
-def _distance(packed: Packed, observations: Array, goals: Array, actions: Array | None) -> Array:
+def _distance(packed: Packed, observations: Arrays, goals: Arrays, actions: Array | None) -> Array:
     metric: Metric = packed.tree
     if actions is not None:
         return metric.after(observations, actions, goals).steps

@@ -31,6 +31,7 @@ from websockets.http11 import Request, Response
 
 from farstep.agents.registry import agent_name
 from farstep.core.errors import FarstepError
+from farstep.core.types import Space, Spaces
 from farstep.serving.policy import Policy
 from farstep.serving.session import Session, SessionOptions
 from farstep_client.wire import WireError, pack, unpack
@@ -403,11 +404,10 @@ class PolicyServer:
         Raises:
             FarstepError: it does not work.
         """
-        space = policy.spaces.observation
-        observation = np.zeros(space.shape, space.dtype)
-        goal = self._goal
+        spaces = policy.spaces
+        observation, goal = _zeros(spaces.frame), self._goal
         if goal is None:
-            goal = np.zeros(policy.spaces.goal.shape, policy.spaces.goal.dtype)
+            goal = _zeros(_goal_space(spaces))
         options = self._session_options
         request = {options.observation_key: observation, options.goal_key: goal}
         try:
@@ -428,13 +428,11 @@ class PolicyServer:
             "dataset": self._policy.dataset,
             "observation": {
                 "key": options.observation_key,
-                "shape": list(spaces.observation.shape),
-                "dtype": spaces.observation.dtype,
+                **_described(spaces.frame),
             },
             "goal": {
                 "key": options.goal_key,
-                "shape": list(spaces.goal.shape),
-                "dtype": spaces.goal.dtype,
+                **_described(_goal_space(spaces)),
             },
             "actions": {"size": spaces.action.size, "discrete": spaces.action.discrete},
             "planned": options.plan,
@@ -452,6 +450,23 @@ class PolicyServer:
 
     def _tell(self, event: str, **facts: Any) -> None:
         self._log(json.dumps({"time": round(time.time(), 3), "event": event, **facts}))
+
+
+def _goal_space(spaces: Spaces) -> Space:
+    """Of a goal as clients send it: one frame."""
+    return spaces.frame if spaces.rule.whole else spaces.goal
+
+
+def _zeros(space: Space) -> Any:
+    if space.keys:
+        return {name: _zeros(each) for name, each in space.keys.items()}
+    return np.zeros(space.shape, space.dtype)
+
+
+def _described(space: Space) -> dict[str, Any]:
+    if space.keys:
+        return {"keys": {name: _described(each) for name, each in space.keys.items()}}
+    return {"shape": list(space.shape), "dtype": space.dtype}
 
 
 def _begins(message: bytes) -> bool:

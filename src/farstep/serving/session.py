@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from farstep.core.errors import FarstepError
+from farstep.core.frames import LastFrames
+from farstep.core.inputs import checked_rows
 from farstep.planning.plan import Plan
 from farstep.serving.policy import Policy
 
@@ -48,11 +50,12 @@ class Session:
         goal: the goal until a request brings another.
     """
 
-    def __init__(self, policy: Policy, options: SessionOptions, goal: np.ndarray | None = None):
+    def __init__(self, policy: Policy, options: SessionOptions, goal: Any = None):
         self.policy = policy
         self._options = options
         self._goal = goal
         self._plan: Plan | None = None
+        self._frames: LastFrames | None = None
         self._best = np.inf
         self._stalled = 0
 
@@ -74,6 +77,7 @@ class Session:
             action = self._plan.act(observation)
             steps = self._plan.steps_to_go
         else:
+            observation, goal = self._stacked(observation, goal)
             action = self.policy.act(observation, goal)
             if self.policy.agent.metric(self.policy.params) is not None:
                 steps = float(self.policy.distance(observation, goal))
@@ -85,7 +89,20 @@ class Session:
         reply["server_timing"] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
         return reply
 
-    def _read(self, request: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _stacked(self, observation: Any, goal: Any) -> tuple[Any, Any]:
+        """The episode's last frames as the policy takes them, and its goal."""
+        spaces = self.policy.spaces
+        if spaces.frames == 1:
+            return observation, goal
+        frame = checked_rows(observation, spaces.frame, "the observation")[None]
+        if self._frames is None:
+            self._frames = LastFrames(spaces.frames)
+            self._frames.begin(np.zeros(1, int), frame)
+        if spaces.rule.whole:
+            goal = self._frames.repeated(checked_rows(goal, spaces.frame, "the goal")[None])[0]
+        return self._frames.push(frame)[0], goal
+
+    def _read(self, request: Any) -> tuple[Any, Any]:
         """The observation and the goal, once a new goal and a fresh start are taken up."""
         options = self._options
         if not isinstance(request, Mapping):
@@ -97,13 +114,13 @@ class Session:
             )
         goal = request.get(options.goal_key)
         if goal is not None:
-            self._goal = np.array(goal)
+            self._goal = _arrays(goal)
         if self._goal is None:
             raise FarstepError(f"the session has no goal yet: send it as '{options.goal_key}'")
         if goal is not None or request.get("reset") or (options.plan and self._plan is None):
-            self._best, self._stalled = np.inf, 0
+            self._best, self._stalled, self._frames = np.inf, 0, None
             self._plan = self.policy.plan(self._goal) if options.plan else None
-        return np.asarray(request[options.observation_key]), self._goal
+        return _arrays(request[options.observation_key]), self._goal
 
     def _progress(self, steps: float) -> dict[str, Any]:
         if steps < self._best:
@@ -113,3 +130,10 @@ class Session:
         reached = steps <= self._options.reached_steps
         stalled = not reached and self._stalled >= self._options.patience
         return {"steps_to_go": steps, "reached": reached, "stalled": stalled}
+
+
+def _arrays(value: Any) -> Any:
+    """An observation or a goal out of a request: one array, or several by name."""
+    if isinstance(value, Mapping):
+        return {name: np.array(array) for name, array in value.items()}
+    return np.array(value)

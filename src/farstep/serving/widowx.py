@@ -311,7 +311,7 @@ def drive(
     size = check_policy(policy)
     asked = Session(policy, session, goal)
     # Compiled before the arm moves.
-    space = policy.spaces.observation
+    space = policy.spaces.frame
     asked.answer({session.observation_key: np.zeros(space.shape, space.dtype), "reset": True})
     asked = Session(policy, session, goal)
     if options.go:
@@ -372,7 +372,7 @@ def check_policy(policy: Policy) -> int | None:
     Raises:
         FarstepError: it takes neither, or has no seven continuous actions.
     """
-    space, action = policy.spaces.observation, policy.spaces.action
+    space, action = policy.spaces.frame, policy.spaces.action
     if action.discrete or action.size != 7:
         raise FarstepError(
             f"The arm takes seven numbers (x, y, z, roll, pitch, yaw, gripper), and this policy"
@@ -383,7 +383,7 @@ def check_policy(policy: Policy) -> int | None:
     if space.kind == "image" and space.shape == (space.shape[0], space.shape[0], 3):
         return space.shape[0]
     raise FarstepError(
-        f"The robot tells its state (7,) and square pictures, and this policy takes {space.shape}."
+        f"The robot tells its state (7,) and square pictures, and this policy takes {space}."
     )
 
 
@@ -412,7 +412,7 @@ def _start(robot: Robot, options: DriveOptions, limits: Limits, size: int | None
 def _observation(seen: Mapping[str, Any], size: int | None, policy: Policy) -> np.ndarray:
     """What the policy sees, of what the robot tells."""
     if size is None:
-        return seen["state"].astype(policy.spaces.observation.dtype)
+        return seen["state"].astype(policy.spaces.frame.dtype)
     picture = np.asarray(seen.get("image"))
     if picture.size != 3 * size * size:
         raise FarstepError(

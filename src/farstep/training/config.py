@@ -17,7 +17,7 @@ from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
 
 FORMAT = "farstep-run"
-VERSION = 5
+VERSION = 6
 
 CONTINUABLE = (
     *("steps", "log_every", "checkpoint_every", "keep_checkpoints"),

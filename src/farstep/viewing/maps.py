@@ -98,6 +98,11 @@ class Map:
             FarstepError: no policies, or the dataset that was asked for is not here.
         """
         first, problems, same = policies[0][1], list(problems), []
+        if first.spaces.observation.keys or first.spaces.frames > 1:
+            raise FarstepError(
+                f"{policies[0][0]} observes {first.spaces.observation}, and states of one array and"
+                " one frame can be drawn."
+            )
         for name, policy in policies:
             if policy.spaces.observation != first.spaces.observation:
                 problems.append(
@@ -143,7 +148,7 @@ class Map:
         return [
             None
             if policy.agent.metric(policy.params) is None
-            else LearnedMetric(policy.agent, policy.params, policy.normalization)
+            else LearnedMetric(policy.agent, policy.params, policy.normalization, policy.spaces)
             for policy in self.policies
         ]
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from farstep.cli.main import main
 from farstep.core.errors import FarstepError
+from farstep.core.types import Actions
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.registry import import_source
 from farstep.data.table import open_dataset
@@ -107,7 +109,7 @@ def test_shards_must_match(tmp_path):
 def test_pixels_stay_bytes_and_integer_actions_integers(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     arrays = published([6], observations=frames, actions=np.arange(6), qpos=None)
-    import_source(save(tmp_path / "powderworld-easy-play-v0.npz", arrays))
+    main(["data", "import", str(save(tmp_path / "powderworld-easy-play-v0.npz", arrays))])
     table = open_dataset("powderworld-easy-play").train
     assert table.observations.dtype == np.uint8
     assert table.spaces.action.discrete
@@ -117,6 +119,10 @@ def test_pixels_stay_bytes_and_integer_actions_integers(tmp_path):
         import_source(save(tmp_path / "mine.npz", arrays))
     import_source(tmp_path / "mine.npz", options=ImportOptions(num_actions=6))
     assert open_dataset("mine").train.spaces.action.size == 6
+    # What a dataset is its environment says, whatever it is called.
+    named = ("--environment", "powderworld-hard", "--name", "yours")
+    main(["data", "import", str(tmp_path / "mine.npz"), *named])
+    assert open_dataset("yours").train.spaces.action == Actions(8, discrete=True)
 
 
 def test_double_precision_becomes_single_and_big_endian_is_read(tmp_path):

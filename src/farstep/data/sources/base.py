@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from farstep.core.arrays import record
 from farstep.core.errors import FarstepError, nearest
 from farstep.data.episodes import Episode, Split
 
@@ -32,7 +33,8 @@ class ImportOptions:
         extras: further keys to store.
         num_actions: actions are integers in [0, num_actions).
         observation_keys: the arrays that become the observations, joined in this order if they
-            are several; by default the format's usual.
+            are several vectors, and apart by name if one holds images; by default the format's
+            usual.
         action_key: the array that becomes the actions.
         image_size: pictures are scaled to squares of this many pixels, by Lanczos' filter.
         missing_files: files that the metadata name and that are not there are refused, or the
@@ -107,7 +109,8 @@ class FieldMap:
     """Which arrays of a step become what.
 
     Attributes:
-        observations: joined in this order if they are several.
+        observations: joined in this order if they are several vectors, and apart by name if one
+            holds images.
         actions: the array of actions.
         extras: kept beside them.
     """
@@ -131,19 +134,18 @@ class FieldMap:
     ) -> Episode:
         """The episode of these arrays, of L rows each.
 
-        Raises:
-            FarstepError: several arrays are to be joined, and one holds images.
+        Several arrays of observations are joined if all are vectors, and else stay apart by name.
         """
-        parts = [np.asarray(arrays[key]) for key in self.observations]
-        observations = parts[0]
-        if len(parts) > 1:
-            for key, part in zip(self.observations, parts, strict=True):
-                if part.ndim > 2:
-                    raise FarstepError(
-                        f"{where}: '{key}' has rows {part.shape[1:]}, and only vectors can be"
-                        " joined. Take it alone as --observation-key, or keep it by --extra."
-                    )
-            observations = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+        parts = {key: np.asarray(arrays[key]) for key in self.observations}
+        if len(parts) == 1:
+            (observations,) = parts.values()
+        elif any(part.ndim > 2 for part in parts.values()):
+            # A number of its own is a vector of one.
+            rows = {key: p[:, None] if p.ndim == 1 else p for key, p in parts.items()}
+            observations = record({n: rows[k] for k, n in array_names(self.observations).items()})
+        else:
+            flat = [part.reshape(len(part), -1) for part in parts.values()]
+            observations = np.concatenate(flat, axis=1)
         extras = {extra_name(key): arrays[key] for key in self.extras}
         return Episode(observations, arrays[self.actions], extras, ends, where, task)
 
@@ -179,6 +181,16 @@ class Format:
     name: str
     recognises: Callable[[Path], bool]
     open: Callable[[Path, ImportOptions], Source]
+
+
+def array_names(keys: Sequence[str]) -> dict[str, str]:
+    """The names of an observation's arrays: the last words of the keys where these tell them apart.
+
+    `observation/image_0` is `image_0`, and `observation.images.top` is `top`.
+    """
+    short = {key: re.split(r"\W", key)[-1] for key in keys}
+    names = short if len(set(short.values())) == len(short) else {k: extra_name(k) for k in keys}
+    return {key: name if name[:1].isalpha() else f"array_{name}" for key, name in names.items()}
 
 
 def extra_name(key: str) -> str:

@@ -40,9 +40,6 @@ FORMATS: dict[str, Format] = {
 ENDINGS = (".npz", *SUFFIXES)
 """Of files; no part of a dataset's name."""
 
-DISCRETE_ACTIONS = {"powderworld": 8}
-"""How many actions there are, by the first word of the published dataset's name."""
-
 Progress = Callable[[int, int], None]
 """Called with (steps written, steps in all)."""
 
@@ -117,8 +114,6 @@ def import_source(
     """
     options = options or ImportOptions()
     name = check_name(name if name is not None else default_name(path))
-    if options.num_actions is None:
-        options = replace(options, num_actions=DISCRETE_ACTIONS.get(name.split("-", 1)[0]))
     target = data_root() / name
     if target.exists() and not overwrite:
         raise FarstepError(f"{target} already exists. Choose another name, or --overwrite it.")
