@@ -157,6 +157,7 @@ def test_an_episode_that_gets_no_nearer_is_reported(policy: Policy) -> None:
         (pack({"observation": HERE[:1], "goal": GOAL}), r"\(1,\)"),
         (pack({"observation": HERE * np.nan, "goal": GOAL}), "finite"),
         (pack({"observation": "here", "goal": GOAL}), "observation"),
+        (pack({"observation": [[1], [1, 2]], "goal": GOAL}), "'observation' is no array"),
     ],
 )
 def test_bad_requests_get_a_reason_and_the_connection_stays(

@@ -114,13 +114,14 @@ class Session:
             )
         goal = request.get(options.goal_key)
         if goal is not None:
-            self._goal = _arrays(goal)
+            self._goal = _arrays(goal, options.goal_key)
         if self._goal is None:
             raise FarstepError(f"the session has no goal yet: send it as '{options.goal_key}'")
         if goal is not None or request.get("reset") or (options.plan and self._plan is None):
             self._best, self._stalled, self._frames = np.inf, 0, None
             self._plan = self.policy.plan(self._goal) if options.plan else None
-        return _arrays(request[options.observation_key]), self._goal
+        seen = _arrays(request[options.observation_key], options.observation_key)
+        return seen, self._goal
 
     def _progress(self, steps: float) -> dict[str, Any]:
         if steps < self._best:
@@ -132,8 +133,17 @@ class Session:
         return {"steps_to_go": steps, "reached": reached, "stalled": stalled}
 
 
-def _arrays(value: Any) -> Any:
-    """An observation or a goal out of a request: one array, or several by name."""
+def _arrays(value: Any, name: str) -> Any:
+    """An observation or a goal out of a request: one array, or several by name.
+
+    Copies, since what comes is a view of all of the request's bytes.
+
+    Raises:
+        FarstepError: it is ragged.
+    """
     if isinstance(value, Mapping):
-        return {name: np.array(array) for name, array in value.items()}
-    return np.array(value)
+        return {key: _arrays(array, f"{name}/{key}") for key, array in value.items()}
+    try:
+        return np.array(value)
+    except ValueError as error:
+        raise FarstepError(f"'{name}' is no array: {error}") from error
