@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from itertools import product
+from typing import get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -25,7 +26,8 @@ CHOICES = [
     for name, known in NAMES.items()
     if "policy" in known
     for policy, extraction in product(
-        ("gaussian", "flow"), ("ddpg-bc", "awr", "best-of-n") if "extraction" in known else ("",)
+        get_args(get_type_hints(AGENTS[name])["policy"]),
+        ("ddpg-bc", "awr", "best-of-n") if "extraction" in known else ("",),
     )
 ]
 
@@ -51,7 +53,11 @@ def test_it_updates_and_acts(name, policy, extraction):
     assert all(metric.shape == () for metric in metrics.values())
 
 
-@pytest.mark.parametrize("name", [name for name, known in NAMES.items() if "policy" in known])
+def test_every_agent_has_the_choice_of_a_flow():
+    assert {name for name, policy, _ in CHOICES if policy == "flow"} == set(AGENTS)
+
+
+@pytest.mark.parametrize("name", AGENTS)
 def test_a_flow_of_discrete_actions_is_refused(name):
     with pytest.raises(FarstepError, match="discrete"):
         small(name, "flow", "awr").networks(DISCRETE, KEY)

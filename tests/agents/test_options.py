@@ -147,9 +147,13 @@ def test_the_policys_loss_reaches_the_policy_alone(name):
 @pytest.mark.slow
 def test_hiqls_low_policy_shapes_the_representation_only_if_asked():
     agent = small(HIQL)
-    assert reached(agent, agent.low_loss) == {"low_actor"}
+    assert reached(agent, lambda p, batch: agent.low_loss(p, batch, KEY)) == {"low_actor"}
     shaping = replace(agent, low_representation_gradient=True)
-    assert reached(shaping, shaping.low_loss) == {"low_actor", "representation"}
+    assert reached(shaping, lambda p, batch: shaping.low_loss(p, batch, KEY)) == {
+        "low_actor",
+        "representation",
+    }
+
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine():

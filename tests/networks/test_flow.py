@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ def policy():
 
     @jax.jit
     def trained():
-        first: Any = FlowPolicy.of(SPACES, (32, 32), KEY, one_step=True)
+        first: Any = FlowPolicy(SPACES, (32, 32), one_step=True, key=KEY)
 
         def update(state: Any, key):
             policy, moments = state
@@ -47,7 +48,7 @@ def policy():
 
 
 def flowed(policy):
-    return FlowPolicy(policy.velocity, None)
+    return eqx.tree_at(lambda each: each.one_step, policy, None)
 
 
 def test_samples_are_either_way_and_seldom_between(policy):

@@ -58,7 +58,7 @@ def test_the_critic_embeds_states_and_pairs_by_separate_networks():
 
 
 def test_the_actor_starts_near_zero_and_knows_its_density():
-    actor = Actor.of(SPACES, (64, 64), KEY)
+    actor = Actor(SPACES, (64, 64), key=KEY)
     policy = actor(jax.random.normal(KEY, (100, 3)), jnp.ones((100, 3)))
     assert isinstance(policy, Gaussian)
     assert float(jnp.abs(policy.mean).max()) < 0.1
@@ -74,7 +74,7 @@ def test_the_actor_starts_near_zero_and_knows_its_density():
 
 
 def test_discrete_policies_are_categoricals():
-    policy = Actor.of(Spaces.of(Space((3,)), Actions(4, discrete=True)), (16,), KEY)(
+    policy = Actor(Spaces.of(Space((3,)), Actions(4, discrete=True)), (16,), key=KEY)(
         jnp.ones((5, 3)), jnp.zeros((5, 3))
     )
     assert isinstance(policy, Categorical)

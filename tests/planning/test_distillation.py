@@ -13,7 +13,6 @@ from worlds import SPACES, TabularAgent, Walker, World, walk
 
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
-from farstep.core.types import Space
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table, TableWriter
 from farstep.networks.actors import Actor
@@ -52,7 +51,7 @@ class Walking(TabularAgent):
 def graph():
     walker = Walker(SNAKE, HORIZON)
     moves = [[walker._one(state, goal) for goal in SNAKE.states] for state in SNAKE.states]
-    actor = Actor(Space((4,)), 2, (64, 64), key=root_key(0))
+    actor = Actor(SPACES, (64, 64), key=root_key(0))
     params = Networks(
         jnp.asarray(SNAKE.steps), jnp.asarray(SNAKE.table), jnp.asarray(np.array(moves)), actor
     )

@@ -38,22 +38,28 @@ def make_policy(
     key: Key[Array, ""],
     *,
     climbs: bool = False,
+    joins: bool = True,
+    bounded: bool = True,
 ) -> Actor | FlowPolicy:
     """A policy of this kind; one whose actions a critic's gradient passes if it `climbs`.
+
+    Args:
+        joins: whether it reads [s; g]; else the goal is a vector beside the observation.
+        bounded: whether what it gives are actions in [−1, 1].
 
     Raises:
         FarstepError: a flow of discrete actions, or a gradient in them.
     """
     if spaces.action.discrete and kind == "flow":
         raise FarstepError(
-            f"{type(agent).__name__}: a flow carries vectors, and these actions are discrete: use "
-            "--policy gaussian, which is a categorical there."
+            f"{type(agent).__name__}: a flow carries vectors, and these actions are discrete: leave"
+            " --policy flow out, and the policy is a categorical."
         )
     if climbs:
         agent.require_continuous(spaces, "use --extraction awr or best-of-n.")
     if kind == "gaussian":
-        return Actor.of(spaces, hidden, key)
-    return FlowPolicy.of(spaces, hidden, key, one_step=climbs)
+        return Actor(spaces, hidden, joins=joins, bounded=bounded, key=key)
+    return FlowPolicy(spaces, hidden, one_step=climbs, joins=joins, bounded=bounded, key=key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,15 +12,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
+from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Spaces
+from farstep.core.types import (
+    GOALS,
+    Actions,
+    Batch,
+    BatchSpec,
+    Metrics,
+    Sample,
+    Scalar,
+    Space,
+    Spaces,
+)
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
 from farstep.networks.encoders import join, joined
+from farstep.networks.flow import FlowPolicy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -30,8 +42,8 @@ class HIQLNetworks(eqx.Module):
     representation: Embedding
     value: Embedding
     target_value: Embedding
-    high_actor: Actor
-    low_actor: Actor
+    high_actor: Actor | FlowPolicy
+    low_actor: Actor | FlowPolicy
 
     def represent(self, observations: Observations, goals: Goals) -> Float[Array, "batch width"]:
         """φ([s; g]), of length √width."""
@@ -61,6 +73,8 @@ class HIQL(Agent):
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
         expectile: κ of the value's regression.
+        policy: of both levels: `gaussian`, and for the low one a categorical if actions are
+            discrete; or `flow`.
         subgoal_steps: k, how far ahead subgoals lie: 25, or 10 for pixels.
         high_inverse_temperature: of the high policy's advantage-weighted cloning.
         low_inverse_temperature: of the low policy's.
@@ -75,6 +89,7 @@ class HIQL(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     expectile: Annotated[float, Range(above=0, below=1)] = 0.7
+    policy: Policies = "gaussian"
     subgoal_steps: Count = 25
     high_inverse_temperature: Weight = 3.0
     low_inverse_temperature: Weight = 3.0
@@ -100,22 +115,18 @@ class HIQL(Agent):
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> HIQLNetworks:
         keys = jax.random.split(key, 4)
-        space, pair = spaces.observation, joined(spaces)
         width, hidden = self.representation, self.hidden
-        value = Embedding(space, hidden, 1, beside=width, members=self.members, key=keys[0])
+        value = Embedding(
+            spaces.observation, hidden, 1, beside=width, members=self.members, key=keys[0]
+        )
+        naming = replace(spaces, action=Actions(width))
+        named = replace(spaces, goal=Space((width,)))
         return HIQLNetworks(
-            representation=Embedding(pair, hidden, width, key=keys[1]),
+            representation=Embedding(joined(spaces), hidden, width, key=keys[1]),
             value=value,
             target_value=copy_of(value),
-            high_actor=Actor(pair, width, hidden, key=keys[2]),
-            low_actor=Actor(
-                space,
-                spaces.action.size,
-                hidden,
-                discrete=spaces.action.discrete,
-                beside=width,
-                key=keys[3],
-            ),
+            high_actor=make_policy(self, self.policy, naming, hidden, keys[2], bounded=False),
+            low_actor=make_policy(self, self.policy, named, hidden, keys[3], joins=False),
         )
 
     def loss(
@@ -123,8 +134,9 @@ class HIQL(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """L_V, and the losses of the high and of the low policy."""
         value_loss, metrics = self.value_loss(params, batch)
-        high_loss, high_metrics = self.high_loss(params, batch)
-        low_loss, low_metrics = self.low_loss(params, batch)
+        high_key, low_key = jax.random.split(key)
+        high_loss, high_metrics = self.high_loss(params, batch, high_key)
+        low_loss, low_metrics = self.low_loss(params, batch, low_key)
         for level, of_level in (("high", high_metrics), ("low", low_metrics)):
             metrics |= {
                 name.replace("actor/", f"{level}_actor/"): value for name, value in of_level.items()
@@ -145,19 +157,23 @@ class HIQL(Agent):
             expectile=self.expectile,
         )
 
-    def high_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def high_loss(
+        self, params: HIQLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
         """Clone the representation of the state k steps towards the goal, by V's rise (Eq. 6)."""
         fixed = jax.lax.stop_gradient(params)
         goals = batch["goal/policy"].goals
         ahead = batch["towards"]
         rise = fixed.values(ahead.observations, goals) - fixed.values(batch.observations, goals)
         named = fixed.represent(batch.observations, ahead.goals)
-        log_probs = params.high_actor(batch.observations, goals).log_prob(named)
+        behaviour = params.high_actor.behaviour_loss(batch.observations, goals, named, key)
         return advantage_weighted(
-            log_probs, jnp.mean(rise, axis=0), inverse_temperature=self.high_inverse_temperature
+            -behaviour, jnp.mean(rise, axis=0), inverse_temperature=self.high_inverse_temperature
         )
 
-    def low_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def low_loss(
+        self, params: HIQLNetworks, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Metrics]:
         """Clone the action towards the state k steps ahead, by V's rise in one step (Eq. 7)."""
         fixed = jax.lax.stop_gradient(params)
         subgoals = batch["subgoal"].goals
@@ -165,9 +181,9 @@ class HIQL(Agent):
         rise = fixed.values(following, subgoals) - fixed.values(batch.observations, subgoals)
         reader = params if self.low_representation_gradient else fixed
         named = reader.represent(batch.observations, subgoals)
-        log_probs = params.low_actor.given(batch.observations, named).log_prob(batch.actions)
+        behaviour = params.low_actor.behaviour_loss(batch.observations, named, batch.actions, key)
         return advantage_weighted(
-            log_probs, jnp.mean(rise, axis=0), inverse_temperature=self.low_inverse_temperature
+            -behaviour, jnp.mean(rise, axis=0), inverse_temperature=self.low_inverse_temperature
         )
 
     def move_targets(self, params: HIQLNetworks) -> HIQLNetworks:
@@ -185,8 +201,8 @@ class HIQL(Agent):
     ) -> Array:
         """The low policy's actions towards the subgoal that the high policy names."""
         high_key, low_key = jax.random.split(key)
-        named = normalised(params.high_actor(observations, goals).sample(high_key, temperature))
-        return params.low_actor.given(observations, named).act(low_key, temperature)
+        named = params.high_actor.sample(observations, goals, high_key, temperature)
+        return params.low_actor.sample(observations, normalised(named), low_key, temperature)
 
     def metric(self, params: HIQLNetworks) -> ValueMetric:
         return ValueMetric(HIQLValue(params), self.discount)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
+from farstep.agents.extracting import make_policy
 from farstep.agents.metric import Distance, Goals, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, UniformFuture
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
-from farstep.losses.policy import PolicyGoals, of_other_rows
-from farstep.networks.actors import TanhGaussianActor
+from farstep.losses.policy import DDPGBC, PolicyGoals, of_other_rows
+from farstep.networks.actors import Actor, TanhGaussianActor
 from farstep.networks.critics import GoalActionValue
+from farstep.networks.flow import FlowPolicy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -26,15 +28,15 @@ class NSACBCNetworks(eqx.Module):
 
     critic: GoalActionValue
     target_critic: GoalActionValue
-    actor: TanhGaussianActor
-    log_entropy_weight: Float[Array, ""]
+    actor: TanhGaussianActor | Actor | FlowPolicy
+    log_entropy_weight: Float[Array, ""] | None
 
 
 class NSACBCMetric(PairMetric):
     """Mean over the ensemble of −log Q, at the policy's own action unless one is given."""
 
     critic: GoalActionValue
-    actor: TanhGaussianActor
+    actor: TanhGaussianActor | Actor | FlowPolicy
     discount: float = eqx.field(static=True)
 
     def between(self, observations: Observations, goals: Goals) -> Distance:
@@ -56,8 +58,10 @@ class NSACBC(Agent):
     Attributes:
         discount: γ, of Q.
         backup_steps: n, steps of one backup, capped by the episode and by the goal.
-        alpha: α, weight of the squared distance to the logged action, against a Q term of
-            unit scale.
+        policy: `tanh-gaussian`; or `flow`, whose one-step form climbs Q. A flow has no density, and
+            so no entropy term: the method is then an n-step FQL.
+        alpha: α, weight of cloning (the squared distance to the logged action, or the flow's loss)
+            against a Q term of unit scale.
         target_entropy_per_action: the policy's entropy is held at this many nats for each
             dimension of the action.
         policy_goals: goals of the policy's Q and entropy terms: each row's own (`paired`, as in
@@ -70,6 +74,7 @@ class NSACBC(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     backup_steps: Count = 25
+    policy: Literal["tanh-gaussian", "flow"] = "tanh-gaussian"
     alpha: Weight = 0.1
     target_entropy_per_action: float = -0.5
     policy_goals: PolicyGoals = "paired"
@@ -91,11 +96,15 @@ class NSACBC(Agent):
         self.require_continuous(spaces, "train gciql or crl with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
         critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
+        if self.policy == "flow":
+            actor = make_policy(self, "flow", spaces, self.hidden, actor_key, climbs=True)
+        else:
+            actor = TanhGaussianActor(spaces, self.hidden, key=actor_key)
         return NSACBCNetworks(
             critic=critic,
             target_critic=copy_of(critic),
-            actor=TanhGaussianActor(spaces, self.hidden, key=actor_key),
-            log_entropy_weight=jnp.zeros(()),
+            actor=actor,
+            log_entropy_weight=None if self.policy == "flow" else jnp.zeros(()),
         )
 
     def loss(
@@ -113,7 +122,7 @@ class NSACBC(Agent):
         """Cross-entropy of Q with γ^k at a goal k ≤ n steps ahead, else with γ^n·Q̄(s_n, π, g)."""
         goal, later = batch["goal/value"], batch["later"]
         actor, target = jax.lax.stop_gradient((params.actor, params.target_critic))
-        actions = actor(later.observations, goal.goals).sample(key, 1.0)
+        actions = actor.sample(later.observations, goal.goals, key)
         logits = target(later.observations, goal.goals, actions)
         # A successor is capped by the goal, so it has the goal's offset exactly if it reached it.
         beyond = jnp.where(
@@ -130,17 +139,26 @@ class NSACBC(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Raise the logit of Q and the entropy, and stay near the logged actions."""
         critic = jax.lax.stop_gradient(params.critic)
+
+        def value(actions: Array, goals: Array) -> Float[Array, " batch"]:
+            return jnp.mean(critic(batch.observations, goals, actions), axis=0)
+
+        actor = params.actor
+        if not isinstance(actor, TanhGaussianActor):
+            extraction = DDPGBC(self.alpha, self.policy_goals)
+            return extraction.loss(actor, batch, key, value, lambda goals: goals)
         own = batch["goal/policy"].goals
         goals = own if self.policy_goals == "paired" else of_other_rows(own)
-        actions, log_probs = params.actor(batch.observations, goals).sample_and_log_prob(key)
-        q = jnp.mean(critic(batch.observations, goals, actions), axis=0)
+        actions, log_probs = actor(batch.observations, goals).sample_and_log_prob(key)
+        q = value(actions, goals)
 
+        assert params.log_entropy_weight is not None
         weight = jnp.exp(params.log_entropy_weight)
         entropy = -jnp.mean(jax.lax.stop_gradient(log_probs))
         target_entropy = self.target_entropy_per_action * actions.shape[-1]
         dual = weight * (entropy - target_entropy)
 
-        mse = jnp.mean(params.actor.behaviour_loss(batch.observations, own, batch.actions, key))
+        mse = jnp.mean(actor.behaviour_loss(batch.observations, own, batch.actions, key))
         scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
         loss = (
             jnp.mean(jax.lax.stop_gradient(weight) * log_probs - q)

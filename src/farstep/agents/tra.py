@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import equinox as eqx
@@ -11,26 +11,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
+from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Geometric
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Spaces
+from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Space, Spaces
 from farstep.losses.contrastive import all_products, info_nce
 from farstep.losses.policy import behaviour_cloning
-from farstep.networks.actors import Actor, Categorical, Gaussian
+from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
+from farstep.networks.flow import FlowPolicy
 
 
 class TRANetworks(eqx.Module):
-    """φ of states, ψ of goals, and the policy given ψ."""
+    """φ of states, ψ of goals, and the policy π(a | s, ψ(g))."""
 
     state: Embedding
     goal: Embedding
-    actor: Actor
+    actor: Actor | FlowPolicy
 
-    def policy(self, observations: Observations, goals: Goals) -> Gaussian | Categorical:
-        """π(a | s, ψ(g))."""
-        return self.actor.given(observations, jnp.mean(self.goal(goals), axis=0))
+    def represent(self, goals: Goals) -> Float[Array, "batch latent"]:
+        """The mean over the ensemble of ψ(g)."""
+        return jnp.mean(self.goal(goals), axis=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class TRA(Agent):
     Attributes:
         discount: γ of the aligned goals' geometric law.
         alignment: weight of the alignment against cloning.
+        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
         members: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
         latent: D, width of the representations.
         hidden: widths of every network's hidden layers.
@@ -52,6 +55,7 @@ class TRA(Agent):
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
     alignment: Weight = 1.0
+    policy: Policies = "gaussian"
     members: Count = 2
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -68,25 +72,20 @@ class TRA(Agent):
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TRANetworks:
         state_key, goal_key, actor_key = jax.random.split(key, 3)
         space, members = spaces.observation, self.members
+        represented = replace(spaces, goal=Space((self.latent,)))
         return TRANetworks(
             state=Embedding(space, self.hidden, self.latent, members=members, key=state_key),
             goal=Embedding(spaces.goal, self.hidden, self.latent, members=members, key=goal_key),
-            actor=Actor(
-                space,
-                spaces.action.size,
-                self.hidden,
-                discrete=spaces.action.discrete,
-                beside=self.latent,
-                key=actor_key,
-            ),
+            actor=make_policy(self, self.policy, represented, self.hidden, actor_key, joins=False),
         )
 
     def loss(
         self, params: TRANetworks, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Cloning given ψ(g), and the symmetric contrast of φ(s) with ψ of the state's future."""
-        policy = params.policy(batch.observations, batch["goal/policy"].goals)
-        cloning, cloning_metrics = behaviour_cloning(policy.log_prob(batch.actions))
+        represented = params.represent(batch["goal/policy"].goals)
+        behaviour = params.actor.behaviour_loss(batch.observations, represented, batch.actions, key)
+        cloning, cloning_metrics = behaviour_cloning(-behaviour)
         future = params.goal(batch["goal/value"].goals)
         alignment, metrics = info_nce(
             all_products(params.state(batch.observations), future), axes=(-2, -1)
@@ -101,4 +100,4 @@ class TRA(Agent):
         key: Key[Array, ""],
         temperature: Scalar = 0.0,
     ) -> Array:
-        return params.policy(observations, goals).act(key, temperature)
+        return params.actor.sample(observations, params.represent(goals), key, temperature)

@@ -236,6 +236,6 @@ class BestOfN(Extraction):
             actions = policy.sample(observations, goals, key, scale)
             return actions, q(actions, goals)
 
-        actions, values = jax.lax.map(candidate, jax.random.split(key, self.candidates))
+        actions, values = jax.vmap(candidate)(jax.random.split(key, self.candidates))
         best = jnp.argmax(values, axis=0)
         return actions[best, jnp.arange(len(best))]

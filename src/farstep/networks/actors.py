@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from farstep.core.rng import stream_key
-from farstep.core.types import Scalar, Space, Spaces
+from farstep.core.types import Scalar, Spaces
 from farstep.networks.encoders import (
     Encoder,
     Goals,
@@ -27,16 +27,35 @@ HEAD_SCALE = 1e-2
 
 LOG_STD_RANGE = -5.0, 2.0
 
+Done = Bool[Array, "batch chunk"] | None
+"""Which actions of each chunk were done before its episode ended; None where there are no chunks.
+A behaviour loss counts these alone (Q-chunking, Li et al. 2025, arXiv 2507.07969)."""
+
+
+def apart(
+    chunks: Float[Array, "batch size"], done: Bool[Array, "batch chunk"]
+) -> Float[Array, "batch chunk actions"]:
+    """The actions of chunks, which policies hold end to end."""
+    return chunks.reshape(*done.shape, -1)
+
+
+def over_actions(losses: Float[Array, "batch size"], done: Done) -> Float[Array, " batch"]:
+    """By row, the sum over an action's dimensions; of chunks, the mean over the actions done."""
+    if done is None:
+        return jnp.sum(losses, axis=-1)
+    return jnp.mean(done * jnp.sum(apart(losses, done), axis=-1), axis=-1)
+
 
 class Gaussian(eqx.Module):
-    """Unit-variance Gaussian over actions."""
+    """Unit-variance Gaussian over actions in [−1, 1], or over unbounded vectors."""
 
     mean: Float[Array, "*batch actions"]
+    bounded: bool = eqx.field(static=True, default=True)
 
     @property
     def mode(self) -> Float[Array, "*batch actions"]:
-        """The most likely action that the environment takes: the mean, in [−1, 1]."""
-        return jnp.clip(self.mean, -1, 1)
+        """The mean, of actions in [−1, 1]."""
+        return jnp.clip(self.mean, -1, 1) if self.bounded else self.mean
 
     def log_prob(self, actions: Float[Array, "*batch actions"]) -> Float[Array, "*batch"]:
         """Log-density summed over action dimensions, in nats."""
@@ -48,8 +67,9 @@ class Gaussian(eqx.Module):
         return self.mean + temperature * jax.random.normal(key, self.mean.shape)
 
     def act(self, key: Key[Array, ""], temperature: Scalar) -> Float[Array, "*batch actions"]:
-        """A sample in [−1, 1]."""
-        return jnp.clip(self.sample(key, temperature), -1, 1)
+        """A sample, of actions in [−1, 1]."""
+        sample = self.sample(key, temperature)
+        return jnp.clip(sample, -1, 1) if self.bounded else sample
 
 
 class Categorical(eqx.Module):
@@ -115,66 +135,71 @@ class TanhGaussian(eqx.Module):
 class Actor(eqx.Module):
     """An encoder and an MLP from an observation to a unit-variance Gaussian or a categorical.
 
-    The observation is [s; g], or s alone with a representation of the goal beside it.
+    Attributes:
+        joins: whether the encoder reads [s; g]; else it reads s, and the goal is a vector beside
+            its features.
+        bounded: whether the Gaussian's actions lie in [−1, 1].
     """
 
     encoder: Encoder
     torso: MLP
     head: Linear
     discrete: bool = eqx.field(static=True)
+    joins: bool = eqx.field(static=True)
+    bounded: bool = eqx.field(static=True)
 
     def __init__(
         self,
-        space: Space,
-        outputs: int,
+        spaces: Spaces,
         hidden: Sequence[int],
         *,
-        discrete: bool = False,
         beside: int = 0,
+        joins: bool = True,
+        bounded: bool = True,
         key: Key[Array, ""],
     ):
         """
         Args:
-            space: of the observation, [s; g] or s.
-            outputs: dimensions of the Gaussian, or number of discrete actions.
-            beside: size of the goal's representation, if it comes beside the observation.
+            beside: total size of the vectors that come with an observation and its goal.
         """
         torso_key, head_key = jax.random.split(key)
+        space = joined(spaces) if joins else spaces.observation
         self.encoder = make_encoder(space, stream_key(key, "encoder", 0))
         self.torso = MLP(
-            self.encoder.features + beside,
+            self.encoder.features + beside + (0 if joins else spaces.goal.shape[0]),
             hidden,
             layer_norm=False,
             activate_final=True,
             key=torso_key,
         )
-        self.head = Linear(hidden[-1], outputs, scale=HEAD_SCALE, key=head_key)
-        self.discrete = discrete
+        self.head = Linear(hidden[-1], spaces.action.size, scale=HEAD_SCALE, key=head_key)
+        self.discrete = spaces.action.discrete
+        self.joins = joins
+        self.bounded = bounded
 
-    @classmethod
-    def of(
-        cls, spaces: Spaces, hidden: Sequence[int], key: Key[Array, ""], *, beside: int = 0
-    ) -> Actor:
-        """π(a | s, g) from [s; g], in the kind of actions that the spaces have."""
-        actions, space = spaces.action, joined(spaces)
-        return cls(space, actions.size, hidden, discrete=actions.discrete, beside=beside, key=key)
-
-    def __call__(self, observations: Observations, goals: Goals) -> Gaussian | Categorical:
-        """The policy given observations and goals of one shape."""
-        return self.given(join(observations, goals))
-
-    def given(
-        self, observations: Observations, *beside: Float[Array, "batch _"]
+    def __call__(
+        self, observations: Observations, goals: Goals, *beside: Float[Array, "batch _"]
     ) -> Gaussian | Categorical:
-        """The policy given one observation and vectors beside it."""
-        outputs = self.head(self.torso(encode(self.encoder, observations, *beside)))
-        return Categorical(outputs) if self.discrete else Gaussian(outputs)
+        """The policy given observations, their goals, and vectors beside them."""
+        inputs = (join(observations, goals),) if self.joins else (observations, goals)
+        outputs = self.head(self.torso(encode(self.encoder, *inputs, *beside)))
+        return Categorical(outputs) if self.discrete else Gaussian(outputs, self.bounded)
 
     def behaviour_loss(
-        self, observations: Observations, goals: Goals, actions: Array, key: Key[Array, ""]
+        self,
+        observations: Observations,
+        goals: Goals,
+        actions: Array,
+        key: Key[Array, ""],
+        done: Done = None,
     ) -> Float[Array, " batch"]:
-        """−log π of the logged actions, by row."""
-        return -self(observations, goals).log_prob(actions)
+        """−log π of the logged actions, by row; of chunks, the mean over a chunk's actions."""
+        policy = self(observations, goals)
+        if done is None:
+            return -policy.log_prob(actions)
+        assert isinstance(policy, Gaussian)
+        each = Gaussian(apart(policy.mean, done)).log_prob(apart(actions, done))
+        return -jnp.mean(done * each, axis=-1)
 
     def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Array:
         """The actions that a critic's gradient moves: the mode."""
@@ -217,11 +242,19 @@ class TanhGaussianActor(eqx.Module):
         return TanhGaussian(self.mean(hidden), jnp.clip(self.log_std(hidden), *LOG_STD_RANGE))
 
     def behaviour_loss(
-        self, observations: Observations, goals: Goals, actions: Array, key: Key[Array, ""]
+        self,
+        observations: Observations,
+        goals: Goals,
+        actions: Array,
+        key: Key[Array, ""],
+        done: Done = None,
     ) -> Float[Array, " batch"]:
-        """`|a' − a|²` of an action a' drawn from the policy, by row, as in SAC+BC."""
+        """`|a' − a|²` of an action a' drawn from the policy, by row, as in SAC+BC.
+
+        Of chunks, the mean over a chunk's actions.
+        """
         drawn = self.sample(observations, goals, key)
-        return jnp.sum(jnp.square(drawn - actions), axis=-1)
+        return over_actions(jnp.square(drawn - actions), done)
 
     def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Array:
         """A draw, which a critic's gradient passes."""

@@ -6,14 +6,16 @@ arXiv 2506.04168). Unlike a Gaussian they hold several ways to act at one state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.core.types import Scalar, Spaces, size_of
-from farstep.networks.actors import Actor, Gaussian
-from farstep.networks.encoders import Goals, Observations, join
+from farstep.networks.actors import Actor, Done, Gaussian, over_actions
+from farstep.networks.encoders import Goals, Observations
 
 EULER_STEPS = 10
 
@@ -36,35 +38,49 @@ class FlowPolicy(eqx.Module):
     velocity: Actor
     one_step: Actor | None
 
-    @classmethod
-    def of(
-        cls, spaces: Spaces, hidden: tuple[int, ...], key: Key[Array, ""], *, one_step: bool
-    ) -> FlowPolicy:
-        """Freshly initialised, for continuous actions."""
-        velocity_key, step_key = jax.random.split(key)
-        size = spaces.action.size
-        return cls(
-            Actor.of(spaces, hidden, velocity_key, beside=size + 1),
-            Actor.of(spaces, hidden, step_key, beside=size) if one_step else None,
-        )
+    def __init__(
+        self,
+        spaces: Spaces,
+        hidden: Sequence[int],
+        *,
+        one_step: bool,
+        joins: bool = True,
+        bounded: bool = True,
+        key: Key[Array, ""],
+    ):
+        """Takes spaces of continuous actions; `joins` and `bounded` are an `Actor`'s."""
+        keys, size = jax.random.split(key), spaces.action.size
+
+        def make(key: Key[Array, ""], beside: int) -> Actor:
+            return Actor(spaces, hidden, beside=beside, joins=joins, bounded=bounded, key=key)
+
+        self.velocity = make(keys[0], size + 1)
+        self.one_step = make(keys[1], size) if one_step else None
 
     def behaviour_loss(
-        self, observations: Observations, goals: Goals, actions: Actions, key: Key[Array, ""]
+        self,
+        observations: Observations,
+        goals: Goals,
+        actions: Actions,
+        key: Key[Array, ""],
+        done: Done = None,
     ) -> Float[Array, " batch"]:
         """`|v(x_t, t) − (a − x_0)|²` at x_t = (1 − t)·x_0 + t·a, t ~ U[0, 1], by row.
 
-        With a one-step form, also its squared distance to what the flow makes of x_0.
+        It is a mean over an action's dimensions, and over a chunk's actions. With a one-step form,
+        its squared distance to what the flow makes of x_0 is added.
         """
         noise_key, time_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, actions.shape)
         time = jax.random.uniform(time_key, (len(actions), 1))
-        inputs = join(observations, goals)
-        velocity = self._velocity(inputs, (1 - time) * noise + time * actions, time)
-        loss = jnp.mean(jnp.square(velocity - (actions - noise)), axis=-1)
+        moved = (1 - time) * noise + time * actions
+        velocity = _output(self.velocity, observations, goals, moved, time)
+        size = actions.shape[-1] if done is None else actions.shape[-1] // done.shape[-1]
+        loss = over_actions(jnp.square(velocity - (actions - noise)), done) / size
         if self.one_step is None:
             return loss
-        flowed = jax.lax.stop_gradient(self._flowed(inputs, noise))
-        distilled = _output(self.one_step, inputs, noise)
+        flowed = jax.lax.stop_gradient(self._flowed(observations, goals, noise))
+        distilled = _output(self.one_step, observations, goals, noise)
         return loss + jnp.mean(jnp.square(distilled - flowed), axis=-1)
 
     def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Actions:
@@ -78,17 +94,16 @@ class FlowPolicy(eqx.Module):
         key: Key[Array, ""],
         temperature: Scalar = 1.0,
     ) -> Actions:
-        """Actions in [−1, 1]. `temperature` scales x_0; at 0 it is the same noise every time."""
+        """Actions. `temperature` scales x_0; at 0 it is the same noise every time."""
         shape = (size_of(observations), self._size)
         fixed = jnp.broadcast_to(jax.random.normal(jax.random.key(FIXED_NOISE), shape[1:]), shape)
         drawn = temperature * jax.random.normal(key, shape)
         noise = jnp.where(jnp.asarray(temperature) > 0, drawn, fixed)
-        inputs = join(observations, goals)
         if self.one_step is None:
-            actions = self._flowed(inputs, noise)
+            actions = self._flowed(observations, goals, noise)
         else:
-            actions = _output(self.one_step, inputs, noise)
-        return jnp.clip(actions, -1, 1)
+            actions = _output(self.one_step, observations, goals, noise)
+        return jnp.clip(actions, -1, 1) if self.velocity.bounded else actions
 
     def mode(self, observations: Observations, goals: Goals) -> Actions:
         """The action from one fixed x_0."""
@@ -98,19 +113,17 @@ class FlowPolicy(eqx.Module):
     def _size(self) -> int:
         return self.velocity.head.bias.shape[-1]
 
-    def _velocity(self, inputs: Observations, x: Actions, time: Float[Array, "batch 1"]) -> Actions:
-        return _output(self.velocity, inputs, x, time)
-
-    def _flowed(self, inputs: Observations, noise: Actions) -> Actions:
+    def _flowed(self, observations: Observations, goals: Goals, noise: Actions) -> Actions:
         """x_1 by Euler's method."""
         actions = noise
         for step in range(EULER_STEPS):
             time = jnp.full((len(noise), 1), step / EULER_STEPS)
-            actions = actions + self._velocity(inputs, actions, time) / EULER_STEPS
+            velocity = _output(self.velocity, observations, goals, actions, time)
+            actions = actions + velocity / EULER_STEPS
         return actions
 
 
-def _output(network: Actor, inputs: Observations, *beside: Array) -> Actions:
-    policy = network.given(inputs, *beside)
+def _output(network: Actor, observations: Observations, goals: Goals, *beside: Array) -> Actions:
+    policy = network(observations, goals, *beside)
     assert isinstance(policy, Gaussian)
     return policy.mean
