@@ -32,7 +32,7 @@ def untrained() -> Policy:
     agent = MQE(hidden=(256, 256, 256), latent=128)
     return Policy(
         agent=agent,
-        params=agent.networks(spaces, jax.random.key(0)),
+        params=agent.encoded_networks(spaces, jax.random.key(0)),
         spaces=spaces,
         normalization=Normalization.identity(spaces),
         dataset="none",

@@ -27,6 +27,7 @@ from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS, Progress, Recorder, check_environment
 from farstep.evaluation.rollout import evaluate as roll_out
 from farstep.evaluation.temperature import AtTemperature, protocol_temperature
+from farstep.planning.open_loop import OpenLoop
 from farstep.planning.policy import PATIENCE, PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.presets import PRESETS, find_preset
@@ -368,11 +369,12 @@ def environment_evaluator(config: RunConfig, reporter: Reporter) -> Evaluator | 
         drawn = stream_generator(run.config.training.seed, "evaluation while training", step)
         seed = int(drawn.integers(2**31))
         result = roll_out(
-            AtTemperature(policy, temperature, seed),
+            AtTemperature(policy.step_by_step(), temperature, seed),
             environment,
             episodes_per_task=episodes,
             seed=seed,
             spaces=policy.spaces,
+            start_every=policy.action_chunk,
         )
         per_task = {f"task{task.task}/success": task.success_rate for task in result.tasks}
         return {
@@ -394,6 +396,7 @@ def evaluate(
     seed: int = 0,
     max_steps: int | None = None,
     temperature: float | None = None,
+    execute: int | None = None,
     slots: int = SLOTS,
     workers: int | None = None,
     options: Mapping[str, Any] | None = None,
@@ -411,6 +414,8 @@ def evaluate(
         max_steps: steps after which an episode is cut; the environment's own number by default.
         temperature: scale of the policy's own noise; the protocol's by default. A policy of your
             own has none.
+        execute: how many actions of the policy's chunks are carried out before it looks again; all
+            by default. Of a planned policy, `plan` says.
         slots: rows of each policy call. The last bits of actions depend on it; keep it to compare.
         workers: simulator processes, 0 for none. Results do not depend on it.
         options: for the environment, such as the size of its pictures.
@@ -422,7 +427,12 @@ def evaluate(
     """
     if isinstance(policy, str | Path):
         policy = load_policy(policy)
-    flat = policy.policy if isinstance(policy, PlannedPolicy) else policy
+    if isinstance(policy, Policy):
+        policy = policy.step_by_step(execute)
+    elif execute is not None:
+        raise FarstepError("what is carried out of chunks is said to a policy, or to its plan")
+    stepping = policy.policy if isinstance(policy, PlannedPolicy) else policy
+    flat = stepping.policy if isinstance(stepping, OpenLoop) else stepping
     if environment is None and isinstance(flat, Policy):
         environment = flat.environment
     if environment is None:
@@ -439,8 +449,10 @@ def evaluate(
     elif temperature is not None:
         raise FarstepError("a policy of your own has no temperature that could be set")
     every = 1
+    if isinstance(stepping, OpenLoop):
+        every = described["execute"] = stepping.execute
     if isinstance(policy, PlannedPolicy):
-        every = policy.graph.landmarks.replan_every
+        every = policy.choose_every
         described["planning"] = _planning(policy)
     result = roll_out(
         acting,
@@ -468,6 +480,7 @@ def plan(
     options: GraphOptions | None = None,
     *,
     patience: int = PATIENCE,
+    execute: int | None = None,
 ) -> PlannedPolicy:
     """The policy steered along shortest paths over states of its data: `evaluate` takes it.
 
@@ -479,20 +492,22 @@ def plan(
         options: how the graph is made. A policy that was exported with landmarks keeps them unless
             data or options are given.
         patience: choices without progress after which an episode tries another way.
+        execute: how many actions of the policy's chunks are carried out; all by default.
 
     Raises:
         FarstepError: the method has no distance, there are no data, or an option is out of range.
     """
     if isinstance(policy, str | Path):
         policy = load_policy(policy)
+    stepping = policy.step_by_step(execute)
     if policy.landmarks is not None and dataset is None and options is None:
-        return PlannedPolicy(policy, policy.graph, patience)
+        return PlannedPolicy(stepping, policy.graph, patience)
     # Before the data are opened: without a distance they are of no use.
     metric = policy.metric
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset or policy.data or policy.dataset)
     graph, calibration = prepare_graph(metric, dataset, options or GraphOptions())
-    return PlannedPolicy(policy, graph, patience, calibration)
+    return PlannedPolicy(stepping, graph, patience, calibration)
 
 
 def _described(policy: Policy, temperature: float) -> dict[str, Any]:
@@ -520,7 +535,7 @@ def _planning(planned: PlannedPolicy) -> dict[str, Any]:
         "landmarks": len(graph) + graph.isolated,
         "reach": graph.reach,
         "stride": graph.stride,
-        "replan_every": graph.landmarks.replan_every,
+        "replan_every": planned.choose_every,
         "patience": planned.patience,
         "calibration": record,
     }

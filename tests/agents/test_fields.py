@@ -21,6 +21,7 @@ NUMBER = "a finite number", (inf, nan)
 CHOICE = FLAG = "", ()
 
 OUT_OF_RANGE = {
+    "action_chunk": COUNT,
     "alignment": WEIGHT,
     "alpha": WEIGHT,
     "augmentation": CHOICE,
@@ -49,6 +50,7 @@ OUT_OF_RANGE = {
     "margin": WEIGHT,
     "members": COUNT,
     "policy": CHOICE,
+    "policy_average": ("at least 0 and below 1", (-0.1, 1.0, nan)),
     "policy_goals": CHOICE,
     "policy_random": PROBABILITY,
     "precision": CHOICE,

@@ -27,7 +27,7 @@ def improve(goals, gain=0.1):
         def climb(self, observations, goals, key):
             return self.mode(observations, goals)
 
-        def behaviour_loss(self, observations, goals, actions, key):
+        def behaviour_loss(self, observations, goals, actions, key, done=None):
             return -Gaussian(gain * (goals - observations)).log_prob(actions)
 
         def sample(self, observations, goals, key, temperature=1.0):

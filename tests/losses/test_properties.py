@@ -12,8 +12,8 @@ from farstep.losses.policy import behaviour_cloning, ddpg_bc
 SIZE = 4
 
 
-def backup(distances, targets, steps, **changes):
-    settings = {"discount": 0.9, "clip": 5.0, "diagonal_weight": 0.3} | changes
+def backup(distances, targets, steps, **changes: Any):
+    settings: dict[str, Any] = {"discount": 0.9, "clip": 5.0, "diagonal_weight": 0.3} | changes
     return multistep_backup(distances, targets, steps, **settings)
 
 

@@ -67,11 +67,11 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._policy, name)
 
-    def act(self, *arguments: Any, **options: Any) -> np.ndarray:
+    def chunk(self, *arguments: Any, **options: Any) -> np.ndarray:
         self.calls += 1
         if self.calls > 1:  # The first is the server's own.
             time.sleep(self._seconds)
-        return self._policy.act(*arguments, **options)
+        return self._policy.chunk(*arguments, **options)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ An agent never sees a file, an environment, a logger or the command line.
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
@@ -13,25 +14,29 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from farstep.agents.metric import Goals, Metric, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
-from farstep.core.laws import AnyState, Current, Law, UniformFuture, mixture
+from farstep.core.laws import Ahead, AnyState, Current, Law, UniformFuture, Window, mixture
 from farstep.core.types import (
+    CHUNK,
     GOALS,
+    Actions,
     Augmentation,
     Batch,
     BatchSpec,
     Metrics,
     Params,
     Sample,
+    Sampled,
     Scalar,
     Spaces,
 )
 from farstep.networks.encoders import DEFAULT, encoded_by
 from farstep.networks.precision import Precision, kernels_in
+from farstep.networks.targets import copy_of, polyak
 
 
 class AgentState(eqx.Module):
@@ -41,11 +46,18 @@ class AgentState(eqx.Module):
         params: networks, as `init` built them.
         optimizer: the optimizer's moments.
         step: updates done so far.
+        average: of the networks over updates, if the agent acts by it.
     """
 
     params: Params
     optimizer: optax.OptState
     step: Int[Array, ""]
+    average: Params | None = None
+
+    @property
+    def acting(self) -> Params:
+        """The networks that are evaluated and exported."""
+        return self.params if self.average is None else self.average
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +80,10 @@ class Agent(abc.ABC):
         encoder: what makes features of observations, one name of `networks.encoders.ENCODERS` for
             vectors and one for images; a kind that is not named keeps its default.
         encoder_weights: safetensors file of the weights that a pretrained encoder begins with.
+        action_chunk: h, actions that the policy gives at once and carries out one after another;
+            critics read all of them. Continuous actions only, if more than 1.
+        policy_average: rate at which an exponential moving average of the networks forgets them,
+            such as 0.999, where that average is to act; 0 lets the networks themselves act.
     """
 
     batch_size: Count = 256
@@ -80,6 +96,8 @@ class Agent(abc.ABC):
     decay_steps: Annotated[int, Range(least=0)] = 0
     encoder: tuple[str, ...] = DEFAULT
     encoder_weights: str = ""
+    action_chunk: Count = 1
+    policy_average: Annotated[float, Range(least=0, below=1)] = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -99,6 +117,30 @@ class Agent(abc.ABC):
     def spec(self) -> BatchSpec:
         """Which goals and other states an update needs, and by which law."""
 
+    def batch(self, samples: Mapping[str, Sample]) -> BatchSpec:
+        """A batch of these samples, and of the chunks of actions that the agent acts by."""
+        if self.action_chunk == 1:
+            return BatchSpec(self.batch_size, samples)
+        chunk = Sample(Window(ahead=self.action_chunk - 1), ("actions",))
+        return BatchSpec(self.batch_size, {**samples, CHUNK: chunk})
+
+    def after_chunk(self) -> dict[str, Sample]:
+        """What to ask for beside `next`, one step ahead, so that `after` is there."""
+        return {} if self.action_chunk == 1 else {"after": Sample(Ahead(self.action_chunk))}
+
+    def after(self, batch: Batch) -> Sampled:
+        """The states that the rows' actions lead to."""
+        return batch["next" if self.action_chunk == 1 else "after"]
+
+    def backed_up(self, later: Sampled, goal: Sampled) -> Bool[Array, " batch"] | None:
+        """Which rows reach their goal or do their whole chunk by `later`; None without chunks.
+
+        Of the others the episode ends too soon, so that nothing is known of their chunks.
+        """
+        if self.action_chunk == 1:
+            return None
+        return (later.offsets >= self.action_chunk) | (later.offsets == goal.offsets)
+
     def policy_goal(self) -> Sample:
         """The policy's goals: uniform over the rest of the episode, or any state."""
         share = self.policy_random
@@ -110,7 +152,7 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
-        """Freshly initialised networks for these spaces.
+        """Freshly initialised networks for these spaces, whose actions are whole chunks.
 
         Raises:
             FarstepError: the method is not defined for them, such as for discrete actions.
@@ -131,6 +173,8 @@ class Agent(abc.ABC):
         temperature: Scalar = 0.0,
     ) -> Array:
         """Actions of the networks' `actor`: (B, A) in [−1, 1], or (B,) integers if discrete.
+
+        Of chunks, (B, h·A): h actions end to end.
 
         `temperature` scales the policy's own noise; at 0 it acts deterministically.
         """
@@ -181,17 +225,31 @@ class Agent(abc.ABC):
         return optax.adam(self.learning_rate)
 
     def encoded_networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
-        """`networks` with the agent's encoders.
+        """`networks` with the agent's encoders, for actions that are whole chunks.
+
+        Args:
+            spaces: of the data.
 
         Raises:
-            FarstepError: an encoder is unknown or not for these spaces; or as `networks`.
+            FarstepError: an encoder is unknown or not for these spaces, chunks are not for their
+                actions; or as `networks`.
         """
+        chunk, actions = self.action_chunk, spaces.action
+        if chunk > 1:
+            if actions.discrete:
+                raise FarstepError(
+                    f"{type(self).__name__}: a chunk is a vector of several actions, and these "
+                    "actions are discrete: use --action-chunk 1."
+                )
+            spaces = replace(spaces, action=Actions(chunk * actions.size))
         return self.networks(encoded_by(spaces, self.encoder), key)
 
     def init(self, spaces: Spaces, key: Key[Array, ""]) -> AgentState:
         """The state before the first update, without the weights of pretrained encoders."""
         params = self.encoded_networks(spaces, key)
-        return AgentState(params, self.optimizer().init(params), jnp.zeros((), jnp.int32))
+        average = copy_of(params) if self.policy_average else None
+        step = jnp.zeros((), jnp.int32)
+        return AgentState(params, self.optimizer().init(params), step, average)
 
     def update(
         self, state: AgentState, batch: Batch, key: Key[Array, ""]
@@ -206,7 +264,12 @@ class Agent(abc.ABC):
             updates, optimizer = self.optimizer().update(gradients, state.optimizer, state.params)
             params = self.move_targets(optax.apply_updates(state.params, updates))
         metrics["gradient/norm"] = optax.tree.norm(gradients)
-        return AgentState(params, optimizer, state.step + 1), metrics
+        average = state.average
+        if average is not None:
+            # At first over about a tenth of the updates so far, or the first networks would stay.
+            kept = jnp.minimum(self.policy_average, (1 + state.step) / (10 + state.step))
+            average = polyak(average, params, 1 - kept)
+        return AgentState(params, optimizer, state.step + 1, average), metrics
 
 
 def value_goal(future: Law) -> Sample:

@@ -78,8 +78,7 @@ class CMD(ExtractingAgent):
         self.require_latent_of(2 * self.groups, self.latent)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": Sample(Geometric(self.discount), GOALS),
                 "goal/policy": self.policy_goal(),

@@ -61,8 +61,7 @@ class CRL(ExtractingAgent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": Sample(Geometric(self.discount), GOALS),
                 "goal/policy": self.policy_goal(),

@@ -29,7 +29,7 @@ class GCBC(Agent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(self.batch_size, {"goal/policy": self.policy_goal()})
+        return self.batch({"goal/policy": self.policy_goal()})
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor | FlowPolicy:
         return make_policy(self, self.policy, spaces, self.hidden, key)
@@ -38,7 +38,7 @@ class GCBC(Agent):
         self, params: Actor | FlowPolicy, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         behaviour = params.behaviour_loss(
-            batch.observations, batch["goal/policy"].goals, batch.actions, key
+            batch.observations, batch["goal/policy"].goals, batch.actions, key, batch.done
         )
         return behaviour_cloning(-behaviour)
 

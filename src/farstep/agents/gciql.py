@@ -8,7 +8,7 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from farstep.agents.base import value_goal
 from farstep.agents.extracting import ExtractingAgent
@@ -16,7 +16,7 @@ from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
-from farstep.losses.values import expectile_loss, goal_backup
+from farstep.losses.values import expectile_loss, goal_backup, over_rows
 from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalActionValue, GoalValue
 from farstep.networks.flow import FlowPolicy
@@ -58,12 +58,13 @@ class GCIQL(ExtractingAgent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": value_goal(Geometric(self.discount)),
                 "goal/policy": self.policy_goal(),
-                "next": Sample(Ahead(1)),
+                "next": Sample(
+                    Ahead(self.action_chunk), cap=None if self.action_chunk == 1 else "goal/value"
+                ),
             },
         )
 
@@ -91,22 +92,26 @@ class GCIQL(ExtractingAgent):
 
     def value_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """V towards the upper expectile of the target ensemble's least Q (Eq. 5)."""
-        goals = batch["goal/value"].goals
+        goals, counted = batch["goal/value"].goals, self._counted(batch)
         target = jax.lax.stop_gradient(params.target_critic)
         q = jnp.min(target(batch.observations, goals, batch.actions), axis=0)
         values = params.value(batch.observations, goals)[0]
-        loss = jnp.mean(expectile_loss(q - values, q - values, self.expectile))
+        loss = over_rows(expectile_loss(q - values, q - values, self.expectile), counted)
         return loss, {"value/loss": loss, "value/mean": jnp.mean(values)}
 
     def critic_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         """Q onto r + γ·V(s', g) (Eq. 6)."""
-        goal = batch["goal/value"]
+        goal, reached = batch["goal/value"], batch["next"]
         value = jax.lax.stop_gradient(params.value)
-        next_values = value(batch["next"].observations, goal.goals)[0]
-        backups = goal_backup(next_values, goal.offsets == 0, self.discount)
+        next_values = value(reached.observations, goal.goals)[0]
+        steps = 1 if self.action_chunk == 1 else reached.offsets
+        backups = goal_backup(next_values, goal.offsets == 0, self.discount, steps)
         q = params.critic(batch.observations, goal.goals, batch.actions)
-        loss = jnp.sum(jnp.mean(jnp.square(backups - q), axis=-1))
+        loss = jnp.sum(over_rows(jnp.square(backups - q), self._counted(batch)))
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+
+    def _counted(self, batch: Batch) -> Bool[Array, " batch"] | None:
+        return self.backed_up(batch["next"], batch["goal/value"])
 
     def q(
         self, params: GCIQLNetworks, observations: Observations, actions: Array, goals: Goals

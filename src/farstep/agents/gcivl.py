@@ -61,12 +61,12 @@ class GCIVL(Agent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": value_goal(Geometric(self.discount)),
                 "goal/policy": self.policy_goal(),
                 "next": Sample(Ahead(1)),
+                **self.after_chunk(),
             },
         )
 
@@ -105,10 +105,12 @@ class GCIVL(Agent):
         value = jax.lax.stop_gradient(params.value)
         goals = batch["goal/policy"].goals
         advantages = jnp.mean(
-            value(batch["next"].observations, goals) - value(batch.observations, goals),
+            value(self.after(batch).observations, goals) - value(batch.observations, goals),
             axis=0,
         )
-        behaviour = params.actor.behaviour_loss(batch.observations, goals, batch.actions, key)
+        behaviour = params.actor.behaviour_loss(
+            batch.observations, goals, batch.actions, key, batch.done
+        )
         return advantage_weighted(
             -behaviour, advantages, inverse_temperature=self.inverse_temperature
         )

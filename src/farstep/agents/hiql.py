@@ -100,12 +100,12 @@ class HIQL(Agent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": value_goal(Geometric(self.discount)),
                 "goal/policy": self.policy_goal(),
                 "next": Sample(Ahead(1)),
+                **self.after_chunk(),
                 "subgoal": Sample(Ahead(self.subgoal_steps), GOALS),
                 "towards": Sample(
                     Ahead(self.subgoal_steps), ("observations", "goals"), cap="goal/policy"
@@ -177,11 +177,13 @@ class HIQL(Agent):
         """Clone the action towards the state k steps ahead, by V's rise in one step (Eq. 7)."""
         fixed = jax.lax.stop_gradient(params)
         subgoals = batch["subgoal"].goals
-        following = batch["next"].observations
+        following = self.after(batch).observations
         rise = fixed.values(following, subgoals) - fixed.values(batch.observations, subgoals)
         reader = params if self.low_representation_gradient else fixed
         named = reader.represent(batch.observations, subgoals)
-        behaviour = params.low_actor.behaviour_loss(batch.observations, named, batch.actions, key)
+        behaviour = params.low_actor.behaviour_loss(
+            batch.observations, named, batch.actions, key, batch.done
+        )
         return advantage_weighted(
             -behaviour, jnp.mean(rise, axis=0), inverse_temperature=self.low_inverse_temperature
         )

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Goals, MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range
-from farstep.core.laws import Ahead, Geometric, Law, UniformAhead, mixture
+from farstep.core.laws import Ahead, Future, Geometric, Law, UniformAhead, at_least, mixture
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.invariance import action_invariance, goal_anchor
 from farstep.losses.linex import at_goals, multistep_backup
@@ -98,8 +98,7 @@ class MQE(ExtractingAgent):
         self.require_latent_of(2 * self.groups, self.latent)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": Sample(Geometric(self.discount), GOALS),
                 "goal/policy": self.policy_goal(),
@@ -108,23 +107,20 @@ class MQE(ExtractingAgent):
         )
 
     def _waypoints(self) -> Law:
-        """Eq. 8, or a row of Table 1b."""
-        match self.waypoint_law:
-            case "mixture":
-                one_step = self.waypoint_one_step
-                return mixture(
-                    (one_step, Ahead(1)), (1 - one_step, Geometric(self.waypoint_lambda))
-                )
-            case "geometric":
-                return Geometric(self.waypoint_lambda)
-            case "uniform":
-                return UniformAhead()
-            case "uniform-50":
-                return UniformAhead(50)
-            case "constant-50":
-                return Ahead(50)
-            case "constant-1":
-                return Ahead(1)
+        """Eq. 8, or a row of Table 1b; of chunks, no nearer than a chunk leads."""
+        laws: dict[str, Future] = {
+            "mixture": Geometric(self.waypoint_lambda),
+            "geometric": Geometric(self.waypoint_lambda),
+            "uniform": UniformAhead(),
+            "uniform-50": UniformAhead(50),
+            "constant-50": Ahead(50),
+            "constant-1": Ahead(1),
+        }
+        law = at_least(self.action_chunk, laws[self.waypoint_law])
+        if self.waypoint_law != "mixture":
+            return law
+        one_step = self.waypoint_one_step
+        return mixture((one_step, Ahead(self.action_chunk)), (1 - one_step, law))
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> MQENetworks:
         critic_key, actor_key = jax.random.split(key)
@@ -167,6 +163,7 @@ class MQE(ExtractingAgent):
             discount=self.discount,
             clip=self.clip,
             diagonal_weight=self.diagonal_weight,
+            chunk=self.action_chunk,
         )
         state = critic.psi(batch.observations)
         if critic.goal is not None:

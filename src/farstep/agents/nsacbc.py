@@ -13,10 +13,12 @@ from jaxtyping import Array, Float, Key
 from farstep.agents.base import Agent, value_goal
 from farstep.agents.extracting import make_policy
 from farstep.agents.metric import Distance, Goals, Observations, PairMetric
+from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, UniformFuture
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import DDPGBC, PolicyGoals, of_other_rows
+from farstep.losses.values import over_rows
 from farstep.networks.actors import Actor, TanhGaussianActor
 from farstep.networks.critics import GoalActionValue
 from farstep.networks.flow import FlowPolicy
@@ -82,9 +84,16 @@ class NSACBC(Agent):
     members: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backup_steps < self.action_chunk:
+            raise FarstepError(
+                f"NSACBC: backup_steps must be at least the {self.action_chunk} of action_chunk, "
+                f"not {self.backup_steps}: a backup goes beyond the actions that Q is of."
+            )
+
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": value_goal(UniformFuture()),
                 "goal/policy": self.policy_goal(),
@@ -131,7 +140,8 @@ class NSACBC(Agent):
         targets = self.discount**later.offsets * beyond
 
         logits = params.critic(batch.observations, goal.goals, batch.actions)
-        loss = jnp.mean(jax.nn.softplus(logits) - targets * logits)
+        entropies = jax.nn.softplus(logits) - targets * logits
+        loss = jnp.mean(over_rows(entropies, self.backed_up(later, goal)))
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(jax.nn.sigmoid(logits))}
 
     def actor_loss(
@@ -158,7 +168,9 @@ class NSACBC(Agent):
         target_entropy = self.target_entropy_per_action * actions.shape[-1]
         dual = weight * (entropy - target_entropy)
 
-        mse = jnp.mean(actor.behaviour_loss(batch.observations, own, batch.actions, key))
+        mse = jnp.mean(
+            actor.behaviour_loss(batch.observations, own, batch.actions, key, batch.done)
+        )
         scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
         loss = (
             jnp.mean(jax.lax.stop_gradient(weight) * log_probs - q)

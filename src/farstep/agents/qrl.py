@@ -17,6 +17,7 @@ from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
 from farstep.core.laws import Ahead, AnyState
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.losses.values import over_rows
 from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
 from farstep.networks.flow import FlowPolicy
@@ -61,10 +62,11 @@ class QRLNetworks(eqx.Module):
 
 
 class QRLMetric(Metric):
-    """Mean over the ensemble of d(s, g), or of 1 + d(s', g) at the predicted s' of an action."""
+    """Mean over the ensemble of d(s, g), or of h + d(s', g) at the predicted s' of h actions."""
 
     critic: QRLCritic
     discount: float = eqx.field(static=True)
+    chunk: int = eqx.field(static=True, default=1)
 
     @property
     def formula(self) -> Formula:
@@ -93,7 +95,7 @@ class QRLMetric(Metric):
         if critic.dynamics is None:
             return super().after(observations, actions, goals)
         start = critic.step(critic.embedding(observations), actions)
-        steps = 1 + critic.steps(start, critic.embedding(goals))
+        steps = self.chunk + critic.steps(start, critic.embedding(goals))
         return Distance.from_steps(jnp.mean(steps, axis=0), self.discount)
 
     def pairwise(
@@ -138,12 +140,12 @@ class QRL(ExtractingAgent):
         self.require_latent_of(self.groups if self.quasimetric == "iqe" else 2, self.latent)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": Sample(AnyState(), GOALS),
                 "goal/policy": self.policy_goal(),
                 "next": Sample(Ahead(1)),
+                **self.after_chunk(),
             },
         )
 
@@ -206,10 +208,13 @@ class QRL(ExtractingAgent):
         }
         if critic.dynamics is None:
             return loss, metrics
-        predicted = critic.step(state, batch.actions)
-        error = 0.5 * jnp.mean(
-            critic.steps(following, predicted) + critic.steps(predicted, following)
-        )
+        predicted, counted = critic.step(state, batch.actions), None
+        if self.action_chunk > 1:
+            after = self.after(batch)
+            following = critic.embedding(after.observations)
+            counted = after.offsets == self.action_chunk
+        apart = critic.steps(following, predicted) + critic.steps(predicted, following)
+        error = 0.5 * jnp.mean(over_rows(apart, counted))
         return loss + error, metrics | {"dynamics/loss": error}
 
     def q(
@@ -224,8 +229,8 @@ class QRL(ExtractingAgent):
         """d(s, g) − d(s', g): no dynamics."""
         critic = params.critic
         state, goal = critic.embedding(batch.observations), critic.embedding(goals)
-        following = critic.embedding(batch["next"].observations)
+        following = critic.embedding(self.after(batch).observations)
         return jnp.mean(critic.steps(state, goal) - critic.steps(following, goal), axis=0)
 
     def metric(self, params: QRLNetworks) -> QRLMetric:
-        return QRLMetric(params.critic, self.discount)
+        return QRLMetric(params.critic, self.discount, self.action_chunk)

@@ -66,12 +66,11 @@ class TMD(ExtractingAgent):
         self.require_latent_of(2 * self.groups, self.latent)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": Sample(Geometric(self.discount), GOALS),
                 "goal/policy": self.policy_goal(),
-                "next": Sample(Ahead(1)),
+                "next": Sample(Ahead(self.action_chunk), cap="goal/value"),
             },
         )
 
@@ -114,17 +113,19 @@ class TMD(ExtractingAgent):
         state = critic.psi(batch.observations)
         invariance_loss = self.scale * jnp.mean(mrn(state, phi, self.groups))
 
-        following = critic.psi(batch["next"].observations)
+        reached = batch["next"]
+        following = critic.psi(reached.observations)
         targets = pairwise_mrn(*jax.lax.stop_gradient((following, goal)), self.groups)
         if critic.goal is not None:
-            targets = at_goals(targets, batch["goal/value"].offsets == 1)
+            targets = at_goals(targets, reached.offsets == batch["goal/value"].offsets)
         backup_loss, backup_metrics = multistep_backup(
             -self.scale * logits,
             self.scale * targets,
-            jnp.ones(len(batch.actions)),
+            reached.offsets.astype(goal.dtype),
             discount=self.discount,
             clip=self.clip,
             diagonal_weight=self.diagonal_weight,
+            chunk=self.action_chunk,
         )
         loss = contrastive_loss + invariance_loss + self.backup_weight * backup_loss
         if critic.goal is not None:

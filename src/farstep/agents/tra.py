@@ -61,8 +61,7 @@ class TRA(Agent):
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
-        return BatchSpec(
-            self.batch_size,
+        return self.batch(
             {
                 "goal/value": Sample(Geometric(self.discount), GOALS),
                 "goal/policy": self.policy_goal(),
@@ -84,7 +83,9 @@ class TRA(Agent):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Cloning given ψ(g), and the symmetric contrast of φ(s) with ψ of the state's future."""
         represented = params.represent(batch["goal/policy"].goals)
-        behaviour = params.actor.behaviour_loss(batch.observations, represented, batch.actions, key)
+        behaviour = params.actor.behaviour_loss(
+            batch.observations, represented, batch.actions, key, batch.done
+        )
         cloning, cloning_metrics = behaviour_cloning(-behaviour)
         future = params.goal(batch["goal/value"].goals)
         alignment, metrics = info_nce(

@@ -54,6 +54,9 @@ class Evaluate:
     """Steps after which an episode is cut; the environment's own number by default."""
     temperature: float | None = None
     """Scale of the policy's own noise; by default 0, and 0.3 where actions are discrete."""
+    execute: int | None = None
+    """How many actions of the policy's chunks are carried out before it looks again; all by
+    default."""
     slots: int = SLOTS
     """Rows of each policy call. The last bits of actions depend on it; keep it to compare."""
     workers: int | None = None
@@ -95,7 +98,7 @@ class Evaluate:
         )
         acting: Policy | PlannedPolicy = policy
         if self.plan == "graph":
-            acting = self.planning.plan(policy)
+            acting = self.planning.plan(policy, execute=self.execute)
             console.print(described(acting))
         else:
             self.planning.refuse("add --plan graph")
@@ -153,6 +156,7 @@ class Evaluate:
                 seed=self.seed,
                 max_steps=self.max_steps,
                 temperature=self.temperature,
+                execute=self.execute if isinstance(acting, Policy) else None,
                 slots=self.slots,
                 workers=self.workers,
                 options=options,

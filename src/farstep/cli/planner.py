@@ -47,14 +47,18 @@ class Planning:
         """
         return policy.landmarks is not None and all(value is None for value in vars(self).values())
 
-    def plan(self, policy: Policy, seed: int = 0) -> PlannedPolicy:
+    def plan(self, policy: Policy, seed: int = 0, execute: int | None = None) -> PlannedPolicy:
         """The policy steered over its own landmarks if it keeps them, or over others.
+
+        Args:
+            seed: of the choice of landmarks.
+            execute: how many actions of the policy's chunks are carried out; all by default.
 
         Raises:
             FarstepError: no distance, no data, or an option out of range.
         """
         if self.keeps(policy):
-            return plan(policy)
+            return plan(policy, execute=execute)
         asked = {
             "landmarks": self.landmarks,
             "choice": self.landmark_choice,
@@ -64,7 +68,7 @@ class Planning:
             "seed": seed,
         }
         given = {name: value for name, value in asked.items() if value is not None}
-        return plan(policy, self.dataset, GraphOptions(**given))
+        return plan(policy, self.dataset, GraphOptions(**given), execute=execute)
 
 
 def described(planned: PlannedPolicy) -> str:

@@ -203,6 +203,22 @@ class UniformAhead(Future):
 
 
 @dataclass(frozen=True)
+class AtLeast(Future):
+    """What another law draws, but no nearer than `steps`. Build one with `at_least`."""
+
+    steps: int
+    law: Future
+
+    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+        return jnp.maximum(self.law.ahead(key, left), self.steps)
+
+
+def at_least(steps: int, law: Future) -> Future:
+    """`law`, but no nearer than `steps`, which 1 leaves as it is."""
+    return law if steps == 1 else AtLeast(steps, law)
+
+
+@dataclass(frozen=True)
 class Window(Law):
     """The steps from `back` before to `ahead` after, in order: frames, or a chunk of actions.
 

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from farstep.core.errors import FarstepError
 from farstep.core.goals import WHOLE, GoalRule
@@ -38,6 +38,10 @@ GOALS: tuple[Column, ...] = ("goals",)
 
 CURRENT = "current"
 """The row itself, which every batch has: its observation, the goal that it is, its action."""
+
+CHUNK = "chunk"
+"""The actions from the row's own on, where an agent acts by chunks of them. The batch then holds
+no action of the row alone."""
 
 
 Augmentation = Literal["none", "bridge"]
@@ -103,8 +107,10 @@ class BatchSpec:
         Args:
             whole: goals are observations, so that nothing is read twice.
         """
-        own: dict[str, tuple[Column, ...]] = {CURRENT: ("observations", "goals", "actions")}
-        reads = own | {name: sample.reads for name, sample in self.samples.items()}
+        own: tuple[Column, ...] = ("observations", "goals", "actions")
+        if CHUNK in self.samples:
+            own = ("observations", "goals")
+        reads = {CURRENT: own} | {name: sample.reads for name, sample in self.samples.items()}
         if not whole:
             return reads
         return {
@@ -159,8 +165,18 @@ class Batch(eqx.Module):
 
     @property
     def actions(self) -> Array:
-        """The rows' own."""
-        return self[CURRENT].actions
+        """The rows' own; of chunks, h actions end to end, (B, h·A)."""
+        if CHUNK not in self.samples:
+            return self[CURRENT].actions
+        return self[CHUNK].actions.reshape(len(self.observations), -1)
+
+    @property
+    def done(self) -> Bool[Array, "batch chunk"] | None:
+        """Which actions of each chunk were done before its episode ended; None without chunks."""
+        if CHUNK not in self.samples:
+            return None
+        offsets = self[CHUNK].offsets
+        return offsets == jnp.arange(offsets.shape[-1])
 
     @classmethod
     def of(cls, observations: Any, actions: Array, samples: Mapping[str, Sampled]) -> Batch:

@@ -18,6 +18,7 @@ def multistep_backup(
     discount: float,
     clip: float = 5.0,
     diagonal_weight: float = 0.5,
+    chunk: int = 1,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Pull D_ij = d(φ(s_i,a_i), ψ(g_j)) towards T_ij = d(ψ(w_i), ψ(g_j)) plus the k_i steps to w_i.
 
@@ -32,6 +33,8 @@ def multistep_backup(
         discount: γ.
         clip: t, the residual in nats after which the cost is linear.
         diagonal_weight: w, the share of the row's own goal against all pairs.
+        chunk: h, actions in each a_i. A waypoint nearer than that is the row's own goal, and tells
+            nothing of other goals, which the rest of the chunk may lead away from.
 
     Returns:
         The loss, and its excess over the value at the stationary point: zero exactly when the
@@ -44,10 +47,14 @@ def multistep_backup(
         jnp.exp(jnp.minimum(residuals, clip) + log_discount) - distances,
         residuals,
     )
-    loss = _weighted_mean(costs, diagonal_weight)
+    counted = None
+    if chunk > 1:
+        counted = (steps >= chunk)[:, None] | jnp.eye(len(steps), dtype=bool)
+    loss = _weighted_mean(costs, diagonal_weight, counted)
 
     satisfied = jnp.minimum(-log_discount, clip)
-    floor = _weighted_mean(jnp.exp(satisfied + log_discount) - satisfied - targets, diagonal_weight)
+    least = jnp.exp(satisfied + log_discount) - satisfied - targets
+    floor = _weighted_mean(least, diagonal_weight, counted)
     return loss, {
         "backup/loss": loss,
         "backup/excess": loss - floor,
@@ -58,10 +65,13 @@ def multistep_backup(
 
 
 def _weighted_mean(
-    costs: Float[Array, "members batch batch"], diagonal_weight: float
+    costs: Float[Array, "members batch batch"],
+    diagonal_weight: float,
+    counted: Bool[Array, "batch batch"] | None,
 ) -> Float[Array, ""]:
     own = jnp.mean(jnp.diagonal(costs, axis1=-2, axis2=-1))
-    return (1 - diagonal_weight) * jnp.mean(costs) + diagonal_weight * own
+    where = None if counted is None else counted[None]
+    return (1 - diagonal_weight) * jnp.mean(costs, where=where) + diagonal_weight * own
 
 
 def at_goals(

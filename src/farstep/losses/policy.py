@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from farstep.core.types import Arrays, Batch, Metrics, Scalar
 
@@ -82,9 +82,15 @@ class Policy(Protocol):
     """π(a | s, g), whichever form it has; actions that it gives lie in [−1, 1]."""
 
     def behaviour_loss(
-        self, observations: Arrays, goals: Arrays, actions: Array, key: Key[Array, ""], /
+        self,
+        observations: Arrays,
+        goals: Arrays,
+        actions: Array,
+        key: Key[Array, ""],
+        done: Bool[Array, "batch chunk"] | None = None,
+        /,
     ) -> Float[Array, " batch"]:
-        """What cloning minimises, by row."""
+        """What cloning minimises, by row; of the actions of a chunk, those `done` count."""
         ...
 
     def climb(self, observations: Arrays, goals: Arrays, key: Key[Array, ""], /) -> Array:
@@ -162,7 +168,9 @@ class DDPGBC(Extraction):
     ) -> tuple[Float[Array, ""], Metrics]:
         clone_key, climb_key = jax.random.split(key)
         own = batch["goal/policy"].goals
-        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, clone_key)
+        behaviour = policy.behaviour_loss(
+            batch.observations, own, batch.actions, clone_key, batch.done
+        )
         q_goals = own if self.goals == "paired" else of_other_rows(own)
         actions = policy.climb(batch.observations, q_goals, climb_key)
         loss, metrics = ddpg_bc(q(actions, q_goals), -behaviour, alpha=self.alpha)
@@ -189,7 +197,7 @@ class AWR(Extraction):
         advantages: Callable[[Any], Float[Array, " batch"]],
     ) -> tuple[Float[Array, ""], Metrics]:
         own = batch["goal/policy"].goals
-        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key)
+        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key, batch.done)
         return advantage_weighted(
             -behaviour, advantages(own), inverse_temperature=self.inverse_temperature
         )
@@ -215,7 +223,7 @@ class BestOfN(Extraction):
         advantages: Callable[[Any], Float[Array, " batch"]],
     ) -> tuple[Float[Array, ""], Metrics]:
         own = batch["goal/policy"].goals
-        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key)
+        behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key, batch.done)
         return behaviour_cloning(-behaviour)
 
     def act(

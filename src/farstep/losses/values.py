@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from farstep.core.types import Metrics
 
@@ -12,10 +12,26 @@ SMALLEST = 1e-6
 
 
 def goal_backup(
-    next_values: Float[Array, "*members batch"], at_goal: Bool[Array, " batch"], discount: float
+    next_values: Float[Array, "*members batch"],
+    at_goal: Bool[Array, " batch"],
+    discount: float,
+    steps: int | Int[Array, " batch"] = 1,
 ) -> Float[Array, "*members batch"]:
-    """`r + γ·mask·V(s', g)`: 0 at the goal, where the episode ends, and −1 + γ·V elsewhere."""
-    return jnp.where(at_goal, 0.0, discount * next_values - 1)
+    """`r + γ·mask·V(s', g)`: 0 at the goal, where the episode ends, and −1 + γ·V elsewhere.
+
+    From k steps on it is −(1 − γ^k)/(1 − γ) + γ^k·V.
+    """
+    kept = discount**steps
+    return jnp.where(at_goal, 0.0, kept * next_values - (1 - kept) / (1 - discount))
+
+
+def over_rows(
+    values: Float[Array, "*members batch"], counted: Bool[Array, " batch"] | None
+) -> Float[Array, "*members"]:
+    """The mean over the rows that are counted; None counts all."""
+    if counted is None:
+        return jnp.mean(values, axis=-1)
+    return jnp.sum(values * counted, axis=-1) / jnp.maximum(jnp.sum(counted), 1)
 
 
 def expectile_loss(

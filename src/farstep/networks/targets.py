@@ -1,14 +1,15 @@
-"""Target networks: slowly moving copies that a loss regresses onto."""
+"""Slowly moving copies of networks: targets that a loss regresses onto, averages that act."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-Network = TypeVar("Network", bound=eqx.Module)
+from farstep.core.types import Scalar
+
+Network = TypeVar("Network")
 
 
 def copy_of(network: Network) -> Network:
@@ -16,6 +17,6 @@ def copy_of(network: Network) -> Network:
     return jax.tree.map(jnp.copy, network)
 
 
-def polyak(target: Network, network: Network, rate: float) -> Network:
+def polyak(target: Network, network: Network, rate: Scalar) -> Network:
     """`(1 − τ)·target + τ·network`, parameter by parameter."""
     return jax.tree.map(lambda slow, fast: (1 - rate) * slow + rate * fast, target, network)

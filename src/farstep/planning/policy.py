@@ -27,6 +27,7 @@ from farstep.core.errors import FarstepError
 from farstep.planning.calibration import Calibration
 from farstep.planning.graph import GOAL, Attached, Blame, LandmarkGraph
 from farstep.planning.metric import TOGETHER
+from farstep.planning.open_loop import OpenLoop
 
 PER_SLOT = (
     *("subgoals", "landmarks", "status", "steps_to_go", "goal_cut_off"),
@@ -83,6 +84,8 @@ class PlannedPolicy:
         subgoals: what each slot aims at, as an observation.
         landmarks: the same as a landmark's number, or `GOAL`.
         status: how each slot stands to the graph, a `Status`.
+        choose_every: steps between choices of a subgoal: as many as the graph was made for, or
+            more, so that a chunk of actions is over by then.
         steps_to_go: what the rest of each slot's way costs, in steps.
         goal_cut_off: whether no landmark is within reach of a slot's goal.
     """
@@ -99,6 +102,9 @@ class PlannedPolicy:
         self.policy = policy
         self.graph = graph
         self.patience = patience
+        self._carrying = policy if isinstance(policy, OpenLoop) else None
+        execute = 1 if self._carrying is None else self._carrying.execute
+        self.choose_every = -(-graph.landmarks.replan_every // execute) * execute
         self.calibration = calibration
         shape = graph.observations.shape[1:]
         self.subgoals = np.zeros((0, *shape), graph.observations.dtype)
@@ -151,10 +157,14 @@ class PlannedPolicy:
         self._begun[slots], self._over[slots] = True, False
         for slot in slots:
             self._blamed[slot] = []
+        if self._carrying is not None:
+            self._carrying.begin(slots, observations, goals)
 
     def end(self, slots: Int[np.ndarray, " n"]) -> None:
         """The episodes in `slots` are over: what they aim at stays as it is."""
         self._over[slots] = True
+        if self._carrying is not None:
+            self._carrying.end(slots)
 
     def act(
         self,
@@ -176,7 +186,7 @@ class PlannedPolicy:
         new = np.flatnonzero(changed | ~self._begun[:count])
         if new.size:
             self.begin(new, observations[new], goals[new])
-        due = self._age[:count] % self.graph.landmarks.replan_every == 0
+        due = self._age[:count] % self.choose_every == 0
         due = np.flatnonzero(due & ~self._over[:count])
         if due.size:
             # One call where that can be, of a height that does not depend on how many are due.

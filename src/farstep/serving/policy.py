@@ -42,6 +42,7 @@ from farstep.data.table import open_dataset
 from farstep.planning.graph import LandmarkGraph
 from farstep.planning.landmarks import Landmarks
 from farstep.planning.metric import LearnedMetric
+from farstep.planning.open_loop import OpenLoop
 from farstep.planning.plan import Plan
 from farstep.planning.policy import PATIENCE
 from farstep.planning.prepare import GraphOptions, prepare_graph
@@ -95,6 +96,8 @@ class Policy:
     ) -> np.ndarray:
         """Actions in the data's units, (A,) for one pair and (B, A) for a batch; or discrete ones.
 
+        Of a policy that gives chunks, the first action of each.
+
         Args:
             temperature: scale of the policy's own noise; 0 acts deterministically.
             seed: root of that noise.
@@ -104,6 +107,22 @@ class Policy:
             FarstepError: an array has another shape than the policy was trained on, or holds what
                 is no finite number; or the temperature is negative, or the seed not in [0, 2³²).
         """
+        chunks = self.chunk(observations, goals, temperature=temperature, seed=seed, step=step)
+        return np.take(chunks, 0, axis=-1 if self.spaces.action.discrete else -2)
+
+    def chunk(
+        self,
+        observations: ArrayLike,
+        goals: ArrayLike,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        step: int = 0,
+    ) -> np.ndarray:
+        """The actions that the policy gives at once, (h, A) or (B, h, A); or discrete ones, (h,).
+
+        Takes what `act` takes. `OpenLoop` carries them out one after another.
+        """
         if not 0 <= temperature < np.inf:
             raise FarstepError(f"temperature must be a number from 0 on, not {temperature}")
         observations, goals, single = self._pairs(observations, goals)
@@ -111,8 +130,28 @@ class Policy:
         actions = np.array(
             _act(self.agent, self._packed, observations, goals, root, step, temperature)
         )
+        size = () if self.spaces.action.discrete else (self.spaces.action.size,)
+        actions = actions.reshape(len(actions), self.action_chunk, *size)
         actions = self.normalization.unscale_actions(actions)
         return actions[0] if single else actions
+
+    @property
+    def action_chunk(self) -> int:
+        """How many actions the policy gives at once."""
+        return self.agent.action_chunk
+
+    def step_by_step(self, execute: int | None = None) -> Policy | OpenLoop:
+        """What acts step by step: the policy, or what carries out its chunks.
+
+        Args:
+            execute: how many actions of a chunk are carried out; all by default.
+
+        Raises:
+            FarstepError: a chunk has no so many actions.
+        """
+        if self.action_chunk == 1 and execute in (None, 1):
+            return self
+        return OpenLoop(self, execute)
 
     def distance(
         self,
@@ -124,7 +163,7 @@ class Policy:
 
         Args:
             actions: if given, the distance from (s, a), that is after committing to an action; (A,)
-                or (B, A), and () or (B,) if discrete.
+                or (B, A), and () or (B,) if discrete; of chunks (h, A) or (B, h, A).
 
         Raises:
             FarstepError: the method has no distance, or an array has another shape than the policy
@@ -159,7 +198,7 @@ class Policy:
             FarstepError: the method has no distance, or there are neither landmarks nor data, or
                 the goal has another shape than the policy was trained on.
         """
-        return Plan(self, self.graph, goal, patience)
+        return Plan(self.step_by_step(), self.graph, goal, patience)
 
     @property
     def metric(self) -> LearnedMetric:
@@ -336,9 +375,11 @@ class Policy:
         return observations, goals, single
 
     def _actions(self, actions: ArrayLike, count: int) -> np.ndarray:
-        """(B, A) floats, or (B,) integers if actions are discrete."""
+        """(B, A) floats, of chunks (B, h·A); or (B,) integers if actions are discrete."""
         size = self.spaces.action.size
         shape, dtype = ((), "int32") if self.spaces.action.discrete else ((size,), "float32")
+        if self.action_chunk > 1:
+            shape = (self.action_chunk, size)
         given = checked_array(actions, shape, dtype, "actions", batch=True)
         if given.shape != shape and len(given) != count:
             raise FarstepError(f"actions have shape {given.shape}, and {count} are needed")
@@ -349,7 +390,8 @@ class Policy:
         ):
             wrong = given.min() if given.min() < 0 else given.max()
             raise FarstepError(f"actions are 0 to {size - 1}, and {wrong} is none of them")
-        return np.broadcast_to(self.normalization.scale_actions(given), (count, *shape))
+        scaled = np.broadcast_to(self.normalization.scale_actions(given), (count, *shape))
+        return scaled.reshape(count, -1) if self.action_chunk > 1 else scaled
 
 
 def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:

@@ -12,6 +12,7 @@ import numpy as np
 from farstep.core.errors import FarstepError
 from farstep.core.frames import LastFrames
 from farstep.core.inputs import checked_rows
+from farstep.planning.open_loop import OpenLoop
 from farstep.planning.plan import Plan
 from farstep.serving.policy import Policy
 
@@ -25,12 +26,14 @@ class SessionOptions:
         goal_key: name of the goal in a request.
         plan: steer the policy along a plan over landmarks.
         reached_steps: steps to go at which a goal counts as reached.
+        execute: how many actions of a policy's chunk a reply holds; all by default.
         patience: requests without the steps to go falling after which an episode has stalled.
     """
 
     observation_key: str = "observation"
     goal_key: str = "goal"
     plan: bool = False
+    execute: int | None = None
     reached_steps: float = 1.0
     patience: int = 50
 
@@ -56,6 +59,8 @@ class Session:
         self._goal = goal
         self._plan: Plan | None = None
         self._frames: LastFrames | None = None
+        acting = policy.step_by_step(options.execute)
+        self._execute = acting.execute if isinstance(acting, OpenLoop) else 1
         self._best = np.inf
         self._stalled = 0
 
@@ -63,8 +68,8 @@ class Session:
         """The reply to a request: a map with an observation, and a goal or `reset` if they change.
 
         Returns:
-            `actions` (H, A) or (H,) integers, `server_timing`, and where the method has a distance
-            `steps_to_go`, `reached` and `stalled`.
+            `actions` (H, A), to be taken one after another, or (H,) integers, `server_timing`, and
+            where the method has a distance `steps_to_go`, `reached` and `stalled`.
 
         Raises:
             FarstepError: the request is not of this form, or not for this policy; or the policy
@@ -74,16 +79,17 @@ class Session:
         observation, goal = self._read(request)
         steps = None
         if self._plan is not None:
-            action = self._plan.act(observation)
+            # Within a chunk the plan looks at no observation: the robot has not come there yet.
+            actions = np.stack([self._plan.act(observation) for _ in range(self._execute)])
             steps = self._plan.steps_to_go
         else:
             observation, goal = self._stacked(observation, goal)
-            action = self.policy.act(observation, goal)
+            actions = self.policy.chunk(observation, goal)[: self._execute]
             if self.policy.agent.metric(self.policy.params) is not None:
                 steps = float(self.policy.distance(observation, goal))
-        if not np.isfinite(action).all():
+        if not np.isfinite(actions).all():
             raise FarstepError("the policy gives an action that is not finite: it is damaged")
-        reply: dict[str, Any] = {"actions": np.asarray(action)[None]}
+        reply: dict[str, Any] = {"actions": actions}
         if steps is not None:
             reply |= self._progress(steps)
         reply["server_timing"] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
@@ -119,9 +125,14 @@ class Session:
             raise FarstepError(f"the session has no goal yet: send it as '{options.goal_key}'")
         if goal is not None or request.get("reset") or (options.plan and self._plan is None):
             self._best, self._stalled, self._frames = np.inf, 0, None
-            self._plan = self.policy.plan(self._goal) if options.plan else None
+            self._plan = self._planned() if options.plan else None
         seen = _arrays(request[options.observation_key], options.observation_key)
         return seen, self._goal
+
+    def _planned(self) -> Plan:
+        assert self._goal is not None
+        acting = self.policy.step_by_step(self._options.execute)
+        return Plan(acting, self.policy.graph, self._goal)
 
     def _progress(self, steps: float) -> dict[str, Any]:
         if steps < self._best:

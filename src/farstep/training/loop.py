@@ -201,7 +201,7 @@ class _Session:
             for index, run, one in self._sound(self.step, self._state):
                 metrics = {name: float(mean) for name, mean in one.means().items()}
                 if self._held_out is not None:
-                    terms = self._held_out(one.state.params)
+                    terms = self._held_out(one.state.acting)
                     metrics |= {f"validation/{name}": float(term) for name, term in terms.items()}
                 timing = {"updates_per_second": self._clock.rate, "seconds": self._clock.seconds}
                 run.append("metrics", {"step": self.step} | timing | metrics)
@@ -224,7 +224,7 @@ class _Session:
         with self._trainer.profiler.phase("evaluation"):
             params: list[Params | None] = [None] * len(self._runs)
             for index, _, one in self._sound(self.step, self._state):
-                params[index] = one.state.params
+                params[index] = one.state.acting
             self._evaluation = self._evaluations.start(self.step, self._state, params)
             self.record(wait=self.finished)
 

@@ -19,11 +19,12 @@ from farstep.core.mesh import BATCH, SEEDS
 from farstep.core.rng import root_key, stream_key
 from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
 from farstep.networks.encoders import with_weights
+from farstep.networks.targets import copy_of
 from farstep.sampling.batches import DeviceTable, batch_shape
 from farstep.sampling.stream import Chunk
 
 PARAMS = "params"
-"""Name of a checkpoint's networks."""
+"""Name of the networks in a checkpoint that act."""
 
 TRAINING = "batch"
 """The random stream that training batches are drawn from."""
@@ -54,23 +55,25 @@ class TrainState(eqx.Module):
         return {name: total / self.count for name, total in self.sums.items()}
 
     def items(self) -> dict[str, Any]:
-        """The parts of a checkpoint: networks apart, so that a policy reads nothing else."""
+        """The parts of a checkpoint: acting networks apart, so that a policy reads nothing else."""
         state = self.state
-        return {
-            PARAMS: state.params,
-            "learner": {
-                "optimizer": state.optimizer,
-                "step": state.step,
-                "sums": self.sums,
-                "count": self.count,
-            },
+        learner: dict[str, Any] = {
+            "optimizer": state.optimizer,
+            "step": state.step,
+            "sums": self.sums,
+            "count": self.count,
         }
+        if state.average is not None:
+            learner["params"] = state.params
+        return {PARAMS: state.acting, "learner": learner}
 
     @classmethod
     def from_items(cls, items: Mapping[str, Any]) -> TrainState:
         """`items` back to where training stood."""
-        learner = items["learner"]
-        state = AgentState(items[PARAMS], learner["optimizer"], learner["step"])
+        learner, acting = items["learner"], items[PARAMS]
+        average = acting if "params" in learner else None
+        params = learner.get("params", acting)
+        state = AgentState(params, learner["optimizer"], learner["step"], average)
         return cls(state, learner["sums"], learner["count"])
 
     def cleared(self) -> TrainState:
@@ -95,7 +98,8 @@ def fresh(agent: Agent, spaces: Spaces, seed: int) -> TrainState:
     """
     began = start(agent, spaces, seed)
     params = with_weights(began.state.params, agent.encoder_weights)
-    return replace(began, state=replace(began.state, params=params))
+    average = None if began.state.average is None else copy_of(params)
+    return replace(began, state=replace(began.state, params=params, average=average))
 
 
 def check(agent: Agent, spaces: Spaces, *, resumed: bool = False) -> None:
