@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from farstep.data.table import Dataset, Table, TableWriter, open_dataset
     from farstep.networks.encoder import Encoder
     from farstep.networks.encoders import register_encoder
+    from farstep.networks.policies import register_policy
     from farstep.planning.prepare import GraphOptions
+    from farstep.quasimetrics import register_quasimetric
     from farstep.serving.policy import Policy, load_policy
     from farstep.training.config import TrainConfig
     from farstep.training.loop import Reporter
@@ -37,6 +39,8 @@ __all__ = [  # noqa: RUF022 (in the order of the API's page)
     "make_agent",
     "register_agent",
     "register_encoder",
+    "register_policy",
+    "register_quasimetric",
     "open_dataset",
     "Policy",
     "Agent",
@@ -71,6 +75,8 @@ _HOMES = {
     "make_agent": "farstep.api",
     "register_agent": "farstep.agents.registry",
     "register_encoder": "farstep.networks.encoders",
+    "register_policy": "farstep.networks.policies",
+    "register_quasimetric": "farstep.quasimetrics",
     "open_dataset": "farstep.data.table",
     "Policy": "farstep.serving.policy",
     "Agent": "farstep.agents.base",

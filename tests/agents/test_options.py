@@ -155,7 +155,6 @@ def test_hiqls_low_policy_shapes_the_representation_only_if_asked():
     }
 
 
-
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     """Of equal gradients Adam's step is the learning rate."""
 

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -200,6 +201,23 @@ def test_goals_of_policies_are_crossed_and_paired(data, trained, tmp_path, capsy
     assert "climbs no critic" in fails(capsys, "policy-goals", data, "--agents", "gcbc")
 
 
+def test_levers_of_the_policy_are_each_alone(data, trained, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["policy-levers", data, *QUICK, "--seeds", "1", "--chunk", "3", "--out", out]
+    study(*words, "--alpha", "0.2")
+    names = ["gaussian", "best-of-n", "distilled", "chunk-3", "average-0.999"]
+    assert [name for name, _ in trained] == [f"{name}/s0" for name in names]
+    agents = [cast(MQE, Run.open(out / name / "s0").config.agent) for name in names]
+    plain = replace(agents[0], alpha=0.2)
+    assert agents == [
+        plain,
+        replace(plain, policy="flow", extraction="best-of-n"),
+        replace(plain, policy="flow"),
+        replace(plain, action_chunk=3),
+        replace(plain, policy_average=0.999),
+    ]
+
+
 def test_bad_input_is_one_line_and_exit_status_2(data, trained, tmp_path, capsys, toy):
     out = ["--out", str(tmp_path / "out")]
     assert "names no environment" in fails(capsys, "ablation-waypoint", toy)
@@ -248,7 +266,7 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
     assert stopped.value.code == 128 + signal.SIGTERM
     assert not (out / "study.md").exists()
     study(*words)
-    assert "--resume" in capsys.readouterr().out
+    assert "going on after 3 updates" in capsys.readouterr().out
     assert [record["step"] for record in Run.open(out / "gcbc" / "s0").records("eval")] == [3, 6]
     assert "| gcbc " in (out / "study.md").read_text()
 

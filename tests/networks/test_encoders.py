@@ -132,7 +132,7 @@ def test_encoders_that_do_not_fit_are_refused():
             encoded_by(spaces, names)
     with pytest.raises(FarstepError, match="is no name"):
         farstep.register_encoder("My Net", "image", Impala)
-    with pytest.raises(FarstepError, match="already"):
+    with pytest.raises(FarstepError, match="another encoder"):
         farstep.register_encoder("impala", "vector", Impala)
 
 

@@ -17,9 +17,8 @@ from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import binary_nce
 from farstep.losses.policy import Value, of_other_rows
-from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -27,14 +26,14 @@ class CMDNetworks(eqx.Module):
     """The one embedding f(s, a), of starts and of goals, and the policy."""
 
     critic: Embedding
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 class CMDMetric(PairMetric):
     """Mean over the ensemble of d(f(s, a), f(g, π(g, g))), at a = π(s, g) unless one is given."""
 
     critic: Embedding
-    actor: Actor | FlowPolicy
+    actor: Policy
     discount: float = eqx.field(static=True)
     groups: int = eqx.field(static=True)
 

@@ -16,9 +16,8 @@ from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
-from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding, StateActionEmbedding
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy
 
 
 class CRLValue(eqx.Module):
@@ -33,7 +32,7 @@ class CRLNetworks(eqx.Module):
 
     critic: StateActionEmbedding
     value: CRLValue | None
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import jax
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Goals, Observations
-from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Weight
 from farstep.core.types import Batch, Metrics, Params, Scalar, Spaces
 from farstep.losses.policy import (
@@ -23,43 +21,7 @@ from farstep.losses.policy import (
     PolicyGoals,
     Value,
 )
-from farstep.networks.actors import Actor
-from farstep.networks.flow import FlowPolicy
-
-Policies = Literal["gaussian", "flow"]
-"""A Gaussian (or a categorical, where actions are discrete), or a flow."""
-
-
-def make_policy(
-    agent: Agent,
-    kind: Policies,
-    spaces: Spaces,
-    hidden: tuple[int, ...],
-    key: Key[Array, ""],
-    *,
-    climbs: bool = False,
-    joins: bool = True,
-    bounded: bool = True,
-) -> Actor | FlowPolicy:
-    """A policy of this kind; one whose actions a critic's gradient passes if it `climbs`.
-
-    Args:
-        joins: whether it reads [s; g]; else the goal is a vector beside the observation.
-        bounded: whether what it gives are actions in [−1, 1].
-
-    Raises:
-        FarstepError: a flow of discrete actions, or a gradient in them.
-    """
-    if spaces.action.discrete and kind == "flow":
-        raise FarstepError(
-            f"{type(agent).__name__}: a flow carries vectors, and these actions are discrete: leave"
-            " --policy flow out, and the policy is a categorical."
-        )
-    if climbs:
-        agent.require_continuous(spaces, "use --extraction awr or best-of-n.")
-    if kind == "gaussian":
-        return Actor(spaces, hidden, joins=joins, bounded=bounded, key=key)
-    return FlowPolicy(spaces, hidden, one_step=climbs, joins=joins, bounded=bounded, key=key)
+from farstep.networks.policies import Policy, make_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +32,8 @@ class ExtractingAgent(Agent):
         extraction: `ddpg-bc` climbs q; `awr` clones by an advantage; `best-of-n` clones, and acts
             by what q likes most of some of the clone's actions. Discrete actions have the latter
             two.
-        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
+        policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
+            `register_policy` named.
         alpha: α, weight of cloning in `ddpg-bc`.
         inverse_temperature: β of `awr`; 0 clones every action alike.
         candidates: N of `best-of-n`.
@@ -79,7 +42,7 @@ class ExtractingAgent(Agent):
     """
 
     extraction: Extractions = "ddpg-bc"
-    policy: Policies = "gaussian"
+    policy: str = "gaussian"
     alpha: Weight = 0.1
     inverse_temperature: Weight = 3.0
     candidates: Count = 32
@@ -115,9 +78,11 @@ class ExtractingAgent(Agent):
             case "best-of-n":
                 return BestOfN(self.candidates)
 
-    def make_policy(self, spaces: Spaces, hidden: tuple[int, ...], key: Key[Array, ""]) -> Any:
+    def make_policy(self, spaces: Spaces, hidden: tuple[int, ...], key: Key[Array, ""]) -> Policy:
         """The policy that the options ask for."""
-        return make_policy(self, self.policy, spaces, hidden, key, climbs=self.climbs)
+        if self.climbs:
+            self.require_continuous(spaces, "use --extraction awr or best-of-n.")
+        return make_policy(self.policy, spaces, hidden, key, climbs=self.climbs)
 
     def actor_loss(
         self, params: Params, batch: Batch, key: Key[Array, ""]

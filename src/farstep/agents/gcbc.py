@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
-from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count
 from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
-from farstep.networks.actors import Actor
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy, make_policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,21 +19,22 @@ class GCBC(Agent):
     """`−mean log π(a|s,g)` with goals drawn uniformly from the rest of the episode.
 
     Attributes:
-        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
+        policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
+            `register_policy` named.
         hidden: widths of the actor's hidden layers.
     """
 
-    policy: Policies = "gaussian"
+    policy: str = "gaussian"
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch({"goal/policy": self.policy_goal()})
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Actor | FlowPolicy:
-        return make_policy(self, self.policy, spaces, self.hidden, key)
+    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Policy:
+        return make_policy(self.policy, spaces, self.hidden, key)
 
     def loss(
-        self, params: Actor | FlowPolicy, batch: Batch, key: Key[Array, ""]
+        self, params: Policy, batch: Batch, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], Metrics]:
         behaviour = params.behaviour_loss(
             batch.observations, batch["goal/policy"].goals, batch.actions, key, batch.done
@@ -44,7 +43,7 @@ class GCBC(Agent):
 
     def act(
         self,
-        params: Actor | FlowPolicy,
+        params: Policy,
         observations: Observations,
         goals: Goals,
         key: Key[Array, ""],

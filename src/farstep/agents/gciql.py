@@ -17,9 +17,8 @@ from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.values import expectile_loss, goal_backup, over_rows
-from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalActionValue, GoalValue
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -29,7 +28,7 @@ class GCIQLNetworks(eqx.Module):
     value: GoalValue
     critic: GoalActionValue
     target_critic: GoalActionValue
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
-from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
-from farstep.networks.actors import Actor
 from farstep.networks.critics import GoalValue
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy, make_policy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -29,7 +27,7 @@ class GCIVLNetworks(eqx.Module):
 
     value: GoalValue
     target_value: GoalValue
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,8 @@ class GCIVL(Agent):
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
         expectile: κ of the value's regression.
-        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
+        policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
+            `register_policy` named.
         inverse_temperature: β of advantage-weighted cloning; 0 clones every action alike.
         target_rate: τ, by which the target network moves at each update.
         members: values in the ensemble.
@@ -54,7 +53,7 @@ class GCIVL(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     expectile: Annotated[float, Range(above=0, below=1)] = 0.9
-    policy: Policies = "gaussian"
+    policy: str = "gaussian"
     inverse_temperature: Weight = 10.0
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     members: Count = 2
@@ -74,7 +73,7 @@ class GCIVL(Agent):
         value_key, actor_key = jax.random.split(key)
         value = GoalValue(spaces, self.hidden, members=self.members, key=value_key)
         return GCIVLNetworks(
-            value, copy_of(value), make_policy(self, self.policy, spaces, self.hidden, actor_key)
+            value, copy_of(value), make_policy(self.policy, spaces, self.hidden, actor_key)
         )
 
     def loss(

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
-from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
@@ -29,10 +28,9 @@ from farstep.core.types import (
 )
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
-from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
 from farstep.networks.encoders import join, joined
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy, make_policy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -42,8 +40,8 @@ class HIQLNetworks(eqx.Module):
     representation: Embedding
     value: Embedding
     target_value: Embedding
-    high_actor: Actor | FlowPolicy
-    low_actor: Actor | FlowPolicy
+    high_actor: Policy
+    low_actor: Policy
 
     def represent(self, observations: Observations, goals: Goals) -> Float[Array, "batch width"]:
         """φ([s; g]), of length √width."""
@@ -89,7 +87,7 @@ class HIQL(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     expectile: Annotated[float, Range(above=0, below=1)] = 0.7
-    policy: Policies = "gaussian"
+    policy: str = "gaussian"
     subgoal_steps: Count = 25
     high_inverse_temperature: Weight = 3.0
     low_inverse_temperature: Weight = 3.0
@@ -125,8 +123,8 @@ class HIQL(Agent):
             representation=Embedding(joined(spaces), hidden, width, key=keys[1]),
             value=value,
             target_value=copy_of(value),
-            high_actor=make_policy(self, self.policy, naming, hidden, keys[2], bounded=False),
-            low_actor=make_policy(self, self.policy, named, hidden, keys[3], joins=False),
+            high_actor=make_policy(self.policy, naming, hidden, keys[2], bounded=False),
+            low_actor=make_policy(self.policy, named, hidden, keys[3], joins=False),
         )
 
     def loss(

@@ -24,9 +24,8 @@ from farstep.losses.invariance import action_invariance, goal_anchor
 from farstep.losses.linex import at_goals, multistep_backup
 from farstep.losses.policy import PolicyGoals, of_other_rows
 from farstep.losses.values import expectile_loss
-from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 WaypointLaw = Literal["mixture", "geometric", "uniform", "uniform-50", "constant-50", "constant-1"]
@@ -37,7 +36,7 @@ class MQENetworks(eqx.Module):
     """The ensemble of (φ, ψ) and the policy."""
 
     critic: StateActionEmbedding
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 def expectile_value(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
-from farstep.agents.extracting import make_policy
 from farstep.agents.metric import Distance, Goals, Observations, PairMetric
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Discount, Range, Weight
@@ -19,9 +18,9 @@ from farstep.core.laws import Ahead, UniformFuture
 from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.policy import DDPGBC, PolicyGoals, of_other_rows
 from farstep.losses.values import over_rows
-from farstep.networks.actors import Actor, TanhGaussianActor
+from farstep.networks.actors import TanhGaussianActor
 from farstep.networks.critics import GoalActionValue
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy, make_policy
 from farstep.networks.targets import copy_of, polyak
 
 
@@ -30,7 +29,7 @@ class NSACBCNetworks(eqx.Module):
 
     critic: GoalActionValue
     target_critic: GoalActionValue
-    actor: TanhGaussianActor | Actor | FlowPolicy
+    actor: Policy
     log_entropy_weight: Float[Array, ""] | None
 
 
@@ -38,7 +37,7 @@ class NSACBCMetric(PairMetric):
     """Mean over the ensemble of −log Q, at the policy's own action unless one is given."""
 
     critic: GoalActionValue
-    actor: TanhGaussianActor | Actor | FlowPolicy
+    actor: Policy
     discount: float = eqx.field(static=True)
 
     def between(self, observations: Observations, goals: Goals) -> Distance:
@@ -60,8 +59,9 @@ class NSACBC(Agent):
     Attributes:
         discount: γ, of Q.
         backup_steps: n, steps of one backup, capped by the episode and by the goal.
-        policy: `tanh-gaussian`; or `flow`, whose one-step form climbs Q. A flow has no density, and
-            so no entropy term: the method is then an n-step FQL.
+        policy: `tanh-gaussian`; or another agent's, such as `flow`, whose one-step form climbs Q.
+            Without the density of the first there is no entropy term; with a flow, the method is
+            an n-step FQL.
         alpha: α, weight of cloning (the squared distance to the logged action, or the flow's loss)
             against a Q term of unit scale.
         target_entropy_per_action: the policy's entropy is held at this many nats for each
@@ -76,7 +76,7 @@ class NSACBC(Agent):
     batch_size: Count = 1024
     discount: Discount = 0.99
     backup_steps: Count = 25
-    policy: Literal["tanh-gaussian", "flow"] = "tanh-gaussian"
+    policy: str = "tanh-gaussian"
     alpha: Weight = 0.1
     target_entropy_per_action: float = -0.5
     policy_goals: PolicyGoals = "paired"
@@ -105,15 +105,16 @@ class NSACBC(Agent):
         self.require_continuous(spaces, "train gciql or crl with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
         critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
-        if self.policy == "flow":
-            actor = make_policy(self, "flow", spaces, self.hidden, actor_key, climbs=True)
+        entropic = self.policy == "tanh-gaussian"
+        if not entropic:
+            actor = make_policy(self.policy, spaces, self.hidden, actor_key, climbs=True)
         else:
             actor = TanhGaussianActor(spaces, self.hidden, key=actor_key)
         return NSACBCNetworks(
             critic=critic,
             target_critic=copy_of(critic),
             actor=actor,
-            log_entropy_weight=None if self.policy == "flow" else jnp.zeros(()),
+            log_entropy_weight=jnp.zeros(()) if entropic else None,
         )
 
     def loss(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -18,28 +17,25 @@ from farstep.core.fields import Count, Discount, Weight
 from farstep.core.laws import Ahead, AnyState
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.values import over_rows
-from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
-from farstep.networks.flow import FlowPolicy
 from farstep.networks.mlp import MLP
-from farstep.quasimetrics import iqe, mrn
+from farstep.networks.policies import Policy
+from farstep.quasimetrics import Quasimetric, make_quasimetric
+from farstep.quasimetrics.registry import LearnedIQE, UnscaledMRN
 
 Latents = Float[Array, "members *#batch latent"]
 
 
 class QRLCritic(eqx.Module):
-    """The embedding whose quasimetric counts steps, a model of its dynamics, and IQE's weight."""
+    """The embedding, the quasimetric that counts steps in it, and a model of its dynamics."""
 
     embedding: Embedding
-    raw_alpha: Float[Array, ""] | None
+    quasimetric: Quasimetric
     dynamics: MLP | None
-    groups: int = eqx.field(static=True)
 
     def steps(self, x: Latents, y: Latents) -> Float[Array, "members *batch"]:
         """d of latents, in environment steps."""
-        if self.raw_alpha is not None:
-            return iqe(x, y, self.raw_alpha, self.groups)
-        return math.sqrt(x.shape[-1]) * mrn(x, y, groups=1)
+        return self.quasimetric(x, y)
 
     def step(
         self, latents: Latents, actions: Float[Array, "batch actions"]
@@ -58,7 +54,7 @@ class QRLNetworks(eqx.Module):
 
     critic: QRLCritic
     log_multiplier: Float[Array, ""]
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 class QRLMetric(Metric):
@@ -69,12 +65,14 @@ class QRLMetric(Metric):
     chunk: int = eqx.field(static=True, default=1)
 
     @property
-    def formula(self) -> Formula:
-        critic = self.critic
-        if critic.raw_alpha is not None:
-            return Formula("iqe", critic.groups, 1.0, float(jax.nn.sigmoid(critic.raw_alpha)))
-        latent = critic.embedding.members.layers[-1].kernel.shape[-1]
-        return Formula("mrn", 1, math.sqrt(latent))
+    def formula(self) -> Formula | None:
+        distance = self.critic.quasimetric
+        if isinstance(distance, LearnedIQE):
+            return Formula("iqe", distance.groups, 1.0, float(jax.nn.sigmoid(distance.raw_alpha)))
+        if isinstance(distance, UnscaledMRN):
+            latent = self.critic.embedding.members.layers[-1].kernel.shape[-1]
+            return Formula("mrn", 1, math.sqrt(latent))
+        return None
 
     def embed(self, observations: Observations) -> Float[Array, "batch members latent"]:
         return jnp.moveaxis(self.critic.embedding(observations), 0, 1)
@@ -117,7 +115,8 @@ class QRL(ExtractingAgent):
 
     Attributes:
         discount: γ, of the distance's unit in nats only; learning does not use it.
-        quasimetric: `iqe`, or `mrn` with one group and no scale, as OGBench has it.
+        quasimetric: `iqe`, or `mrn` with one group and no scale, as OGBench has it; or one that
+            `register_quasimetric` named.
         margin: ε, the mean squared excess of a step's cost over 1 that is tolerated.
         members: embeddings in the ensemble; the paper has one.
         groups: of IQE.
@@ -127,7 +126,7 @@ class QRL(ExtractingAgent):
 
     batch_size: Count = 1024
     discount: Discount = 0.99
-    quasimetric: Literal["iqe", "mrn"] = "iqe"
+    quasimetric: str = "iqe"
     margin: Weight = 0.05
     alpha: Weight = 0.003
     members: Count = 1
@@ -137,7 +136,8 @@ class QRL(ExtractingAgent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_latent_of(self.groups if self.quasimetric == "iqe" else 2, self.latent)
+        multiple = {"iqe": self.groups, "mrn": 2}.get(self.quasimetric, 1)
+        self.require_latent_of(multiple, self.latent)
 
     def spec(self) -> BatchSpec:
         return self.batch(
@@ -168,9 +168,8 @@ class QRL(ExtractingAgent):
                     members=self.members,
                     key=embedding_key,
                 ),
-                raw_alpha=jnp.zeros(()) if self.quasimetric == "iqe" else None,
+                quasimetric=make_quasimetric(self.quasimetric, self.latent, self.groups),
                 dynamics=dynamics,
-                groups=self.groups,
             ),
             log_multiplier=jnp.zeros(()),
             actor=self.make_policy(spaces, self.hidden, actor_key),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -23,6 +22,7 @@ from farstep.agents.tmd import TMD
 from farstep.agents.tra import TRA
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.fields import dataclass_from_dict
+from farstep.core.registry import register
 
 AGENTS: dict[str, type[Agent]] = {
     "cmd": CMD,
@@ -47,13 +47,7 @@ def register_agent(name: str, kind: type[Agent]) -> None:
     Raises:
         FarstepError: the name is another agent's or cannot stand in a path, or `kind` is no agent.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise FarstepError(
-            f"'{name}' cannot name an agent: use lower-case letters, digits, '-' and '_'."
-        )
-    if AGENTS.get(name, kind) is not kind:
-        raise FarstepError(f"'{name}' is the name of another agent, {AGENTS[name].__qualname__}.")
-    AGENTS[name] = _checked(name, kind)
+    register(AGENTS, "agent", name, _checked(name, kind))
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -19,9 +19,8 @@ from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
 from farstep.losses.contrastive import info_nce
 from farstep.losses.invariance import goal_anchor
 from farstep.losses.linex import at_goals, multistep_backup
-from farstep.networks.actors import Actor
 from farstep.networks.critics import StateActionEmbedding
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy
 from farstep.quasimetrics import mrn, pairwise_mrn
 
 
@@ -29,7 +28,7 @@ class TMDNetworks(eqx.Module):
     """The ensemble of (φ, ψ) and the policy."""
 
     critic: StateActionEmbedding
-    actor: Actor | FlowPolicy
+    actor: Policy
 
 
 @dataclass(frozen=True, kw_only=True)

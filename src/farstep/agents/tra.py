@@ -11,16 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent
-from farstep.agents.extracting import Policies, make_policy
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Geometric
 from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Space, Spaces
 from farstep.losses.contrastive import all_products, info_nce
 from farstep.losses.policy import behaviour_cloning
-from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
-from farstep.networks.flow import FlowPolicy
+from farstep.networks.policies import Policy, make_policy
 
 
 class TRANetworks(eqx.Module):
@@ -28,7 +26,7 @@ class TRANetworks(eqx.Module):
 
     state: Embedding
     goal: Embedding
-    actor: Actor | FlowPolicy
+    actor: Policy
 
     def represent(self, goals: Goals) -> Float[Array, "batch latent"]:
         """The mean over the ensemble of ψ(g)."""
@@ -46,7 +44,8 @@ class TRA(Agent):
     Attributes:
         discount: γ of the aligned goals' geometric law.
         alignment: weight of the alignment against cloning.
-        policy: `gaussian`, a categorical if actions are discrete; or `flow`.
+        policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
+            `register_policy` named.
         members: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
         latent: D, width of the representations.
         hidden: widths of every network's hidden layers.
@@ -55,7 +54,7 @@ class TRA(Agent):
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
     alignment: Weight = 1.0
-    policy: Policies = "gaussian"
+    policy: str = "gaussian"
     members: Count = 2
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -75,7 +74,7 @@ class TRA(Agent):
         return TRANetworks(
             state=Embedding(space, self.hidden, self.latent, members=members, key=state_key),
             goal=Embedding(spaces.goal, self.hidden, self.latent, members=members, key=goal_key),
-            actor=make_policy(self, self.policy, represented, self.hidden, actor_key, joins=False),
+            actor=make_policy(self.policy, represented, self.hidden, actor_key, joins=False),
         )
 
     def loss(

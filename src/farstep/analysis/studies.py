@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from farstep.agents.base import Agent
 from farstep.agents.registry import AGENTS, agent_class
 from farstep.analysis.published import (
     TABLE1_DATASET,
@@ -37,14 +38,11 @@ class Variant:
     name: str
     directory: str
     agent: str = "mqe"
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    def words(self) -> list[str]:
-        """The setting as options of `farstep train`."""
-        words = ["--agent", self.agent]
-        for name, value in (self.options or {}).items():
-            words += [f"--{name.replace('_', '-')}", str(value)]
-        return words
+    def of(self, agent: Agent) -> Agent:
+        """The setting of an agent, whose other hyperparameters stay as they are."""
+        return replace(agent, **self.options)
 
 
 @dataclass(frozen=True)
@@ -166,6 +164,32 @@ def policy_goals(agents: Sequence[str]) -> Study:
             Variant(f"{agent}, {goals}", f"{agent}-{goals}", agent, {"policy_goals": goals})
             for agent in dict.fromkeys(agents)
             for goals in ("cross", "paired")
+        ),
+        {},
+    )
+
+
+def policy_levers(chunk: int, average: float) -> Study:
+    """What a policy can be given beyond the Gaussian of the paper, each alone.
+
+    Args:
+        chunk: actions of a chunk.
+        average: rate of the moving average that acts.
+    """
+    flow = {"policy": "flow"}
+    return Study(
+        "policy-levers",
+        "What the policy is, and which parameters act",
+        (
+            Variant("Gaussian, DDPG+BC", "gaussian"),
+            Variant("flow, best of N", "best-of-n", options=flow | {"extraction": "best-of-n"}),
+            Variant("flow, one step distilled, DDPG+BC", "distilled", options=flow),
+            Variant(f"chunks of {chunk}", f"chunk-{chunk}", options={"action_chunk": chunk}),
+            Variant(
+                f"parameters averaged at {average:g}",
+                f"average-{average:g}",
+                options={"policy_average": average},
+            ),
         ),
         {},
     )

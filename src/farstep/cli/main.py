@@ -79,6 +79,11 @@ COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
         "policy-goals": Command(
             "farstep.cli.study", "PolicyGoalsStudy", "Crossed against paired goals of policies."
         ),
+        "policy-levers": Command(
+            "farstep.cli.study",
+            "PolicyLeversStudy",
+            "Flows, chunks of actions, averaged parameters.",
+        ),
     },
     "plot": {
         "distance": Command(

@@ -1,16 +1,15 @@
-"""`farstep study`: MQE's ablations on any dataset, each setting trained by `farstep train`."""
+"""`farstep study`: MQE's ablations on any dataset, each setting trained by `farstep.train`."""
 
 from __future__ import annotations
 
 import abc
 import inspect
 import itertools
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import tyro
 from matplotlib.figure import Figure
@@ -39,8 +38,10 @@ from farstep.analysis.study_report import (
     study_markdown,
 )
 from farstep.analysis.tables import Cells, csv_table, latex_table, rich_table
+from farstep.api import resume, train
 from farstep.cli.compare import WIDEST
 from farstep.cli.console import plain_console
+from farstep.cli.reporting import TrainingReporter
 from farstep.cli.train import Train
 from farstep.core.errors import FarstepError
 from farstep.core.files import write_text
@@ -52,6 +53,7 @@ from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import evaluate
 from farstep.serving.policy import load_policy
 from farstep.training.config import RunConfig
+from farstep.training.loop import Interrupted
 from farstep.training.run import CONFIG, Run
 
 OWN = ("agent", "out", "seed", "seeds", "resume", "from-step", "overwrite", "max-minutes")
@@ -119,8 +121,12 @@ class StudyCommand(abc.ABC):
         console = plain_console()
         dataset = open_dataset(self.dataset)
         self.check(dataset)
-        for variant in self.study.variants:
-            self._train(console, variant, dataset)
+        try:
+            for variant in self.study.variants:
+                self._train(console, variant, dataset)
+        except Interrupted as interruption:
+            console.print(f"Saved and {interruption}. Continue by the same command.")
+            raise SystemExit(128 + interruption.signal_number) from None
         self._report(console)
 
     @property
@@ -136,8 +142,12 @@ class StudyCommand(abc.ABC):
     def _seeds(self) -> range:
         return range(self.seed, self.seed + self.seeds)
 
-    def _command(self, variant: Variant) -> list[str]:
-        return [self.dataset, *variant.words(), *self.training]
+    def _asked(self, variant: Variant) -> Train[Agent]:
+        """What the command line asks of one setting's training."""
+        asked = Train.parse(
+            "farstep study", [self.dataset, "--agent", variant.agent, *self.training]
+        )
+        return replace(asked, hyperparameters=variant.of(asked.hyperparameters))
 
     def check(self, dataset: Dataset) -> None:
         """Before any work: every setting's options are understood, and runs can be measured."""
@@ -150,41 +160,44 @@ class StudyCommand(abc.ABC):
         given = {word.partition("=")[0] for word in self.training}
         taken = {f"--{name}": "the study" for name in OWN}
         for variant in self.study.variants:
-            taken |= {w: f"setting '{variant.name}'" for w in variant.words() if w[:2] == "--"}
+            options = (f"--{name.replace('_', '-')}" for name in variant.options)
+            taken |= dict.fromkeys(options, f"setting '{variant.name}'")
         for option in sorted(given & taken.keys()):
             raise FarstepError(f"{option} is set by {taken[option]}; leave it out.")
         for variant in self.study.variants:
-            train = Train.parse("farstep study", self._command(variant))
-            if train.training.evaluation_episodes == 0:
+            if self._asked(variant).training.evaluation_episodes == 0:
                 raise FarstepError("--evaluation-episodes 0 leaves nothing to compare.")
 
     def _train(self, console: Console, variant: Variant, dataset: Dataset) -> None:
         """Train what is missing of one setting, seeds in the same state together."""
-        train = Train.parse("farstep study", self._command(variant))
+        asked = self._asked(variant)
         for path in self.runs(variant):
             if (path / CONFIG).exists():
-                _check_same(Run.open(path), train, dataset)
+                _check_same(Run.open(path), asked, dataset)
         states = [_updates(path) for path in self.runs(variant)]
         base = self.directory / variant.directory
         for first, count, updates in _together(self._seeds, states):
-            if updates >= train.training.steps:
+            if updates >= asked.training.steps:
                 continue
-            training = replace(train.training, seed=first)
-            if updates >= 0:
-                paths = tuple(base / f"s{seed}" for seed in range(first, first + count))
-                one = replace(train, preset=None, training=training, resume=paths)
-                words = [word for path in paths for word in ("--resume", str(path))]
-                words += ["--steps", str(training.steps)]
-            else:
-                out = base if count > 1 else base / f"s{first}"
-                one = replace(train, training=training, seeds=count, out=out)
-                words = [*self._command(variant), "--seed", str(first)]
-                words += ["--seeds", str(count)] if count > 1 else []
-                words += ["--out", str(out)]
-            console.print(
-                f"{variant.name}: farstep train {shlex.join(words)}", highlight=False, markup=False
-            )
-            one.run()
+            training = replace(asked.training, seed=first)
+            seeds = f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
+            where = f"{variant.name}, {seeds}, in {base}"
+            with TrainingReporter(console, training.steps) as reporter:
+                how: dict[str, Any] = {
+                    "agent": asked.hyperparameters,
+                    "training": training,
+                    "execution": asked.execution,
+                    "reporter": reporter,
+                }
+                if updates >= 0:
+                    paths = [base / f"s{seed}" for seed in range(first, first + count)]
+                    reporter.told(f"{where}: going on after {updates:,} updates")
+                    resume(*paths, dataset=dataset, **how)
+                else:
+                    out = base if count > 1 else base / f"s{first}"
+                    reporter.told(f"{where}: {training.steps:,} updates")
+                    goal = asked.goal or "observation"
+                    train(dataset, goal=goal, seeds=count, out=out, **how)
 
     def _report(self, console: Console) -> None:
         scores = [
@@ -335,6 +348,19 @@ class PolicyGoalsStudy(StudyCommand):
         return studies.policy_goals(self.agents)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyLeversStudy(StudyCommand):
+    """MQE's policy: a Gaussian, two kinds of flows, chunks of actions, and averaged parameters."""
+
+    chunk: int = 5
+    """Actions of a chunk."""
+    average: float = 0.999
+    """Rate of the moving average of parameters that acts."""
+
+    def design(self) -> Study:
+        return studies.policy_levers(self.chunk, self.average)
+
+
 def _updates(path: Path) -> int:
     """Updates after which a run was evaluated last or, less than any, −1 if there is no run."""
     if not (path / CONFIG).exists():
@@ -351,20 +377,20 @@ def _together(seeds: Sequence[int], states: Sequence[int]) -> Iterator[tuple[int
         yield members[0], len(members), state
 
 
-def _check_same(run: Run, train: Train[Agent], dataset: Dataset) -> None:
-    """Raises FarstepError if `run` is not what `train` asks for."""
+def _check_same(run: Run, asked: Train[Agent], dataset: Dataset) -> None:
+    """Raises FarstepError if `run` is not what is asked for."""
     config = run.config
-    asked = RunConfig(
-        agent=train.hyperparameters,
-        training=replace(train.training, seed=config.training.seed),
+    wanted = RunConfig(
+        agent=asked.hyperparameters,
+        training=replace(asked.training, seed=config.training.seed),
         dataset=replace(config.dataset, digest=dataset.train.digest),
         spaces=config.spaces,
         normalization=config.normalization,
     )
-    differences = config.differences(asked, besides=["steps"])
-    if config.training.steps > train.training.steps:
+    differences = config.differences(wanted, besides=["steps"])
+    if config.training.steps > asked.training.steps:
         differences.append(
-            f"training.steps: {config.training.steps} before, {train.training.steps} now"
+            f"training.steps: {config.training.steps} before, {asked.training.steps} now"
         )
     if differences:
         raise FarstepError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Float, Key
 
 from farstep.core.types import Arrays, Batch, Metrics, Scalar
+from farstep.networks.policies import Policy
 
 Extractions = Literal["ddpg-bc", "awr", "best-of-n"]
 """How a policy is extracted: up the critic's gradient, by advantage-weighted cloning, or as the
@@ -75,37 +76,6 @@ def advantage_weighted(
         "actor/advantage": jnp.mean(advantages),
         "actor/weight": jnp.mean(weights),
     }
-
-
-@runtime_checkable
-class Policy(Protocol):
-    """π(a | s, g), whichever form it has; actions that it gives lie in [−1, 1]."""
-
-    def behaviour_loss(
-        self,
-        observations: Arrays,
-        goals: Arrays,
-        actions: Array,
-        key: Key[Array, ""],
-        done: Bool[Array, "batch chunk"] | None = None,
-        /,
-    ) -> Float[Array, " batch"]:
-        """What cloning minimises, by row; of the actions of a chunk, those `done` count."""
-        ...
-
-    def climb(self, observations: Arrays, goals: Arrays, key: Key[Array, ""], /) -> Array:
-        """Actions that a critic's gradient passes to the policy."""
-        ...
-
-    def sample(
-        self, observations: Arrays, goals: Arrays, key: Key[Array, ""], temperature: Scalar = 1.0, /
-    ) -> Array:
-        """Actions by noise of this scale; at 0 the mode."""
-        ...
-
-    def mode(self, observations: Arrays, goals: Arrays, /) -> Array:
-        """Actions without noise."""
-        ...
 
 
 Value = Callable[[Array, Any], Float[Array, " batch"]]

@@ -7,7 +7,6 @@ uses an encoder has to know which of the two it deals with.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,8 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Float, Int, Key, Real
 
-from farstep.core.errors import FarstepError, nearest
+from farstep.core.errors import FarstepError
+from farstep.core.registry import register, registered
 from farstep.core.rng import stream_key
 from farstep.core.types import Kind, Space, Spaces
 from farstep.networks.encoder import Encoder, PretrainedEncoder
@@ -110,11 +110,7 @@ def register_encoder(name: str, kind: Kind, make: Callable[..., Encoder]) -> Non
     Raises:
         FarstepError: the name is another encoder's or has other characters.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise FarstepError(f"'{name}' is no name: use lower-case letters, digits, '_' and '-'.")
-    if name in ENCODERS and ENCODERS[name] != Registered(kind, make):
-        raise FarstepError(f"There is an encoder '{name}' already; choose another name.")
-    ENCODERS[name] = Registered(kind, make)
+    register(ENCODERS, "encoder", name, Registered(kind, make))
 
 
 def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
@@ -127,9 +123,7 @@ def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
     kinds: list[str] = []
     there = spaces.observation.kinds | spaces.goal.kinds
     for name in names:
-        if name not in ENCODERS:
-            raise FarstepError(f"There is no encoder '{name}'.{nearest(name, ENCODERS)}")
-        kind = ENCODERS[name].kind
+        kind = registered(ENCODERS, "encoder", name).kind
         if kind in kinds:
             raise FarstepError(f"--encoder {' '.join(names)}: two of them encode {kind}s.")
         if kind not in there and name not in DEFAULT:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from farstep.core.errors import FarstepError
+from farstep.core.types import size_of
 
 
 class ChunkPolicy(Protocol):
@@ -78,7 +79,7 @@ class OpenLoop:
         step: int = 0,
     ) -> np.ndarray:
         """The next action of each slot, (B, A); rows are slots."""
-        count = len(observations)
+        count = size_of(observations)
         self._grow(count)
         due = np.flatnonzero((self._used[:count] >= self.execute) & ~self._over[:count])
         if due.size or len(self._chunks) < count:
@@ -87,7 +88,7 @@ class OpenLoop:
                 observations, goals, temperature=temperature, seed=seed, step=step
             )
             if len(self._chunks) < count:
-                self._chunks = chunks
+                self._chunks = np.array(chunks)
             self._chunks[due], self._used[due] = chunks[due], 0
         now = np.minimum(self._used[:count], self.execute - 1)
         self._used[:count] += 1

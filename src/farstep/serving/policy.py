@@ -112,8 +112,8 @@ class Policy:
 
     def chunk(
         self,
-        observations: ArrayLike,
-        goals: ArrayLike,
+        observations: ArrayLike | Mapping[str, ArrayLike],
+        goals: ArrayLike | Mapping[str, ArrayLike],
         *,
         temperature: float = 0.0,
         seed: int = 0,

@@ -434,7 +434,11 @@ class PolicyServer:
                 "key": options.goal_key,
                 **_described(_goal_space(spaces)),
             },
-            "actions": {"size": spaces.action.size, "discrete": spaces.action.discrete},
+            "actions": {
+                "size": spaces.action.size,
+                "discrete": spaces.action.discrete,
+                "chunk": self._policy.action_chunk,
+            },
             "planned": options.plan,
         }
 
