@@ -120,7 +120,7 @@ def compare(agent: MQE, options: Options) -> Comparison:
         "matmul": matmul_rate(agent.batch_size, agent.hidden[0]),
     }
     plain_memory, repeats = None, 0
-    if 4 * agent.members * agent.batch_size**2 * agent.latent < LARGEST_PLAIN:
+    if 4 * agent.ensemble_size * agent.batch_size**2 * agent.latent < LARGEST_PLAIN:
         state = agent.init(spaces, jax.random.key(0))
         rows = np.asarray(table.observations), np.asarray(table.actions)
         sampler = HostSampler(*rows, LENGTH, agent)

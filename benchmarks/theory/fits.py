@@ -339,7 +339,7 @@ def fit_gciql(
     mdp: TabularMDP, behaviour: Policy, discount: float, expectile: float, how: Descent
 ) -> Learned:
     """V(s, g) and Q(s, a, g) of GCIQL, in units of reward: the agent's own losses on tables."""
-    agent = GCIQL(discount=discount, expectile=expectile, members=1, hidden=(1,))
+    agent = GCIQL(discount=discount, expectile=expectile, ensemble_size=1, hidden=(1,))
     rows = _transitions(mdp, behaviour)
 
     def loss(tables: tuple[TableValue, TableActionValue]) -> Array:
@@ -416,7 +416,7 @@ def fit_nsacbc(
     Goals are all states alike. Where a row's path of n steps meets its goal, the goal is its first
     visit there, as if drawn from the row's future; elsewhere it is a random one.
     """
-    agent = NSACBC(discount=discount, backup_steps=steps, members=1, hidden=(1,))
+    agent = NSACBC(discount=discount, backup_steps=steps, ensemble_size=1, hidden=(1,))
     paths, chances = _paths(mdp, behaviour, steps)
     rows, goals = np.repeat(paths, mdp.states, axis=0), np.tile(np.arange(mdp.states), len(paths))
     met = rows[:, 2:] == goals[:, None]

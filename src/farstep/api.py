@@ -33,7 +33,7 @@ from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.presets import PRESETS, find_preset
 from farstep.sampling.augment import check_augmentation, check_crops
 from farstep.sampling.batches import DeviceTable
-from farstep.sampling.residency import Residency, place
+from farstep.sampling.data_location import DataLocation, place
 from farstep.sampling.stream import HostTable
 from farstep.serving.policy import Policy, load_policy
 from farstep.serving.runs import assemble
@@ -55,7 +55,7 @@ PRESET = "paper"
 class Execution:
     """How training is carried out. What is learned depends on none of this."""
 
-    residency: Residency = "auto"
+    data_location: DataLocation = "auto"
     """Where the data lie: in device memory, on disk (batches are read ahead), or by their size."""
     devices: int = 1
     """Devices that do the updates: seeds lie apart on them or, of one seed, the rows of a batch,
@@ -290,7 +290,9 @@ def _placed(
         reporter.told(line)
     tables = [data.train] if data.val is None else [data.train, data.val]
     spaces = config.spaces
-    placed = place(tables, config.normalization, execution.residency, spaces.rule, spaces.frames)
+    placed = place(
+        tables, config.normalization, execution.data_location, spaces.rule, spaces.frames
+    )
     if isinstance(placed[0], HostTable):
         reporter.told(
             f"Batches are read from {data.path} as they are needed"

@@ -48,7 +48,7 @@ OUT_OF_RANGE = {
     "low_inverse_temperature": WEIGHT,
     "low_representation_gradient": FLAG,
     "margin": WEIGHT,
-    "members": COUNT,
+    "ensemble_size": COUNT,
     "policy": CHOICE,
     "policy_average": ("at least 0 and below 1", (-0.1, 1.0, nan)),
     "policy_goals": CHOICE,

@@ -41,7 +41,7 @@ def test_all_of_an_agents_values_on_a_dataset(capsys):
     text = printed(capsys, "paper", "--agent", "crl", "--dataset", "pointmaze-giant-stitch")
     assert row(text, "alpha") == ["alpha", "0.03", "pointmaze-*", "(1)"]
     assert row(text, "discount") == ["discount", "0.995", "*maze-giant-*", "(1)"]
-    assert row(text, "members")[-1] == "default"
+    assert row(text, "ensemble_size")[-1] == "default"
     assert "in particular" not in text
 
 

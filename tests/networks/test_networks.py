@@ -50,7 +50,7 @@ def test_ensemble_members_are_independent_and_applied_alike():
 
 
 def test_the_critic_embeds_states_and_pairs_by_separate_networks():
-    critic = StateActionEmbedding(SPACES, (8,), 16, members=2, key=KEY)
+    critic = StateActionEmbedding(SPACES, (8,), 16, ensemble_size=2, key=KEY)
     states, actions = jnp.ones((4, 3)), jnp.zeros((4, 2))
     assert critic.phi(states, actions).shape == critic.psi(states).shape == (2, 4, 16)
     gradients = jax.grad(lambda c: c.phi(states, actions).sum())(critic)
@@ -129,7 +129,7 @@ def test_targets_start_equal_in_memory_of_their_own_and_follow_slowly():
 
 
 def test_members_of_a_goal_value_share_what_encodes_and_nothing_else():
-    value = GoalValue(SPACES, (8,), members=3, key=KEY)
+    value = GoalValue(SPACES, (8,), ensemble_size=3, key=KEY)
     values = value(jnp.ones((4, 3)), jnp.zeros((4, 3)))
     assert values.shape == (3, 4)
     assert len(np.unique(np.asarray(values)[:, 0])) == 3

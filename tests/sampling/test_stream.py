@@ -17,9 +17,9 @@ from farstep.core.rng import root_key, stream_key
 from farstep.core.types import GOALS, BatchSpec, Sample, Space
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table, TableWriter, spaces_of
-from farstep.sampling import residency, stream
+from farstep.sampling import data_location, stream
 from farstep.sampling.batches import DeviceTable, batch_shape
-from farstep.sampling.residency import Residency, place, table_bytes
+from farstep.sampling.data_location import DataLocation, place, table_bytes
 from farstep.sampling.stream import HostTable, Prefetcher, Reader
 
 SPECS = {
@@ -145,8 +145,8 @@ def test_what_fails_in_the_reading_thread_fails_in_the_caller(vectors):
 
 
 def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
-    def kinds(budget, choice: Residency = "auto"):
-        monkeypatch.setattr(residency, "free_memory", lambda: budget / residency.share())
+    def kinds(budget, choice: DataLocation = "auto"):
+        monkeypatch.setattr(data_location, "free_memory", lambda: budget / data_location.share())
         placed = place([vectors, vectors], Normalization.of(vectors), choice)
         return [type(table) for table in placed]
 
@@ -156,12 +156,12 @@ def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
     assert kinds(one - 1) == [HostTable, HostTable]
     assert kinds(2 * one, "stream") == [HostTable, HostTable]
     assert kinds(one - 1, "device") == [DeviceTable, DeviceTable]
-    with pytest.raises(FarstepError, match="use --residency stream"):
+    with pytest.raises(FarstepError, match="use --data-location stream"):
         kinds(0, "device")
 
 
 def test_a_table_beyond_what_the_device_can_number_stays_on_disk(vectors, monkeypatch):
-    monkeypatch.setattr(residency, "DEVICE_ROWS", vectors.num_steps - 1)
+    monkeypatch.setattr(data_location, "DEVICE_ROWS", vectors.num_steps - 1)
     (table,) = place([vectors], Normalization.of(vectors), "auto")
     assert isinstance(table, HostTable)
     with pytest.raises(FarstepError, match="2³¹ steps or more"):

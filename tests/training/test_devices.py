@@ -93,7 +93,7 @@ apart = farstep.train(path, agent, training(12), seeds=8, out=place / "apart", e
 same(apart[0], rtol=1e-6, atol=1e-7)
 
 # One seed's batches over the devices, read ahead from disk.
-over = Execution(devices=8, residency="stream")
+over = Execution(devices=8, data_location="stream")
 (wide,) = farstep.train(path, agent, training(12), out=place / "wide", execution=over)
 same(wide, **close)
 

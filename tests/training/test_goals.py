@@ -23,7 +23,7 @@ from farstep.training.program import advance, member, stack, start
 
 TINY = [
     *("--steps", "2", "--batch-size", "4", "--hidden", "8", "--latent", "8", "--groups", "2"),
-    *("--residency", "device"),
+    *("--data-location", "device"),
 ]
 
 

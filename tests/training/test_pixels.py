@@ -12,7 +12,7 @@ from farstep.serving.policy import load_policy
 SIDE = 8
 SMALL = {
     "gcbc": ["--hidden", "8", "--batch-size", "4"],
-    "mqe": ["--hidden", "8", "--latent", "16", "--members", "1", "--batch-size", "4"],
+    "mqe": ["--hidden", "8", "--latent", "16", "--ensemble-size", "1", "--batch-size", "4"],
 }
 
 
@@ -42,7 +42,7 @@ def streamed(pictures, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "streamed"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "CHUNK_UPDATES", 2)
-        train(pictures, "gcbc", out, "--crops", "0.5", "--residency", "stream")
+        train(pictures, "gcbc", out, "--crops", "0.5", "--data-location", "stream")
     return out
 
 
@@ -58,7 +58,7 @@ def test_a_policy_on_pixels_acts_and_is_exported(pictures, streamed, tmp_path):
 
 @pytest.mark.slow
 def test_pixels_are_streamed_and_cropped_as_they_are_in_memory(pictures, streamed, tmp_path):
-    train(pictures, "gcbc", tmp_path / "run", "--crops", "0.5", "--residency", "device")
+    train(pictures, "gcbc", tmp_path / "run", "--crops", "0.5", "--data-location", "device")
     mine, theirs = (named_leaves(load_policy(run).params) for run in (streamed, tmp_path / "run"))
     for name in mine:
         np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)

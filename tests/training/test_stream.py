@@ -64,12 +64,12 @@ def agent(request):
 @pytest.fixture(scope="module")
 def resident(agent, toy, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "resident"
-    train(toy, agent, out, 60, "--residency", "device")
+    train(toy, agent, out, 60, "--data-location", "device")
     return out
 
 
 def test_a_streamed_run_is_the_resident_run(agent, toy, resident, tmp_path, capsys):
-    train(toy, agent, tmp_path / "run", 60, "--residency", "stream")
+    train(toy, agent, tmp_path / "run", 60, "--data-location", "stream")
     assert "are read from" in capsys.readouterr().out
     assert_same_networks(tmp_path / "run", resident)
     assert metrics(tmp_path / "run", validation=False) == metrics(resident, validation=False)
@@ -81,15 +81,15 @@ def test_a_streamed_run_is_the_resident_run(agent, toy, resident, tmp_path, caps
 
 
 def test_a_run_may_go_on_from_elsewhere(agent, toy, resident, tmp_path):
-    train(toy, agent, tmp_path / "run", 25, "--residency", "device")
-    main(["train", "--resume", str(tmp_path / "run"), "--steps", "60", "--residency", "stream"])
+    train(toy, agent, tmp_path / "run", 25, "--data-location", "device")
+    main(["train", "--resume", str(tmp_path / "run"), "--steps", "60", "--data-location", "stream"])
     assert_same_networks(tmp_path / "run", resident)
 
 
 @pytest.mark.slow
 def test_seeds_are_streamed_together(agent, toy, tmp_path):
     for place in ("device", "stream"):
-        train(toy, agent, tmp_path / place, 20, "--residency", place, "--seeds", "2")
+        train(toy, agent, tmp_path / place, 20, "--data-location", place, "--seeds", "2")
     for seed in ("s0", "s1"):
         assert_same_networks(tmp_path / "stream" / seed, tmp_path / "device" / seed)
 

@@ -59,7 +59,7 @@ class CMD(ExtractingAgent):
 
     Attributes:
         discount: γ of the value goals' geometric law, and of the distance's unit.
-        members: embeddings in the ensemble.
+        ensemble_size: embeddings in the ensemble.
         groups: of the quasimetric.
         latent: D, width of the embeddings.
         hidden: widths of every network's hidden layers.
@@ -67,7 +67,7 @@ class CMD(ExtractingAgent):
 
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
-    members: Count = 2
+    ensemble_size: Count = 2
     groups: Count = 8
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -94,7 +94,7 @@ class CMD(ExtractingAgent):
                 self.hidden,
                 self.latent,
                 beside=spaces.action.size,
-                members=self.members,
+                ensemble_size=self.ensemble_size,
                 key=critic_key,
             ),
             actor=self.make_policy(spaces, self.hidden, actor_key),

@@ -48,14 +48,14 @@ class CRL(ExtractingAgent):
 
     Attributes:
         discount: γ of the value goals' geometric law.
-        members: critics in the ensemble.
+        ensemble_size: critics in the ensemble.
         latent: D, width of the embeddings.
         hidden: widths of every network's hidden layers.
     """
 
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
-    members: Count = 2
+    ensemble_size: Count = 2
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
 
@@ -78,7 +78,7 @@ class CRL(ExtractingAgent):
             )
         return CRLNetworks(
             critic=StateActionEmbedding(
-                spaces, self.hidden, self.latent, members=self.members, key=critic_key
+                spaces, self.hidden, self.latent, ensemble_size=self.ensemble_size, key=critic_key
             ),
             value=value,
             actor=self.make_policy(spaces, self.hidden, actor_key),

@@ -43,7 +43,7 @@ class GCIQL(ExtractingAgent):
         discount: γ, of the values and of the value goals' geometric law.
         expectile: κ of V's regression.
         target_rate: τ, by which the target network moves at each update.
-        members: critics in the ensemble.
+        ensemble_size: critics in the ensemble.
         hidden: widths of every network's hidden layers.
     """
 
@@ -53,7 +53,7 @@ class GCIQL(ExtractingAgent):
     alpha: Weight = 0.3
     inverse_temperature: Weight = 10.0
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
-    members: Count = 2
+    ensemble_size: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
@@ -69,9 +69,11 @@ class GCIQL(ExtractingAgent):
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIQLNetworks:
         value_key, critic_key, actor_key = jax.random.split(key, 3)
-        critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
+        critic = GoalActionValue(
+            spaces, self.hidden, ensemble_size=self.ensemble_size, key=critic_key
+        )
         return GCIQLNetworks(
-            value=GoalValue(spaces, self.hidden, members=1, key=value_key),
+            value=GoalValue(spaces, self.hidden, ensemble_size=1, key=value_key),
             critic=critic,
             target_critic=copy_of(critic),
             actor=self.make_policy(spaces, self.hidden, actor_key),

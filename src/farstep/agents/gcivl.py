@@ -46,7 +46,7 @@ class GCIVL(Agent):
             `register_policy` named.
         inverse_temperature: β of advantage-weighted cloning; 0 clones every action alike.
         target_rate: τ, by which the target network moves at each update.
-        members: values in the ensemble.
+        ensemble_size: values in the ensemble.
         hidden: widths of every network's hidden layers.
     """
 
@@ -56,7 +56,7 @@ class GCIVL(Agent):
     policy: str = "gaussian"
     inverse_temperature: Weight = 10.0
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
-    members: Count = 2
+    ensemble_size: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
@@ -71,7 +71,7 @@ class GCIVL(Agent):
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIVLNetworks:
         value_key, actor_key = jax.random.split(key)
-        value = GoalValue(spaces, self.hidden, members=self.members, key=value_key)
+        value = GoalValue(spaces, self.hidden, ensemble_size=self.ensemble_size, key=value_key)
         return GCIVLNetworks(
             value, copy_of(value), make_policy(self.policy, spaces, self.hidden, actor_key)
         )

@@ -80,7 +80,7 @@ class HIQL(Agent):
         low_representation_gradient: whether the low policy's loss shapes φ too, as is usual for
             pixels.
         target_rate: τ, by which the target network moves at each update.
-        members: values in the ensemble.
+        ensemble_size: values in the ensemble.
         hidden: widths of every network's hidden layers.
     """
 
@@ -94,7 +94,7 @@ class HIQL(Agent):
     representation: Count = 10
     low_representation_gradient: bool = False
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
-    members: Count = 2
+    ensemble_size: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
@@ -115,7 +115,12 @@ class HIQL(Agent):
         keys = jax.random.split(key, 4)
         width, hidden = self.representation, self.hidden
         value = Embedding(
-            spaces.observation, hidden, 1, beside=width, members=self.members, key=keys[0]
+            spaces.observation,
+            hidden,
+            1,
+            beside=width,
+            ensemble_size=self.ensemble_size,
+            key=keys[0],
         )
         naming = replace(spaces, action=Actions(width))
         named = replace(spaces, goal=Space((width,)))

@@ -72,7 +72,7 @@ class MQE(ExtractingAgent):
             in its place a value loss (`expectile`, Table 1a).
         expectile: κ of that value loss.
         policy_goals: `cross`, as Eq. 15 sums over all pairs, or `paired`, as in the released code.
-        members: critics in the ensemble.
+        ensemble_size: critics in the ensemble.
         groups: N, groups of the quasimetric.
         latent: D, width of the embeddings.
         hidden: widths of every network's hidden layers.
@@ -87,7 +87,7 @@ class MQE(ExtractingAgent):
     invariance: Literal["logged", "cross", "off", "expectile"] = "logged"
     expectile: Annotated[float, Range(above=0, below=1)] = 0.7
     policy_goals: PolicyGoals = "cross"
-    members: Count = 2
+    ensemble_size: Count = 2
     groups: Count = 8
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -128,7 +128,7 @@ class MQE(ExtractingAgent):
                 spaces,
                 self.hidden,
                 self.latent,
-                members=self.members,
+                ensemble_size=self.ensemble_size,
                 one_encoder=True,
                 key=critic_key,
             ),

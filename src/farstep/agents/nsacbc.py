@@ -69,7 +69,7 @@ class NSACBC(Agent):
         policy_goals: goals of the policy's Q and entropy terms: each row's own (`paired`, as in
             the released code), or those of other rows (`cross`).
         target_rate: τ, by which the target network moves at each update.
-        members: critics in the ensemble; backups use the least.
+        ensemble_size: critics in the ensemble; backups use the least.
         hidden: widths of every network's hidden layers.
     """
 
@@ -81,7 +81,7 @@ class NSACBC(Agent):
     target_entropy_per_action: float = -0.5
     policy_goals: PolicyGoals = "paired"
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
-    members: Count = 2
+    ensemble_size: Count = 2
     hidden: tuple[Count, ...] = (512, 512, 512)
 
     def __post_init__(self) -> None:
@@ -104,7 +104,9 @@ class NSACBC(Agent):
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> NSACBCNetworks:
         self.require_continuous(spaces, "train gciql or crl with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
-        critic = GoalActionValue(spaces, self.hidden, members=self.members, key=critic_key)
+        critic = GoalActionValue(
+            spaces, self.hidden, ensemble_size=self.ensemble_size, key=critic_key
+        )
         entropic = self.policy == "tanh-gaussian"
         if not entropic:
             actor = make_policy(self.policy, spaces, self.hidden, actor_key, climbs=True)
@@ -134,7 +136,7 @@ class NSACBC(Agent):
         actor, target = jax.lax.stop_gradient((params.actor, params.target_critic))
         actions = actor.sample(later.observations, goal.goals, key)
         logits = target(later.observations, goal.goals, actions)
-        # A successor is capped by the goal, so it has the goal's offset exactly if it reached it.
+        # A state capped by the goal has the goal's offset exactly if it reached it.
         beyond = jnp.where(
             later.offsets == goal.offsets, 1.0, jnp.min(jax.nn.sigmoid(logits), axis=0)
         )

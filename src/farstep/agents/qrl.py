@@ -118,7 +118,7 @@ class QRL(ExtractingAgent):
         quasimetric: `iqe`, or `mrn` with one group and no scale, as OGBench has it; or one that
             `register_quasimetric` named.
         margin: ε, the mean squared excess of a step's cost over 1 that is tolerated.
-        members: embeddings in the ensemble; the paper has one.
+        ensemble_size: embeddings in the ensemble; the paper has one.
         groups: of IQE.
         latent: width of the embeddings.
         hidden: widths of every network's hidden layers.
@@ -129,7 +129,7 @@ class QRL(ExtractingAgent):
     quasimetric: str = "iqe"
     margin: Weight = 0.05
     alpha: Weight = 0.003
-    members: Count = 1
+    ensemble_size: Count = 1
     groups: Count = 64
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -157,7 +157,9 @@ class QRL(ExtractingAgent):
             self.require_continuous(spaces, "use --extraction awr.")
             inputs, widths = self.latent + spaces.action.size, (*self.hidden, self.latent)
             dynamics = make_ensemble(
-                lambda k: MLP(inputs, widths, layer_norm=True, key=k), self.members, dynamics_key
+                lambda k: MLP(inputs, widths, layer_norm=True, key=k),
+                self.ensemble_size,
+                dynamics_key,
             )
         return QRLNetworks(
             critic=QRLCritic(
@@ -165,7 +167,7 @@ class QRL(ExtractingAgent):
                     spaces.observation,
                     self.hidden,
                     self.latent,
-                    members=self.members,
+                    ensemble_size=self.ensemble_size,
                     key=embedding_key,
                 ),
                 quasimetric=make_quasimetric(self.quasimetric, self.latent, self.groups),

@@ -44,7 +44,7 @@ class TMD(ExtractingAgent):
         backup_weight: ζ, weight of the one-step backup.
         clip: t, residual in nats after which the backup's cost is linear.
         diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
-        members: critics in the ensemble.
+        ensemble_size: critics in the ensemble.
         groups: of the quasimetric.
         latent: D, width of the embeddings.
         hidden: widths of every network's hidden layers.
@@ -55,7 +55,7 @@ class TMD(ExtractingAgent):
     backup_weight: Weight = 0.05
     clip: Annotated[float, Range(above=0)] = 3.0
     diagonal_weight: Probability = 0.5
-    members: Count = 2
+    ensemble_size: Count = 2
     groups: Count = 8
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
@@ -80,7 +80,7 @@ class TMD(ExtractingAgent):
                 spaces,
                 self.hidden,
                 self.latent,
-                members=self.members,
+                ensemble_size=self.ensemble_size,
                 one_encoder=True,
                 key=critic_key,
             ),

@@ -46,7 +46,7 @@ class TRA(Agent):
         alignment: weight of the alignment against cloning.
         policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
             `register_policy` named.
-        members: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
+        ensemble_size: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
         latent: D, width of the representations.
         hidden: widths of every network's hidden layers.
     """
@@ -55,7 +55,7 @@ class TRA(Agent):
     discount: Discount = 0.99
     alignment: Weight = 1.0
     policy: str = "gaussian"
-    members: Count = 2
+    ensemble_size: Count = 2
     latent: Count = 512
     hidden: tuple[Count, ...] = (512, 512, 512)
 
@@ -69,11 +69,11 @@ class TRA(Agent):
 
     def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TRANetworks:
         state_key, goal_key, actor_key = jax.random.split(key, 3)
-        space, members = spaces.observation, self.members
+        space, size = spaces.observation, self.ensemble_size
         represented = replace(spaces, goal=Space((self.latent,)))
         return TRANetworks(
-            state=Embedding(space, self.hidden, self.latent, members=members, key=state_key),
-            goal=Embedding(spaces.goal, self.hidden, self.latent, members=members, key=goal_key),
+            state=Embedding(space, self.hidden, self.latent, ensemble_size=size, key=state_key),
+            goal=Embedding(spaces.goal, self.hidden, self.latent, ensemble_size=size, key=goal_key),
             actor=make_policy(self.policy, represented, self.hidden, actor_key, joins=False),
         )
 

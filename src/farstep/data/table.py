@@ -5,8 +5,8 @@
     actions        a0   a1   a2   --   a0   a1   -- …   (--: stored, but leads nowhere)
     episode_ends             [3,             6, …]
 
-An episode of L stored steps has L - 1 transitions: the successor of row i is row i + 1 unless i
-is an episode's last row. Nothing is stored twice.
+An episode of L stored steps has L - 1 transitions: row i + 1 holds the next observation of row i,
+unless i is an episode's last row. Nothing is stored twice.
 """
 
 from __future__ import annotations

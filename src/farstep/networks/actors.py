@@ -181,8 +181,12 @@ class Actor(eqx.Module):
         self, observations: Observations, goals: Goals, *beside: Float[Array, "batch _"]
     ) -> Gaussian | Categorical:
         """The policy given observations, their goals, and vectors beside them."""
-        inputs = (join(observations, goals),) if self.joins else (observations, goals)
-        outputs = self.head(self.torso(encode(self.encoder, *inputs, *beside)))
+        if self.joins:
+            features = encode(self.encoder, join(observations, goals), *beside)
+        else:
+            assert not isinstance(goals, dict)  # It is a representation.
+            features = encode(self.encoder, observations, goals, *beside)
+        outputs = self.head(self.torso(features))
         return Categorical(outputs) if self.discrete else Gaussian(outputs, self.bounded)
 
     def behaviour_loss(

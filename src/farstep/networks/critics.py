@@ -40,7 +40,7 @@ class Embedding(eqx.Module):
         latent: int,
         *,
         beside: int = 0,
-        members: int = 1,
+        ensemble_size: int = 1,
         layer_norm: bool = True,
         key: Key[Array, ""],
     ):
@@ -55,7 +55,7 @@ class Embedding(eqx.Module):
             lambda k: MLP(
                 encoder.features + beside, (*hidden, latent), layer_norm=layer_norm, key=k
             ),
-            members,
+            ensemble_size,
             key,
         )
 
@@ -85,7 +85,7 @@ class StateActionEmbedding(eqx.Module):
         hidden: Sequence[int],
         latent: int,
         *,
-        members: int,
+        ensemble_size: int,
         one_encoder: bool = False,
         key: Key[Array, ""],
     ):
@@ -102,16 +102,18 @@ class StateActionEmbedding(eqx.Module):
         features = self.encoder.features
         phi_inputs = features + spaces.action.size
         self.state_action = make_ensemble(
-            lambda k: MLP(phi_inputs, widths, layer_norm=True, key=k), members, phi_key
+            lambda k: MLP(phi_inputs, widths, layer_norm=True, key=k), ensemble_size, phi_key
         )
         self.state = make_ensemble(
-            lambda k: MLP(features, widths, layer_norm=True, key=k), members, psi_key
+            lambda k: MLP(features, widths, layer_norm=True, key=k), ensemble_size, psi_key
         )
         self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)
         self.goal = None
         if not spaces.rule.whole:
             goal_key = stream_key(key, "goal", 0)
-            self.goal = Embedding(spaces.goal, hidden, latent, members=members, key=goal_key)
+            self.goal = Embedding(
+                spaces.goal, hidden, latent, ensemble_size=ensemble_size, key=goal_key
+            )
 
     def phi(
         self, observations: Observations, actions: Array
@@ -135,8 +137,10 @@ class GoalValue(eqx.Module):
 
     embedding: Embedding
 
-    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
-        self.embedding = Embedding(joined(spaces), hidden, 1, members=members, key=key)
+    def __init__(
+        self, spaces: Spaces, hidden: Sequence[int], *, ensemble_size: int, key: Key[Array, ""]
+    ):
+        self.embedding = Embedding(joined(spaces), hidden, 1, ensemble_size=ensemble_size, key=key)
 
     def __call__(self, observations: Observations, goals: Goals) -> Float[Array, "members batch"]:
         return self.embedding(join(observations, goals))[..., 0]
@@ -148,13 +152,15 @@ class GoalActionValue(eqx.Module):
     embedding: Embedding
     action_vector: ActionVector
 
-    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, members: int, key: Key[Array, ""]):
+    def __init__(
+        self, spaces: Spaces, hidden: Sequence[int], *, ensemble_size: int, key: Key[Array, ""]
+    ):
         self.embedding = Embedding(
             joined(spaces),
             hidden,
             1,
             beside=spaces.action.size,
-            members=members,
+            ensemble_size=ensemble_size,
             key=key,
         )
         self.action_vector = ActionVector(spaces.action.size, spaces.action.discrete)

@@ -32,7 +32,7 @@ WALKER = "walker.safetensors"
 METRICS = "metrics.jsonl"
 
 Reporter = Callable[[Mapping[str, float]], None]
-"""Called with each line of the journal."""
+"""Called with each line of the metrics log."""
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
 
     Args:
         resume: go on from the checkpoint at `path`, by the recipe stored there.
-        log_every: simulator steps between lines of the journal.
+        log_every: simulator steps between lines of the metrics log.
         checkpoint_seconds: time between checkpoints.
         test_every: simulator steps between fitness tests.
         test_episodes: episodes of such a test.
@@ -80,7 +80,7 @@ def train(
     rounds = -(-recipe.steps // recipe.bodies)
     last = rounds if stop_after is None else min(rounds, -(-stop_after // recipe.bodies))
     began, begun_at = time.monotonic(), run.round
-    with (path / METRICS).open("a", encoding="utf-8") as journal:
+    with (path / METRICS).open("a", encoding="utf-8") as log:
         while run.round < last:
             metrics = run.advance()
             before, steps = ((run.round - n) * recipe.bodies for n in (1, 0))
@@ -91,8 +91,8 @@ def train(
                 line["steps_per_second"] = (run.round - begun_at) * recipe.bodies / elapsed
                 if tests:
                     line |= _tested(run, path / WALKER, steps, test_episodes)
-                journal.write(json.dumps(line) + "\n")
-                journal.flush()
+                log.write(json.dumps(line) + "\n")
+                log.flush()
                 if reporter is not None:
                     reporter(line)
             if time.monotonic() - saved > checkpoint_seconds or run.round == last:
@@ -132,7 +132,7 @@ class _Run:
         self.ages = np.zeros(recipe.bodies, np.int64)
         self.observations = np.zeros((recipe.bodies, self.body.observation_size))
         self.directions = np.zeros((recipe.bodies, 2))
-        # Since the last line of the journal: metres along the command, steps, falls.
+        # Since the last line of the metrics log: metres along the command, steps, falls.
         self.tally = np.zeros(3)
         for index in range(recipe.bodies):
             self._begin(index)
@@ -178,7 +178,7 @@ class _Run:
         return metrics
 
     def summary(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """What the journal says, and the tally begins anew."""
+        """What the metrics log says, and the tally begins anew."""
         metres, steps, falls = self.tally
         self.tally[:] = 0
         return {
@@ -257,12 +257,12 @@ def _tested(run: _Run, file: Path, steps: int, episodes: int) -> dict[str, float
     return {f"test/{name}": value for name, value in found.items()}
 
 
-def _rewind(journal: Path, step: int) -> None:
+def _rewind(log: Path, step: int) -> None:
     """Drop the lines after `step`: they will be written again."""
-    if not journal.is_file():
+    if not log.is_file():
         return
-    lines = journal.read_text(encoding="utf-8").splitlines()
+    lines = log.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    partial = journal.with_name(f".{journal.name}.partial")
+    partial = log.with_name(f".{log.name}.partial")
     partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    partial.replace(journal)
+    partial.replace(log)

@@ -16,7 +16,7 @@ from farstep.data.table import Table
 from farstep.sampling.batches import DeviceTable
 from farstep.sampling.stream import HostTable
 
-Residency = Literal["auto", "device", "stream"]
+DataLocation = Literal["auto", "device", "stream"]
 """`device`: in device memory. `stream`: on disk, batches are read ahead. `auto`: by size."""
 
 DEVICE_SHARE = 0.5
@@ -36,33 +36,33 @@ DEVICE_ROWS = 2**31 - 1
 def place(
     tables: Sequence[Table],
     normalization: Normalization,
-    residency: Residency,
+    data_location: DataLocation,
     rule: GoalRule = WHOLE,
     frames: int = 1,
 ) -> list[DeviceTable | HostTable]:
-    """The tables, in order, where `residency` says; the first have the first claim to memory.
+    """The tables, in order, where `data_location` says; the first have the first claim to memory.
 
     Raises:
         FarstepError: device memory is asked for, and the tables are larger than what is free.
     """
     free = free_memory()
     needed = sum(map(table_bytes, tables))
-    if residency == "device" and max(table.num_steps for table in tables) > DEVICE_ROWS:
+    if data_location == "device" and max(table.num_steps for table in tables) > DEVICE_ROWS:
         raise FarstepError(
             f"{tables[0].path.parent} has 2³¹ steps or more, which device memory cannot number: use"
-            " --residency stream."
+            " --data-location stream."
         )
-    if residency == "device" and free is not None and needed > free:
+    if data_location == "device" and free is not None and needed > free:
         raise FarstepError(
             f"{tables[0].path.parent} takes {format_bytes(needed)} of device memory, and"
-            f" {format_bytes(free)} are free: use --residency stream."
+            f" {format_bytes(free)} are free: use --data-location stream."
         )
     # Where it is not known how much is free, nothing is taken unasked.
     budget = (free or 0) * share()
     placed: list[DeviceTable | HostTable] = []
     for table in tables:
         fits = table_bytes(table) <= budget and table.num_steps <= DEVICE_ROWS
-        if residency == "device" or (residency == "auto" and fits):
+        if data_location == "device" or (data_location == "auto" and fits):
             placed.append(DeviceTable.of(table, normalization, rule, frames))
             budget -= table_bytes(table)
         else:
