@@ -18,6 +18,7 @@ from scipy import stats
 from farstep.agents.mqe import MQE
 from farstep.agents.registry import AGENTS, agent_class, agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
+from farstep.core.goals import GoalRule
 from farstep.core.rng import root_key, stream_key
 from farstep.core.trees import from_named, named_leaves
 from farstep.core.types import Actions, Space, Spaces
@@ -27,6 +28,9 @@ from farstep.training.program import TrainState, advance, member, stack, start
 
 LENGTH = 6
 SPACES = Spaces.of(Space((LENGTH,)), Actions(2))
+SEVERAL = Spaces.of(
+    Space.several({"image": Space((8, 8, 3), "uint8", "image"), "state": Space((3,))}), Actions(2)
+)
 PIXELS = Spaces.of(Space((16, 16, 3), "uint8", "image"), Actions(2))
 DISCRETE = Spaces.of(Space((LENGTH,)), Actions(3, discrete=True))
 KEY = root_key(0)
@@ -64,6 +68,7 @@ by how far they are from a goal."""
 NEEDS_CONTINUOUS = {"cmd", "nsacbc"}
 NEEDS_CLONING = {"crl", "gciql", "mqe", "qrl", "tmd"}
 STATES_ONLY = {"gcivl", "hiql"}
+WHOLE_GOALS = {"cmd", "qrl"}
 WITHOUT_METRIC = {"crl", "gcbc", "tra"}
 
 
@@ -302,13 +307,13 @@ def outcome(agent, spaces):
     def run(batch):
         state = agent.init(spaces, KEY)
         later, metrics = agent.update(state, batch, KEY)
-        observations = batch.observations
-        actions = agent.act(later.params, observations, observations, KEY)
+        actions = agent.act(later.params, batch.observations, batch.goals, KEY)
         distances = ()
         metric = agent.metric(later.params)
         if metric is not None:
-            embedded = metric.embed(observations)
-            distances = metric.distance(embedded, embedded), metric.pairwise(embedded[:2], embedded)
+            starts, goals = metric.embed(batch.observations), metric.embed_goal(batch.goals)
+            few = jax.tree.map(lambda array: array[:2], starts)
+            distances = metric.distance(starts, goals), metric.pairwise(few, goals)
         return state, later, metrics, actions, distances
 
     return jax.eval_shape(run, batch_shape(agent.training_spec(), spaces))
@@ -326,6 +331,19 @@ def test_pixels_are_observations_like_any_other(name):
         each, pairwise = distances
         assert each.steps.shape == (agent.batch_size,)
         assert pairwise.steps.shape == (2, agent.batch_size)
+
+
+@pytest.mark.parametrize("one", slow_but("gciql", "mqe"))
+def test_an_image_beside_a_vector_is_an_observation_like_any_other(one):
+    """With stacked frames, and goals that are the image alone where a method allows it."""
+    agent = small(one, crops=0.5, augmentation="bridge")
+    spaces = SEVERAL
+    if one not in WHOLE_GOALS:
+        spaces = replace(spaces, goal=spaces.observation.keys["image"], rule=GoalRule(key="image"))
+    state, later, _, actions, distances = outcome(agent, spaces.stacked(2))
+    assert jax.tree.structure(state) == jax.tree.structure(later)
+    assert actions.shape == (agent.batch_size, 2)
+    assert (distances == ()) == (one in WITHOUT_METRIC)
 
 
 def test_discrete_actions_where_defined_and_else_refused(name):
