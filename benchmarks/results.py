@@ -52,6 +52,7 @@ EPISODE: tuple[str, ...] = (
     "success",
     "steps",
     "final_distance",
+    "progress",
 )
 EVALUATION: tuple[str, ...] = (
     *KEY,
@@ -113,11 +114,12 @@ def by_task(title: str, keys: Mapping[tuple[str, ...], tuple[str, ...]]) -> Cell
     return cells
 
 
-def over_seeds(values: Sequence[float]) -> str:
-    """Mean and standard error over seeds."""
+def over_seeds(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and standard error over seeds, or over trials."""
     if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.1f}"
+        return f"{values[0]:.{digits}f}"
+    error = np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def each(values: Iterable[float], digits: int = 1) -> str:
@@ -369,6 +371,24 @@ def reproduction() -> Cells:
     return cells
 
 
+def tabletop() -> Cells:
+    """Points and strict success on each task of the tabletop; trials are those of one policy."""
+    names = ("one", "two", "three", "four", "drawer", "drawer, object")
+    cells = [["points of", "updates", *names, "strict success"]]
+    for found in where("evaluations.csv", experiment="tabletop"):
+        key = {name: found[name] for name in KEY}
+        trials = where("episodes.csv.gz", **key)
+        texts = []
+        for task in range(1, 7):
+            points = [float(row["progress"]) for row in trials if row["task"] == str(task)]
+            texts.append(f"{over_seeds(points, 2)} of {(1, 2, 3, 4, 1, 2)[task - 1]}")
+        strict = sum(row["success"] == "1" for row in trials)
+        name = f"{found['agent']}, seed {found['seed']}"
+        updates = f"{int(found['updates']):,}"
+        cells.append([name, updates, *texts, f"{strict} of {len(trials)}"])
+    return cells
+
+
 TABLES: dict[str, Callable[[], Cells]] = {
     "quickstart-short": quickstart_short,
     "quickstart": quickstart,
@@ -385,6 +405,7 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "waypoint-laws": waypoint_laws,
     "p-lambda": p_lambda,
     "policy-goals": policy_goals,
+    "tabletop": tabletop,
 }
 
 
@@ -430,7 +451,8 @@ def add(experiment: str, files: Sequence[Path]) -> None:
         for episode in result.episodes:
             distance = episode.final_distance
             figures = (episode.task, episode.index, episode.seed, int(episode.success))
-            at_end = (episode.steps, "" if distance is None else f"{distance:.3f}")
+            points = "" if episode.progress is None else episode.progress
+            at_end = (episode.steps, "" if distance is None else f"{distance:.3f}", points)
             row = dict(zip(EPISODE, (*key, *map(str, (*figures, *at_end))), strict=True))
             episodes[tuple(row.values())[:7]] = row
         limits = [protocol[name] for name in ("episodes_per_task", "max_steps", "seed")]
