@@ -28,7 +28,7 @@ space := $(empty) $(empty)
 SYNCED := .venv/.synced-$(subst $(space),-,$(strip $(EXTRAS)))
 DOCS := .venv/.synced-docs
 
-.PHONY: help setup quickstart test test-all bench-smoke gpu-check docs lint format clean
+.PHONY: help setup quickstart test test-all bench-smoke gpu-check supply docs lint format clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -53,6 +53,9 @@ gpu-check: ## whether an NVIDIA GPU computes right and fast: a table to send (2:
 		$(MAKE) --no-print-directory setup EXTRAS="$(EXTRAS) cuda"; \
 	else $(MAKE) --no-print-directory setup; fi
 	.venv/bin/python benchmarks/gpu_check.py $(ARGS)
+
+supply: $(SYNCED) ## what users get: every Python, lowest versions, wheel, sdist, audit, SBOM
+	.venv/bin/python .ci/supply.py $(ARGS)
 
 docs: $(DOCS) ## build the documentation into site/; warnings and broken links are errors
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

@@ -46,6 +46,19 @@ def test_a_configuration_survives_its_file(config, tmp_path):
     assert environment["matmul_precision"] is None
 
 
+def test_what_a_killed_start_leaves_is_in_nobodys_way(config, tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    Run.check_free(path, overwrite=False)
+    for name in (".lock", "env.json", ".config.1234abcd.partial.json"):
+        (path / name).touch()
+    Run.check_free(path, overwrite=False)
+    assert Run.create(path, config).config == config
+    assert not list(path.glob("*.partial*"))
+    with pytest.raises(FarstepError, match="exists already"):
+        Run.check_free(path, overwrite=False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -71,9 +71,12 @@ class Run:
         """
         cls.check_free(path, overwrite=overwrite)
         try:
-            path.mkdir(parents=True, exist_ok=overwrite)
+            path.mkdir(parents=True, exist_ok=True)
             with locked(path):
-                for name in OWNED:
+                if not overwrite and (path / CONFIG).exists():
+                    raise FarstepError(f"{path} was begun by another process just now.")
+                unfinished = [one.name for one in path.iterdir() if ".partial" in one.name]
+                for name in (*OWNED, *unfinished):
                     if name != LOCK:
                         _remove(path / name)
                 write_text(path / "env.json", json.dumps(_environment(), indent=2) + "\n")
@@ -90,6 +93,8 @@ class Run:
             FarstepError: something stands there that is not to be overwritten, is no run, holds
                 what is not a run's, or is being trained.
         """
+        if _cut_off(path):
+            return
         if not overwrite and path.exists():
             raise FarstepError(
                 f"{path} exists already. Continue it with --resume {path}, replace it with "
@@ -97,7 +102,7 @@ class Run:
             )
         if path.is_symlink() and not path.exists():
             raise FarstepError(f"{path} is a link to {path.readlink()}, which does not exist.")
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if not path.exists():
             return
         if not is_run(path):
             raise FarstepError(f"{path} is not a run directory; it is left untouched.")
@@ -192,6 +197,13 @@ def run_paths(path: Path) -> list[Path]:
     if not seeds:
         raise FarstepError(f"{path} is not a run directory: it has no {CONFIG}.")
     return [path / f"s{seed}" for seed in seeds]
+
+
+def _cut_off(path: Path) -> bool:
+    """Whether a directory holds no more than `Run.create` leaves when it is killed."""
+    return path.is_dir() and all(
+        one.name in (LOCK, "env.json") or ".partial" in one.name for one in path.iterdir()
+    )
 
 
 def _record(line: bytes, where: str) -> dict[str, Any]:
