@@ -211,6 +211,9 @@ def test_a_page_elsewhere_is_refused(address, policies):
         assert (status, list(json.loads(text))) == (200, ["problem"])
     assert answer("POST", "/ways", "x" * 20_000)[0] == 413
     assert answer(path="/page/../server.py")[0] == 404
+    for path in ("/state.png?agent=0&state=0", "/state.png?agent=9", "/frame.png?camera=head"):
+        status, text = answer(path=path)
+        assert (status, list(json.loads(text))) == (404, ["problem"])
 
 
 def test_a_saved_page_needs_nobody(browser, policies, tmp_path, capsys):

@@ -95,6 +95,22 @@ class Documents:
         with self._lock:
             return self._map.document() | {"rollouts": ways.possible(self._map)}
 
+    def picture(self, asked: Mapping[str, str]) -> bytes:
+        """The picture that a state of the map is, as PNG.
+
+        Args:
+            asked: `agent` and `state`, numbers of the map's.
+
+        Raises:
+            FarstepError: there is none.
+        """
+        shown = self.map
+        agent = episodes.number(asked, "agent", len(shown.policies))
+        state = shown.observation(agent, episodes.number(asked, "state", 10**9))
+        if state.ndim != 3:
+            raise FarstepError("These states are no pictures.")
+        return episodes.png(state)
+
     def exported(self, recorded: int) -> str:
         """The page in one file.
 

@@ -94,7 +94,7 @@ def episode_document(
         FarstepError: there is no such episode.
     """
     table = _table(dataset, asked)
-    episode = _number(asked, "episode", table.num_episodes)
+    episode = number(asked, "episode", table.num_episodes)
     first, last = int(table.episode_starts[episode]), int(table.episode_ends[episode])
     rows = np.unique(np.linspace(first, last, min(POINTS, last - first + 1)).astype(int))
     observations = np.asarray(table.observations[rows])
@@ -126,7 +126,7 @@ def nearest_document(
         FarstepError: there is no such row.
     """
     table = _table(dataset, asked)
-    row = _number(asked, "row", table.num_steps)
+    row = number(asked, "row", table.num_steps)
     count = min(CANDIDATES, max(NEAREST, CANDIDATE_BYTES // table.observations[0].nbytes))
     rows = stream_generator(0, "viewer").choice(
         table.num_steps, min(count, table.num_steps), replace=False
@@ -164,8 +164,11 @@ def frame(dataset: Dataset, asked: Mapping[str, str]) -> bytes:
     if camera not in cameras(table):
         raise FarstepError(f"These data have no camera '{camera}'.")
     pictures = table.observations if camera == "observations" else table.extras[camera]
-    picture = np.asarray(pictures[_number(asked, "row", table.num_steps)])
-    # Stacked frames lie behind one another; the last one is the newest.
+    return png(np.asarray(pictures[number(asked, "row", table.num_steps)]))
+
+
+def png(picture: np.ndarray) -> bytes:
+    """A picture (H, W, C) as a file; of stacked frames the newest, which is the last."""
     channels = picture.shape[-1]
     picture = picture[..., -3:] if channels % 3 == 0 else picture[..., -1]
     file = io.BytesIO()
@@ -192,7 +195,12 @@ def _table(dataset: Dataset, asked: Mapping[str, str]) -> Table:
     return tables[split]
 
 
-def _number(asked: Mapping[str, str], name: str, count: int) -> int:
+def number(asked: Mapping[str, str], name: str, count: int) -> int:
+    """The number that is asked for under this name.
+
+    Raises:
+        FarstepError: it is none, or not below `count`.
+    """
     text = asked.get(name, "0")
     if not text.isascii() or not text.isdecimal() or not int(text) < count:
         raise FarstepError(f"There is no {name} {text}: they are counted from 0 to {count - 1:,}.")

@@ -156,15 +156,14 @@ class Map:
     def most_states(self) -> int:
         """How many states there may be, by the bytes that all policies' embeddings take."""
         each, most = 0, 10**6
-        example = np.zeros(
-            (1, *self.policies[0].spaces.observation.shape),
-            self.policies[0].spaces.observation.dtype,
-        )
+        space = self.policies[0].spaces.observation
+        example = jax.ShapeDtypeStruct((1, *space.shape), space.dtype)
         for metric in filter(None, self.metrics):
-            if metric.packed.tree.formula is None:
+            learned = metric.packed.tree
+            if learned.formula is None:
                 most = TABLE_STATES
             else:
-                each += 2 * _embeddings(metric, example).size
+                each += 2 * jax.eval_shape(learned.embed, example).size
         return min(most, max(200, self.options.most_bytes // max(1, each)))
 
     @cached_property
@@ -237,16 +236,12 @@ class Map:
         Raises:
             FarstepError: there is nothing to draw.
         """
-        episode_states = np.zeros((0, *self.places.shape[1:]), self.places.dtype)
-        if self.dataset is not None:
-            table = self.dataset.val or self.dataset.train
-            rows = np.concatenate([rows for _, rows in self.episodes])
-            episode_states = np.asarray(table.observations[rows])
-        states = np.concatenate([self.places, episode_states])
-        points = self.chart.positions(states)
+        points = self.chart.positions(self._states)
         maze = self.chart.maze
         return {
             "title": self._title(),
+            # Pictures of states lie behind addresses of the server's: see `observation`.
+            "pictures": self.places.ndim == 4,
             "problems": list(self.problems),
             "chart": self.chart.document(),
             "squares": encoded(self.chart.squares_of(points[: len(self.places)]).astype(np.int32)),
@@ -258,10 +253,32 @@ class Map:
             "tasks": []
             if maze is None
             else [[maze.ij_to_xy(start), maze.ij_to_xy(goal)] for start, goal in maze.tasks],
-            "agents": [self._agent(number, states) for number in range(len(self.policies))],
+            "agents": [self._agent(number) for number in range(len(self.policies))],
         }
 
-    def _agent(self, number: int, states: np.ndarray) -> dict[str, Any]:
+    def observation(self, agent: int, state: int) -> np.ndarray:
+        """What the page calls this state of a policy's, by the numbers of the document.
+
+        Raises:
+            FarstepError: there is no such state.
+        """
+        if state < len(self._states):
+            return self._states[state]
+        landmark, planned = state - len(self._states), self.planned[agent]
+        if isinstance(planned, str) or landmark >= len(planned.graph):
+            raise FarstepError("There is no such state.")
+        return planned.graph.observations[landmark]
+
+    @cached_property
+    def _states(self) -> np.ndarray:
+        """Those that all policies share: the places', then the episodes'."""
+        if self.dataset is None:
+            return self.places
+        table = self.dataset.val or self.dataset.train
+        rows = np.concatenate([rows for _, rows in self.episodes])
+        return np.concatenate([self.places, np.asarray(table.observations[rows])])
+
+    def _agent(self, number: int) -> dict[str, Any]:
         policy, metric, planned = self.policies[number], self.metrics[number], self.planned[number]
         document: dict[str, Any] = {
             "name": self.names[number],
@@ -273,12 +290,14 @@ class Map:
         }
         if metric is None:
             return document
+        states, embeddings = self._states, self._embeddings(metric, self._states)
         if isinstance(planned, PlannedPolicy):
             graph = planned.graph
             document["graph"] = self._graph(graph)
             states = np.concatenate([states, graph.observations])
+            landmarks = self._embeddings(metric, graph.observations)
+            embeddings = np.concatenate([embeddings, landmarks])
         formula = metric.packed.tree.formula
-        embeddings = _embeddings(metric, states)
         goals = embeddings
         if not policy.spaces.rule.whole:
             goals = _goal_embeddings(metric, policy, states)
@@ -345,7 +364,7 @@ class Map:
             )
 
         def flat(observations: np.ndarray) -> np.ndarray:
-            embeddings = np.asarray(_embeddings(metric, observations), np.float64)
+            embeddings = self._embeddings(metric, observations).astype(np.float64)
             return embeddings.reshape(len(embeddings), -1)
 
         sample = flat(self._pool[:: max(1, len(self._pool) // 2000)])
@@ -353,23 +372,33 @@ class Map:
         _, _, directions = np.linalg.svd(sample - mean, full_matrices=False)
         return lambda observations: (flat(observations) - mean) @ directions[:2].T
 
+    def _embeddings(self, metric: LearnedMetric, observations: np.ndarray) -> np.ndarray:
+        """Embeddings of states as the metric's formula takes them, (n, …).
+
+        The last ones are kept: the chart and the page need the same, and pictures take long.
+        """
+        kept = self._embedded.get(id(metric))
+        if kept is None or kept[0] is not observations:
+            embeddings = metric.packed.tree.embeddings(metric.embed(observations))
+            kept = self._embedded[id(metric)] = observations, np.asarray(embeddings)
+        return kept[1]
+
+    @cached_property
+    def _embedded(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
     def _title(self) -> str:
         if self.spec is not None:
             return self.spec.name
         return self.policies[0].dataset
 
 
-def _embeddings(metric: LearnedMetric, observations: np.ndarray) -> Array:
-    """Embeddings of states as the metric's formula takes them, (n, …)."""
-    return metric.packed.tree.embeddings(metric.embed(observations))
-
-
-def _goal_embeddings(metric: LearnedMetric, policy: Policy, observations: np.ndarray) -> Array:
+def _goal_embeddings(metric: LearnedMetric, policy: Policy, observations: np.ndarray) -> np.ndarray:
     """Embeddings of the goals that these states are, (n, …)."""
     rule = policy.spaces.rule
     goals = policy.normalization.apply_goals(rule.of(observations), rule)
     blocks = [_embed_goals(metric.packed, block) for block in in_blocks(goals, BLOCK)]
-    return jax.numpy.concatenate(blocks)[: len(goals)]
+    return np.concatenate(blocks)[: len(goals)]
 
 
 @jax.jit
@@ -377,14 +406,14 @@ def _embed_goals(packed: Packed, goals: Array) -> Array:
     return packed.tree.embed_goal(goals)
 
 
-def _half(embeddings: Array, name: str) -> Float[np.ndarray, "n members latent"]:
+def _half(embeddings: np.ndarray, name: str) -> Float[np.ndarray, "n members latent"]:
     """As float16.
 
     Raises:
         FarstepError: some are not finite, or too large for it.
     """
     with np.errstate(over="ignore"):
-        half = np.asarray(embeddings).astype(np.float16)
+        half = embeddings.astype(np.float16)
     if not np.isfinite(half).all():
         raise FarstepError(
             f"The embeddings of {name} are not finite, or beyond 65,504: its training diverged. "

@@ -83,16 +83,20 @@ def application(documents: Documents, port: int) -> Starlette:
             _told(documents, body, stop), media_type="application/x-ndjson", headers=protected
         )
 
-    def frame(request: Request) -> Response:
-        try:
-            picture = episodes.frame(documents.dataset, request.query_params)
-        except FarstepError as error:
-            return _problem(str(error), 404)
-        return Response(picture, media_type="image/png", headers=protected)
+    def picture(make: Callable[[Mapping[str, str]], bytes]) -> Callable[[Request], Response]:
+        def answer(request: Request) -> Response:
+            try:
+                made = make(request.query_params)
+            except FarstepError as error:
+                return _problem(str(error), 404)
+            return Response(made, media_type="image/png", headers=protected)
+
+        return answer
 
     routes = [
         Route("/", index),
-        Route("/frame.png", frame),
+        Route("/frame.png", picture(lambda asked: episodes.frame(documents.dataset, asked))),
+        Route("/state.png", picture(documents.picture)),
         Route("/page/{name:path}", file),
         Route("/ways", roll, methods=["POST"]),
         *(Route(f"/{name}", document(make)) for name, make in documents.by_name.items()),

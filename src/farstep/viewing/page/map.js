@@ -1,7 +1,7 @@
 // Distances: a goal is set in one map and taken by all, and everything follows from it.
 
 import { COLOURS, Chart, viridis } from "farstep/chart.js";
-import { decoded, get } from "farstep/content.js";
+import { decoded, exported, get } from "farstep/content.js";
 import { curve, hue } from "farstep/curve.js";
 import { element, options, steps } from "farstep/dom.js";
 import { Graph } from "farstep/graph.js";
@@ -91,7 +91,8 @@ class MapPage {
   #draw() {
     const shown = this.form.elements;
     const rows = [];
-    let spoken = [];
+    const spoken = [];
+    const paths = [];
     for (const agent of this.agents) {
       const { panel } = agent;
       let path = null;
@@ -107,6 +108,7 @@ class MapPage {
       }
       const context = panel.chart.draw({ contours: shown.contours.checked });
       this.#over(context, agent, path);
+      paths.push(path);
       const there = agent.metric?.between(this.start, this.goal);
       const back = agent.metric?.between(this.goal, this.start);
       agent.readings = { there, back, path: path && path.steps };
@@ -121,7 +123,7 @@ class MapPage {
       spoken.push(`${agent.name}: ${steps(there)} steps there, ${steps(back)} back`);
     }
     this.form.querySelector(".readings tbody").replaceChildren(...rows);
-    this.#say(spoken.join("; "));
+    this.#rest(spoken.join("; "), paths);
     this.#episodeCurve();
   }
 
@@ -148,12 +150,29 @@ class MapPage {
     chart.goal(context, this.position(this.goal));
   }
 
-  #say(text) {
-    clearTimeout(this.speaking);
-    // What is said is what it comes to rest at.
-    this.speaking = setTimeout(() => {
+  // What is said, and what pictures are asked for, is what it comes to rest at.
+  #rest(text, paths) {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => {
       this.room.querySelector("#spoken").textContent = text;
+      if (this.description.pictures && !exported) this.#strips(paths);
     }, 400);
+  }
+
+  // The states along each agent's path as pictures.
+  #strips(paths) {
+    const strips = this.agents.flatMap((agent, k) => {
+      const states = paths[k]?.states ?? [this.start, this.goal];
+      const frames = states.map((state, place) => {
+        const name = place === 0 ? "start" : place === states.length - 1 ? "goal" : String(place);
+        const picture = element("img", { src: `state.png?agent=${k}&state=${state}`, alt: `State ${name}`, height: "96" });
+        return element("figure", {}, picture, element("figcaption", {}, name));
+      });
+      return [element("h3", {}, `Along the path of ${agent.name}`), element("div", { class: "frames" }, ...frames)];
+    });
+    const room = this.room.querySelector(".strips");
+    room.hidden = false;
+    room.replaceChildren(...strips);
   }
 
   get #placeStates() {
