@@ -100,8 +100,9 @@ def episode_document(
     observations = np.asarray(table.observations[rows])
     actions = np.asarray(table.actions[rows])
     curves = {"actions": _curves(actions.reshape(len(actions), -1))}
-    if observations.ndim == 2:
-        curves["observations"] = _curves(observations)
+    vectors = [array for array in _observed(table, observations).values() if array.ndim == 2]
+    if vectors:
+        curves["observations"] = _curves(np.concatenate(vectors, axis=1))
     ends = np.repeat(observations[-1:], len(observations), axis=0)
     return {
         "first": first,
@@ -163,7 +164,7 @@ def frame(dataset: Dataset, asked: Mapping[str, str]) -> bytes:
     camera = asked.get("camera", "")
     if camera not in cameras(table):
         raise FarstepError(f"These data have no camera '{camera}'.")
-    pictures = table.observations if camera == "observations" else table.extras[camera]
+    pictures = {**_observed(table, table.observations), **table.extras}[camera]
     return png(np.asarray(pictures[number(asked, "row", table.num_steps)]))
 
 
@@ -178,8 +179,14 @@ def png(picture: np.ndarray) -> bytes:
 
 def cameras(table: Table) -> list[str]:
     """Arrays of the table that hold pictures."""
-    arrays = {"observations": table.observations, **table.extras}
+    arrays = {**_observed(table, table.observations), **table.extras}
     return [name for name, array in arrays.items() if array.ndim == 4 and array.dtype == np.uint8]
+
+
+def _observed(table: Table, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays that an observation is made of, of these rows of the table."""
+    names = table.spaces.observation.keys
+    return {name: rows[name] for name in names} if names else {"observations": rows}
 
 
 def _tables(dataset: Dataset) -> dict[str, Table]:
