@@ -110,6 +110,11 @@ def check_barriers(page) -> None:
     assert not grave, [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave]
 
 
+def drawn(page) -> None:
+    """Wait until what was done is drawn: that happens in the next frame."""
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+
+
 def click(page, column: float, row: float) -> None:
     """At a place of the first map, in cells of the maze."""
     canvas = page.locator("#map figure > canvas").first
@@ -132,7 +137,7 @@ def test_goals_are_clicked_and_ways_are_walked(browser, address, policies):
     before = page.evaluate("farstep.map.position(farstep.map.goal)")
     page.locator("#map figure > canvas").first.press("ArrowRight")
     page.locator("#map figure > canvas").first.press("ArrowRight")
-    page.wait_for_timeout(100)
+    drawn(page)
     state = page.evaluate(
         "(({start, goal, agents, position}) => ({"
         "  start: farstep.map.position(start), goal: farstep.map.position(goal),"
@@ -169,19 +174,19 @@ def test_goals_are_clicked_and_ways_are_walked(browser, address, policies):
     notes = page.locator("#map .notes").inner_text()
     assert "holds no checkpoint yet" in notes
     assert "qrl: Plans were not asked for" in notes
-    assert page.locator("#map .episode .uplot").count() == 1
+    playwright.expect(page.locator("#map .episode .uplot")).to_have_count(1)
 
     page.get_by_role("link", name="Data").click()
     page.get_by_label("Step of the episode").fill("10")
     page.get_by_role("button", name="Nearest states").click()
     playwright.expect(page.get_by_text(re.compile("steps to here"))).to_have_count(3 * 8)
-    assert page.locator("#data .uplot").count() == 3
+    playwright.expect(page.locator("#data .uplot")).to_have_count(3)
     check_barriers(page)
 
     page.get_by_role("link", name="Runs").click()
     row = page.locator("#runs tr", has_text="5,000 of")
     playwright.expect(row).to_contain_text("stopped")
-    assert page.locator("#runs .uplot").count() == 1
+    playwright.expect(page.locator("#runs .uplot")).to_have_count(1)
     check_barriers(page)
     assert not errors
 
@@ -231,7 +236,7 @@ def test_a_saved_page_needs_nobody(browser, policies, tmp_path, capsys):
     playwright.expect(page.locator(".playback output")).not_to_have_text(re.compile("^0 of"))
     assert page.locator(".success tbody tr").count() == 2
     page.locator("#map figure > canvas").press("ArrowDown")
-    page.wait_for_timeout(100)
+    drawn(page)
     states = page.evaluate(
         "[farstep.map.start, farstep.map.goal].map((state) => farstep.map.position(state))"
     )
