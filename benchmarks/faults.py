@@ -265,7 +265,8 @@ def result(place: Path) -> str:
         document = json.loads((place / "result.json").read_text())
     except FileNotFoundError:
         return "nothing"
-    return json.dumps({key: value for key, value in document.items() if key != "seconds"})
+    timing = ("seconds", "steps_per_second")
+    return json.dumps({key: value for key, value in document.items() if key not in timing})
 
 
 if __name__ == "__main__":
