@@ -32,7 +32,7 @@ from farstep.data.table import open_dataset
 from farstep.envs.catalog import environment
 from farstep.envs.mazes import MazeMap
 from farstep.serving.policy import Policy, load_policy
-from relaxation import agreement
+from planning.relaxation import agreement
 
 BOUNDS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 """Of the ranges of distance, metres."""

@@ -14,7 +14,7 @@ test holds every marked table to the data.
     curves.csv        success while training, of studies and single runs
     distances.csv     success by distance, for the studies over distance
     direction.csv     what `direction.py` measures
-    sensitivity.csv   what `sensitivity.py` measures
+    planners.csv      what `ablation.py` measures
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from farstep.evaluation.results import Evaluation
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("results", "planning")))
 
 KEY = ("experiment", "dataset", "agent", "acting", "seed")
 """What tells one evaluation from another; `acting` is flat, planned or distilled."""
@@ -62,7 +62,7 @@ EVALUATION: tuple[str, ...] = (
     "evaluation_seed",
     "success",
 )
-PLANNER = ("landmarks", "reach", "stride", "replan_every")
+PLANNER = ("landmarks", "edge_cutoff", "step_length", "replan_every")
 CURVE: tuple[str, ...] = ("study", "dataset", "method", "seed", "updates", "success")
 
 MARK = re.compile(r"<!-- table: ([\w-]+) -->\n((?:\|.*\n)*)")
@@ -195,17 +195,48 @@ def evaluations(experiment: str) -> Cells:
     return cells
 
 
-def reach() -> Cells:
-    wanted = where("sensitivity.csv", varied="reach")
-    found = {(row["dataset"], float(row["value"])): float(row["success"]) for row in wanted}
-    values = (0.25, 0.5, 1.0, 2.0)
-    cells = [["reach, × the calibrated", "¼", "½", "1", "2"]]
-    for kind in ("stitch", "navigate"):
-        for maze in MAZES:
-            rates = [found[f"pointmaze-{maze}-{kind}", value] for value in values]
-            texts = [f"{rate:.0f}" for rate in rates]
-            texts[2] = f"**{texts[2]}**"
-            cells.append([f"{maze}-{kind}", *texts])
+HELD_OUT = "heldout"
+"""How the names of the mazes begin on which no length was set."""
+
+
+def planners() -> Cells:
+    """A row per planner: its networks, success, and what it has more than farstep's on the same."""
+    measured: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows("planners.csv"):
+        measured[row["planner"]][row["network"]].append(row)
+
+    def mean(planner: str, network: str, column: str) -> float:
+        found = measured[planner][network]
+        return float(np.mean([int(row[column]) / int(row["episodes"]) for row in found]))
+
+    cells = [
+        [
+            "planner",
+            "held-out mazes",
+            "success %",
+            "− farstep",
+            "steps",
+            "all networks",
+            "− farstep",
+        ]
+    ]
+    for planner, networks in measured.items():
+        every = sorted(networks.keys() & measured["farstep"].keys())
+        held_out = [network for network in every if network.startswith(HELD_OUT)]
+        more = {
+            n: 100 * (mean(planner, n, "success") - mean("farstep", n, "success")) for n in every
+        }
+        cells.append(
+            [
+                planner,
+                str(len(held_out)),
+                over_seeds([100 * mean(planner, network, "success") for network in held_out]),
+                over_seeds([more[network] for network in held_out]),
+                f"{np.mean([mean(planner, network, 'steps') for network in held_out]):.0f}",
+                str(len(every)),
+                over_seeds(list(more.values())),
+            ]
+        )
     return cells
 
 
@@ -397,7 +428,7 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "giant-tasks": giant_tasks,
     "planned": lambda: evaluations("planned"),
     "retrained": lambda: evaluations("retrained"),
-    "reach": reach,
+    "planners": planners,
     "methods": methods,
     "direction": direction,
     "far-waypoints": far_waypoints,

@@ -28,7 +28,7 @@ from farstep.evaluation.rollout import SLOTS, Progress, Recorder, check_environm
 from farstep.evaluation.rollout import evaluate as roll_out
 from farstep.evaluation.temperature import AtTemperature, protocol_temperature
 from farstep.planning.open_loop import OpenLoop
-from farstep.planning.policy import PATIENCE, PlannedPolicy
+from farstep.planning.policy import Observer, PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.presets import PRESETS, find_preset
 from farstep.sampling.augment import check_augmentation, check_crops
@@ -455,7 +455,9 @@ def evaluate(
         every = described["execute"] = stepping.execute
     if isinstance(policy, PlannedPolicy):
         every = policy.choose_every
-        described["planning"] = _planning(policy)
+        graph = policy.graph
+        found = graph.landmarks.about | asdict(graph.diagnosis)
+        described["planning"] = found | {"asked": dict(graph.asked)}
     result = roll_out(
         acting,
         environment,
@@ -481,7 +483,7 @@ def plan(
     dataset: str | Path | Dataset | None = None,
     options: GraphOptions | None = None,
     *,
-    patience: int = PATIENCE,
+    observer: Observer | None = None,
     execute: int | None = None,
 ) -> PlannedPolicy:
     """The policy steered along shortest paths over states of its data: `evaluate` takes it.
@@ -493,7 +495,7 @@ def plan(
         dataset: where states come from; the policy's own data by default.
         options: how the graph is made. A policy that was exported with landmarks keeps them unless
             data or options are given.
-        patience: choices without progress after which an episode tries another way.
+        observer: is told of every choice of a subgoal, for pictures and the like.
         execute: how many actions of the policy's chunks are carried out; all by default.
 
     Raises:
@@ -503,13 +505,13 @@ def plan(
         policy = load_policy(policy)
     stepping = policy.step_by_step(execute)
     if policy.landmarks is not None and dataset is None and options is None:
-        return PlannedPolicy(stepping, policy.graph, patience)
+        return PlannedPolicy(stepping, policy.graph, observer)
     # Before the data are opened: without a distance they are of no use.
     metric = policy.metric
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset or policy.data or policy.dataset)
-    graph, calibration = prepare_graph(metric, dataset, options or GraphOptions())
-    return PlannedPolicy(stepping, graph, patience, calibration)
+    graph = prepare_graph(metric, dataset, options or GraphOptions())
+    return PlannedPolicy(stepping, graph, observer)
 
 
 def _described(policy: Policy, temperature: float) -> dict[str, Any]:
@@ -522,22 +524,4 @@ def _described(policy: Policy, temperature: float) -> dict[str, Any]:
         "source": dict(policy.source),
         "step": policy.step,
         "temperature": temperature,
-    }
-
-
-def _planning(planned: PlannedPolicy) -> dict[str, Any]:
-    """What a result says of the plan, the calibration with its curve."""
-    graph, record = planned.graph, None
-    if planned.calibration is not None:
-        record = asdict(planned.calibration)
-        curve = record["envelope"].items()
-        record["envelope"] = {name: values.tolist() for name, values in curve}
-    return {
-        # Those asked for: how many were isolated and dropped differs from run to run.
-        "landmarks": len(graph) + graph.isolated,
-        "reach": graph.reach,
-        "stride": graph.stride,
-        "replan_every": planned.choose_every,
-        "patience": planned.patience,
-        "calibration": record,
     }

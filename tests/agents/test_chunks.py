@@ -187,10 +187,12 @@ def test_a_chunked_policy_is_trained_exported_planned_and_served(toy, tmp_path, 
         session = Session(policy, SessionOptions(execute=execute), there)
         reply = session.answer({"observation": here})
         np.testing.assert_array_equal(reply["actions"], chunk[:length])
-    planned = farstep.plan(policy, toy, farstep.GraphOptions(landmarks=20), execute=2)
+    planned = farstep.plan(
+        policy, toy, farstep.GraphOptions(landmarks=20, replan_every=5), execute=2
+    )
     assert planned.choose_every == 6
     planned.begin(np.arange(1), here[None], there[None])
     taken = [planned.act(here[None], there[None])[0] for _ in range(2)]
-    np.testing.assert_array_equal(taken, policy.chunk(here, planned.subgoals[0])[:2])
+    np.testing.assert_array_equal(taken, policy.chunk(here, planned.episodes[0].subgoal)[:2])
     with pytest.raises(FarstepError, match="choose 1 to 3"):
         farstep.evaluate(policy, "pointmaze-medium-v0", execute=5)

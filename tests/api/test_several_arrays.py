@@ -2,6 +2,7 @@
 a policy that acts in its environment."""
 
 import math
+from dataclasses import replace
 
 import equinox as eqx
 import gymnasium
@@ -97,10 +98,15 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.slow  # Evaluation and a law of frames in NumPy are covered below.
-def test_plans_go_over_stacked_frames_of_several_arrays(trained):
+def test_plans_go_over_stacked_frames_of_several_arrays(trained, tmp_path):
     data, _, policy = trained
-    planned = farstep.plan(policy, data, farstep.GraphOptions(landmarks=8, reach=1e6, stride=1e6))
-    assert planned.graph.observations.dtype == policy.spaces.observation.row
+    options = farstep.GraphOptions(landmarks=8, edge_cutoff=1e6, replan_every=1)
+    planned = farstep.plan(policy, data, options)
+    assert planned.graph.landmarks.observations.dtype == policy.spaces.observation.row
+    replace(policy, landmarks=planned.graph.landmarks).save(tmp_path / "planned")
+    plan = farstep.load_policy(tmp_path / "planned").plan(data.train.observations[3])
+    assert plan.act(data.train.observations[0]).shape == (1,)
+    assert set(plan.path.dtype.names or ()) == {"state", "image"}
     result = farstep.evaluate(planned, LINE, episodes=2, slots=2, workers=0)
     assert [episode.steps for episode in result.episodes] == [3, 3]
 

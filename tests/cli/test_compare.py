@@ -214,19 +214,14 @@ def test_an_environment_of_ones_own_need_not_be_there(tmp_path, capsys):
 
 
 def test_result_files_count_and_planning_is_a_method_of_its_own(tmp_path, capsys):
-    planning = {
-        "landmarks": 500,
-        "reach": 12.5,
-        "replan_every": 5,
-        "calibration": {"reach": 12.5},
-    }
+    planning = {"landmarks": 470, "edge_cutoff": 12.5, "asked": {"landmarks": 500, "seed": 0}}
     paths = [result(tmp_path / f"{seed}.json", 4 + seed, seed) for seed in (0, 1)]
     for seed in (0, 1):
-        found = planning | {"reach": 12.5 + seed, "calibration": {"reach": 12.5 + seed}}
+        found = planning | {"edge_cutoff": 12.5 + seed, "landmarks": 470 + seed}
         paths.append(result(tmp_path / f"plan{seed}.json", 9, seed, planning=found))
     out = tmp_path / "out"
     printed = compared(capsys, *paths, "--out", out)
-    # A reach that calibration found for each policy does not keep seeds apart.
+    # What was found for each policy does not keep seeds apart.
     assert [(row["method"], row["mean"]) for row in rows(out)] == [
         ("mqe", "0.45"),
         ("mqe+planning", "0.9"),
@@ -234,11 +229,12 @@ def test_result_files_count_and_planning_is_a_method_of_its_own(tmp_path, capsys
     assert rows(out)[1]["published"] == ""
     assert not (out / "curves.png").exists()
     assert "methods differ in planning" in printed
-    paths.append(result(tmp_path / "given.json", 9, 2, planning=planning | {"calibration": None}))
+    paths.append(
+        result(tmp_path / "given.json", 9, 2, planning=planning | {"asked": {"edge_cutoff": 9.0}})
+    )
     printed = compared(capsys, *paths, "--out", out)
     assert len(rows(out)) == 3
-    assert "reach calibrated" in printed
-    assert "reach 12.5" in printed
+    assert "edge_cutoff 9" in printed
 
 
 def test_older_result_files_do_not_tell_everything(tmp_path, capsys):

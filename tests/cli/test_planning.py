@@ -21,7 +21,7 @@ from farstep.data.normalize import Normalization
 from farstep.data.writer import TableWriter
 from farstep.envs.mazes import PUBLISHED
 from farstep.evaluation.rollout import evaluate
-from farstep.planning.landmarks import Landmarks
+from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.serving.policy import Policy, load_policy
 
 NAME = "pointmaze-medium-v0"
@@ -68,7 +68,7 @@ def fails(capsys, *words) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_a_planned_evaluation_records_its_settings_and_its_curve(
+def test_a_planned_evaluation_says_beforehand_what_the_graph_promises_and_records_it(
     export, data, tmp_path, capsys, monkeypatch
 ):
     pytest.importorskip("ogbench")
@@ -84,24 +84,25 @@ def test_a_planned_evaluation_records_its_settings_and_its_curve(
     main(["eval", export, *QUICK, *words])
     printed = capsys.readouterr().out
     settings = json.loads(out.read_text())["protocol"]["policy"]["planning"]
-    assert settings["landmarks"] == 100
-    assert "landmarks, stride" in printed
-    assert settings["replan_every"] == 5
-    assert together == [5]
-    assert settings["calibration"]["reach"] == settings["reach"]
-    curve = settings["calibration"]["envelope"]
-    assert len(curve["gaps"]) == len(curve["steps"]) > 5
-    main(["eval", export, *QUICK, *words, "--replan-every", "9"])
+    assert settings["asked"] == {"landmarks": 100, "seed": 0}
+    assert settings["landmarks"] <= 100
+    assert settings["edge_cutoff"] == pytest.approx(4 * settings["step_length"])
+    assert together == [settings["replan_every"]]
+    head = printed.partition("success")[0]
+    assert f"Longest hop {100 * settings['longest_hop']:.0f} % of a path" in head
+    assert f"no path between {100 * settings['cut_off']:.1f} % of the landmarks" in head
+    main(["eval", export, *QUICK, *words, "--replan-every", "9", "--seed", "1"])
     slower = json.loads(out.read_text())["protocol"]["policy"]["planning"]
     assert slower["replan_every"] == 9
-    assert slower["stride"] > settings["stride"]
+    assert slower["step_length"] > settings["step_length"]
+    assert slower["asked"]["seed"] == 1, "another seed draws other landmarks"
 
 
 def test_the_plan_is_drawn(export, data, tmp_path, capsys):
     pytest.importorskip("ogbench")
     out = tmp_path / "plan.png"
-    words = ["--dataset", data, "--landmarks", "80", "--landmark-choice", "farthest"]
-    main(["plot", "plan", export, "--task", "2", *words, "--reach", "1e3", "--out", str(out)])
+    words = ["--dataset", data, "--landmarks", "80", "--edge-cutoff", "1e3"]
+    main(["plot", "plan", export, "--task", "2", *words, "--out", str(out)])
     assert "Task 2" in capsys.readouterr().out
     assert imread(out).shape[0] > 300
 
@@ -109,7 +110,7 @@ def test_the_plan_is_drawn(export, data, tmp_path, capsys):
 def test_a_plan_is_distilled_into_a_policy_that_needs_none(export, data, tmp_path, capsys):
     pytest.importorskip("ogbench")
     out = tmp_path / "distilled"
-    words = ["--dataset", data, "--landmarks", "80", "--reach", "1e3", "--batch-size", "32"]
+    words = ["--dataset", data, "--landmarks", "80", "--edge-cutoff", "1e3", "--batch-size", "32"]
     main(["distill", export, *words, "--updates", "300", "--out", str(out)])
     printed = capsys.readouterr().out
     assert "update 300 of 300: loss" in printed
@@ -132,7 +133,10 @@ def test_an_export_with_landmarks_is_drawn_and_distilled_without_data(tmp_path, 
     plain = load_policy(saved(tmp_path / "plain", MQE(latent=16, groups=2, hidden=(16,))))
     observations = np.array([MAZE.ij_to_xy(cell) for cell in MAZE.free_cells], np.float32)
     export = str(tmp_path / "policy")
-    replace(plain, landmarks=Landmarks(observations, 1e3, 1e3)).save(export)
+    landmarks = Landmarks(observations, observations, 5, 1e3, 1e3, tolerance=1.0)
+    graph = LandmarkGraph(plain.metric, landmarks)
+    graph = graph.along(np.array([[0, 1]]))
+    replace(plain, landmarks=graph.landmarks).save(export)
     main(["plot", "plan", export, "--task", "2", "--seed", "3"])
     main(["distill", export, "--updates", "20", "--batch-size", "8", "--seed", "3"])
     printed = capsys.readouterr().out
@@ -157,19 +161,16 @@ def test_landmarks_without_a_path_and_a_plan_without_subgoals_are_drawn(tmp_path
 
 
 def test_bad_input_is_one_line_and_exit_status_2(export, data, tmp_path, capsys):
-    assert "add --plan graph" in fails(capsys, "eval", export, "--reach", "40")
-    assert "add --plan graph" in fails(capsys, "eval", export, "--stride", "9")
+    assert "add --plan graph" in fails(capsys, "eval", export, "--edge-cutoff", "40")
     assert "--dataset is for planning" in fails(capsys, "eval", export, "--dataset", data)
-    assert "say with --landmarks how many" in fails(capsys, "export", export, "--reach", "40")
+    message = fails(capsys, "export", export, "--edge-cutoff", "40")
+    assert "say with --landmarks how many" in message
     message = fails(capsys, "eval", export, "--plan", "graph")
     assert "There is no dataset 'absent-v0'" in message
     planned = ["--plan", "graph", "--dataset", data]
-    assert "reach must be a positive" in fails(capsys, "eval", export, *planned, "--reach", "-1")
-    assert "stride must be a positive" in fails(capsys, "eval", export, *planned, "--stride", "0")
-    assert "at least one landmark" in fails(capsys, "eval", export, *planned, "--landmarks", "0")
-    assert "replan_every must be at least 1" in fails(
-        capsys, "eval", export, *planned, "--replan-every", "0"
-    )
+    for option in ("edge-cutoff", "step-length", "landmarks", "replan-every"):
+        message = fails(capsys, "eval", export, *planned, f"--{option}", "0")
+        assert f"{option.replace('-', '_')} must be a positive number" in message
     cloned = saved(tmp_path / "cloned", GCBC(hidden=(8,)))
     assert "and has no distance" in fails(capsys, "eval", cloned, *planned)
     assert "cannot be drawn" in fails(

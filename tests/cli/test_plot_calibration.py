@@ -11,7 +11,9 @@ from farstep.agents.gcbc import GCBC
 from farstep.agents.mqe import MQE
 from farstep.analysis.calibration import HeldOutCalibration
 from farstep.cli.main import main
+from farstep.core.goals import WHOLE
 from farstep.core.rng import root_key
+from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.table import open_dataset
 from farstep.data.writer import TableWriter
@@ -65,6 +67,9 @@ def test_what_cannot_be_drawn_is_refused(toy, tmp_path, capsys, agent, scale, wo
 
 class Clock:
     """A distance that is exactly the steps between two states of a walk along a line."""
+
+    rule = WHOLE
+    spaces = Spaces.of(Space((2,)), Actions(2))
 
     def between(self, starts, goals):
         return np.abs(goals[:, 0] - starts[:, 0])

@@ -21,7 +21,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
-from farstep.planning.landmarks import Landmarks
+from farstep.planning.graph import Landmarks
 from farstep.serving.policy import Policy
 
 VECTORS = Spaces.of(Space((3,)), Actions(2))
@@ -46,7 +46,7 @@ def policy_of(agent: Agent, spaces: Spaces) -> Policy:
 @pytest.fixture(scope="module")
 def policies() -> dict[str, Policy]:
     vectors = policy_of(MQE(hidden=(8,), latent=16, groups=2), VECTORS)
-    landmarks = Landmarks(STATES, 1e4, 1e4)
+    landmarks = Landmarks(STATES, STATES, 5, step_length=1e4, edge_cutoff=1e4, tolerance=1.0)
     return {
         "vectors": replace(vectors, landmarks=landmarks),
         "without a distance": policy_of(GCBC(hidden=(8,)), VECTORS),
@@ -86,7 +86,7 @@ CALLS: list[tuple[str, Call, str]] = [
     ("vectors", lambda p: p.plan(NAN[2]), "the goal is not finite"),
     ("vectors", lambda p: p.plan(GOALS[0]).act(NAN[2]), "the observation is not finite"),
     ("vectors", lambda p: p.plan(GOALS[0]).act(STATES), r"the observation has shape \(5, 3\)"),
-    ("vectors", lambda p: p.plan(GOALS[0], patience=0), "patience must be at least 1"),
+    ("vectors", lambda p: p.plan(GOALS[0]).new_goal(NAN[2]), "the goal is not finite"),
     ("without a distance", lambda p: p.distance(STATES, GOALS), "has no distance"),
     ("without a distance", lambda p: p.plan(GOALS[0]), "has no distance"),
     ("discrete", lambda p: p.distance(STATES, GOALS, np.zeros((5, 1), int)), "actions have shape"),

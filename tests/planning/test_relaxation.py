@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from worlds import World
+from worlds import World, graph_of
 
-from farstep.planning.graph import LandmarkGraph
-from farstep.planning.landmarks import Landmarks
-from relaxation import agreement, relaxation_by_range
+from planning.relaxation import agreement, relaxation_by_range
 
 SNAKE = World(["..........", "#########.", "..........", ".#########", ".........."])
 
 
 def test_relaxing_restores_long_distances_that_saturate():
     saturated = np.minimum(SNAKE.steps, 8 + 0.1 * SNAKE.steps)
-    graph = LandmarkGraph.build(SNAKE.metric(saturated), Landmarks(SNAKE.states, 4.0))
+    graph = graph_of(SNAKE, steps=saturated.astype(np.float32), edge_cutoff=4.0)
     rows = relaxation_by_range(graph, SNAKE.states, SNAKE.steps.T, (0, 6, 16, 40))
     assert [(row.low, row.high) for row in rows] == [(0, 6), (6, 16), (16, 40)]
     for row in rows:

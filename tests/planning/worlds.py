@@ -21,6 +21,7 @@ from farstep.agents.base import Agent
 from farstep.agents.metric import Distance, PairMetric
 from farstep.core.types import Actions, BatchSpec, Space, Spaces
 from farstep.data.normalize import Normalization
+from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.planning.metric import LearnedMetric
 
 SPACES = Spaces.of(Space((2,)), Actions(2))
@@ -118,6 +119,24 @@ class Walker:
         near = np.flatnonzero(self.world.steps[here] == 1)
         best = near[np.argmin(self.world.steps[near, there])]
         return self.world.states[best] - state
+
+
+def graph_of(
+    world: World,
+    *,
+    steps: np.ndarray | None = None,
+    states: np.ndarray | None = None,
+    moves: np.ndarray | None = None,
+    replan_every: int = 5,
+    step_length: float = 1.0,
+    edge_cutoff: float = 6.0,
+) -> LandmarkGraph:
+    """The graph over these states, or all; every pair is a logged move unless moves are given."""
+    states = world.states if states is None else states
+    landmarks = Landmarks(states, states, replan_every, step_length, edge_cutoff, tolerance=0.0)
+    every = np.argwhere(~np.eye(len(states), dtype=bool))
+    graph = LandmarkGraph(world.metric(steps), landmarks)
+    return graph.along(every if moves is None else moves)
 
 
 def walk(policy, world: World, start: np.ndarray, goal: np.ndarray, limit: int = 400) -> list:

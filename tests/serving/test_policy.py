@@ -16,7 +16,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
-from farstep.planning.landmarks import Landmarks
+from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.serving.policy import Policy
 
 SPACES = Spaces.of(Space((3,)), Actions(2))
@@ -115,9 +115,15 @@ def test_returned_arrays_are_the_callers_own(policy):
     policy.distance(STATES, GOALS)[0] = 0
 
 
+def landmarks_at(policy, states, moves=((0, 1), (1, 2), (4, 3))):
+    """Each is an edge from each, and those moves are logged."""
+    landmarks = Landmarks(states, states, 5, step_length=1e4, edge_cutoff=1e5, tolerance=1.0)
+    return LandmarkGraph(policy.metric, landmarks).along(np.array(moves)).landmarks
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_a_policy_is_copied_and_sent_to_other_processes_after_it_has_acted(policy, copied):
-    policy = replace(policy, landmarks=Landmarks(STATES, 1e4, 1e4))
+    policy = replace(policy, landmarks=landmarks_at(policy, STATES))
     actions, plan = policy.act(STATES, GOALS), policy.plan(GOALS[0])
     first = plan.act(STATES[0])
     other = copied(policy)
@@ -130,17 +136,17 @@ def test_columns_are_saved_as_they_are(policy, tmp_path):
     def in_columns(leaf):
         return np.asarray(leaf, order="F")
 
-    landmarks = Landmarks(
-        in_columns(STATES), 1e4, 1e4, in_columns(np.array([[0, 1], [1, 2]], "i4"))
-    )
+    landmarks = landmarks_at(policy, STATES)
+    states = in_columns(STATES)
+    arrays = {name: in_columns(array) for name, array in landmarks.arrays.items()}
+    landmarks = replace(landmarks, **arrays | {"observations": states, "goals": states})
     columns = replace(policy, params=jax.tree.map(in_columns, policy.params), landmarks=landmarks)
     columns.save(tmp_path / "policy")
     loaded = farstep.load_policy(tmp_path / "policy")
     np.testing.assert_array_equal(loaded.act(STATES, GOALS), policy.act(STATES, GOALS))
     assert loaded.landmarks is not None
-    assert loaded.landmarks.moves is not None
     np.testing.assert_array_equal(loaded.landmarks.observations, STATES)
-    np.testing.assert_array_equal(loaded.landmarks.moves, landmarks.moves)
+    np.testing.assert_array_equal(loaded.landmarks.edges, landmarks.edges)
 
 
 def test_a_home_directory_is_found(policy, tmp_path, monkeypatch):
@@ -174,16 +180,15 @@ def test_an_existing_export_is_kept_unless_told(policy, exported):
 
 
 def test_an_export_with_landmarks_plans_without_data(policy, tmp_path):
-    landmarks = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32) * STD + MEAN
-    moves = np.array([[0, 1], [1, 2], [29, 3]], np.int32)
-    planned = replace(policy, landmarks=Landmarks(landmarks, 1e4, 1e4, moves))
-    planned.save(tmp_path / "planned")
+    states = np.random.default_rng(1).normal(size=(30, 3)).astype(np.float32) * STD + MEAN
+    landmarks = landmarks_at(policy, states)
+    replace(policy, landmarks=landmarks).save(tmp_path / "planned")
     loaded = farstep.load_policy(tmp_path / "planned")
     assert loaded.landmarks is not None
-    assert loaded.landmarks.reach == 1e4
-    np.testing.assert_array_equal(loaded.landmarks.observations, landmarks)
-    np.testing.assert_array_equal(loaded.landmarks.moves, moves)
-    assert loaded.graph.logged.sum() == 3
+    assert loaded.landmarks.about == landmarks.about
+    assert loaded.landmarks.logged.sum() == 3
+    for name, array in landmarks.arrays.items():
+        np.testing.assert_array_equal(loaded.landmarks.arrays[name], array)
     plan = loaded.plan(GOALS[0])
     action = plan.act(STATES[0])
     np.testing.assert_array_equal(action, loaded.act(STATES[0], plan.subgoal))

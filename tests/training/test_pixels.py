@@ -68,7 +68,7 @@ def test_pixels_are_streamed_and_cropped_as_they_are_in_memory(pictures, streame
 def test_a_distance_of_pixels_measures_and_plans(pictures, tmp_path):
     train(pictures, "mqe", tmp_path / "run", "--crops", "1")
     images = open_dataset(pictures).train.observations
-    words = ["--landmarks", "20", "--reach", "5", "--out", str(tmp_path / "policy")]
+    words = ["--landmarks", "20", "--edge-cutoff", "1e3", "--out", str(tmp_path / "policy")]
     main(["export", str(tmp_path / "run"), *words])
     run, exported = load_policy(tmp_path / "run"), load_policy(tmp_path / "policy")
     for policy in (run, exported):

@@ -12,11 +12,13 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from farstep.agents.gcivl import GCIVL
@@ -26,7 +28,7 @@ from farstep.cli.main import main
 from farstep.core.rng import root_key
 from farstep.core.types import Actions, Space, Spaces
 from farstep.data.normalize import Normalization
-from farstep.planning.landmarks import Landmarks
+from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.serving.policy import Policy, load_policy
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.run import Run
@@ -63,9 +65,9 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Untrained policies of three kinds of distance; the first has landmarks to plan over."""
     home = tmp_path_factory.mktemp("view")
     (home / "ring.txt").write_text(MAZE)
-    landmarks = np.random.default_rng(0).uniform(-2, 14, (150, 2)).astype(np.float32)
+    states = np.random.default_rng(0).uniform(-2, 14, (150, 2)).astype(np.float32)
     for name, agent in AGENTS.items():
-        Policy(
+        policy = Policy(
             agent=agent,
             params=jax.jit(lambda agent=agent: agent.networks(SPACES, root_key(0)))(),
             spaces=SPACES,
@@ -73,8 +75,14 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             dataset="none-v0",
             environment=f"pointmaze:{home / 'ring.txt'}",
             step=7,
-            landmarks=Landmarks(landmarks, reach=30.0, stride=8.0) if name == "mqe" else None,
-        ).save(home / name)
+        )
+        if name == "mqe":
+            graph = LandmarkGraph(
+                policy.metric, Landmarks(states, states, 5, 8.0, 30.0, tolerance=0.0)
+            )
+            moves = np.argwhere(~np.eye(len(states), dtype=bool))
+            policy = replace(policy, landmarks=graph.along(moves).landmarks)
+        policy.save(home / name)
     return {name: home / name for name in AGENTS}
 
 
@@ -250,19 +258,17 @@ def test_a_saved_page_needs_nobody(browser, policies, tmp_path, capsys):
 def shortest(policy: Policy, start: np.ndarray, goal: np.ndarray) -> float:
     """Steps of the cheapest path over the landmarks, by SciPy."""
     graph, metric = policy.graph, policy.metric
-    last = metric.steps(graph.embeddings, metric.embed(goal[None]))[:, 0]
-    first = metric.steps(metric.embed(start[None]), graph.embeddings)[0]
-    near = min(graph.stride, graph.reach)
-    edges = graph.edges.copy()
-    edges.data = graph.costs
+    marks, embeddings = graph.landmarks, graph.states.starts
+    last = metric.steps(embeddings, metric.embed(goal[None]))[:, 0]
+    first = metric.steps(metric.embed(start[None]), embeddings)[0]
+    edges = csr_array((graph.costs, marks.edges.T), shape=graph.between.shape)
     between = dijkstra(edges)
-    ends = [np.flatnonzero(x <= max(near, x.min())) for x in (first, last)]
+    ends = [np.flatnonzero(x <= max(marks.step_length, x.min())) for x in (first, last)]
     total = first[ends[0], None] + between[np.ix_(*ends)] + last[ends[1]]
     a, b = np.unravel_index(total.argmin(), total.shape)
     path = dijkstra(edges, indices=ends[0][a], return_predecessors=True)[1]
     nodes = [ends[1][b]]
     while nodes[0] != ends[0][a]:
         nodes.insert(0, path[nodes[0]])
-    lengths = metric.steps(graph.embeddings, graph.embeddings)
-    inner = sum(lengths[i, j] for i, j in itertools.pairwise(nodes))
+    inner = sum(graph.between[i, j] for i, j in itertools.pairwise(nodes))
     return float(first[nodes[0]] + inner + last[nodes[-1]])

@@ -1,10 +1,15 @@
-"""Learned steps against logged steps, between states of held-out episodes."""
+"""Learned steps against logged steps, between states of held-out episodes.
+
+The gap between two states of an episode bounds the true distance from above only, because episodes
+wander and wait. What they show is the upper envelope: how far the most direct of them get.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from farstep.analysis.figures import begin_figure
@@ -12,8 +17,60 @@ from farstep.analysis.tables import Cells
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.data.table import Table
-from farstep.planning.calibration import PAIRS, QUANTILES, Envelope, envelope
 from farstep.planning.metric import LearnedMetric
+from farstep.planning.prepare import rows_of
+
+PAIRS = 1024
+"""Held-out pairs of states for each gap."""
+
+QUANTILES = (0.05, 0.5, 0.95)
+"""Of the learned distance at a gap; the last is the envelope."""
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """Learned distance against the steps really taken between states of held-out episodes.
+
+    Attributes:
+        gaps: steps between the two states.
+        steps: learned distance at each gap, at the quantiles `QUANTILES`.
+    """
+
+    gaps: Int[np.ndarray, " gaps"]
+    steps: Float[np.ndarray, "gaps quantiles"]
+
+    def trusted(self, gap: int) -> float:
+        """The learned distance up to which the envelope grows with the gap, from `gap` on.
+
+        It no longer does where doubling the gap adds less than the doubling before: half the slope.
+        """
+        doubled = self.gaps[(self.gaps >= gap) & (2 * self.gaps <= self.gaps[-1])]
+        for g in doubled:
+            half, whole, double = (self.covered(k * g) for k in (0.5, 1, 2))
+            if double - whole < whole - half:
+                return whole
+        return self.covered(self.gaps[-1])
+
+    def covered(self, gap: float) -> float:
+        """How far the most direct episodes get in `gap` steps, by the learned distance."""
+        return float(np.interp(gap, self.gaps, np.maximum.accumulate(self.steps[:, -1])))
+
+
+def envelope(metric: LearnedMetric, table: Table, seed: int = 0) -> Envelope:
+    """Learned distances between states of the same episodes, at gaps from one step upwards."""
+    longest = int(np.median(table.episode_lengths)) - 1
+    gaps = np.unique(np.geomspace(1, longest, num=24).round().astype(int))
+    at = rows_of(metric, table)
+    generator = stream_generator(seed, "calibration")
+    quantiles = []
+    for gap in gaps:
+        episodes = np.flatnonzero(table.episode_lengths > gap)
+        chosen = generator.choice(episodes, PAIRS)
+        room = table.episode_lengths[chosen] - gap
+        rows = table.episode_starts[chosen] + generator.integers(room)
+        steps = metric.between(at(rows)[0], at(rows + gap)[1])
+        quantiles.append(np.quantile(steps, QUANTILES))
+    return Envelope(gaps, np.stack(quantiles))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +101,8 @@ class HeldOutCalibration:
         """
         curve = envelope(metric, table, seed)
         rows = stream_generator(seed, "apart").integers(table.num_steps, size=(2, PAIRS))
-        apart = np.median(
-            metric.between(*(table.frames(some, metric.spaces.frames) for some in rows))
-        )
+        at = rows_of(metric, table)
+        apart = np.median(metric.between(at(rows[0])[0], at(rows[1])[1]))
         if not (np.isfinite(curve.steps).all() and np.isfinite(apart)):
             raise FarstepError(
                 "learned distances are not finite: the training has diverged. Train again with a "

@@ -280,13 +280,10 @@ def _mean_by_task(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 
 def _planning(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What was asked for, without what calibration found for this one policy."""
+    """What was asked for, without what was found for this one policy and draw of landmarks."""
     if settings is None:
         return None
-    asked = {name: value for name, value in settings.items() if name != "calibration"}
-    if settings.get("calibration") is not None:
-        asked |= {"reach": "calibrated", "stride": "calibrated"}
-    return asked
+    return {name: value for name, value in settings["asked"].items() if name != "seed"}
 
 
 def _rate(value: float | np.floating) -> float:

@@ -10,6 +10,7 @@ import tyro
 
 from farstep.cli.planner import Planning, described
 from farstep.core.errors import FarstepError
+from farstep.data.table import goals_of
 from farstep.planning.distillation import Distillation, check_teacher, distill
 from farstep.serving.policy import load_policy
 
@@ -19,7 +20,7 @@ EVERY = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Distill:
-    """Teach a policy to act towards far goals as it does towards planned subgoals.
+    """Teach a policy to act towards far goals as it does towards planned subgoals. Experimental.
 
     Writes an exported policy that needs no graph: `farstep eval` and `farstep.load_policy` read it.
     """
@@ -64,14 +65,17 @@ class Distill:
         planned = self.planning.plan(policy, self.seed)
         print(described(planned))
         graph = planned.graph
-        drawn = graph.observations if table is None else table.observations
+        if table is None:
+            source = graph.landmarks.observations, graph.landmarks.goals
+        else:
+            source = table.observations, goals_of(table, policy.spaces.rule)
         print(f"States and goals are drawn from {'the landmarks' if keeps else 'the data'}")
 
         def report(update: int, loss: float) -> None:
             if update % EVERY == 0 or update == self.updates:
                 print(f"update {update:,} of {self.updates:,}: loss {loss:.4f}", flush=True)
 
-        params = distill(graph, drawn, options, report)
+        params = distill(graph, *source, options, report)
         source = {**policy.source, "distilled": asdict(options)}
         replace(policy, params=params, source=source, landmarks=None).save(
             out, overwrite=self.overwrite

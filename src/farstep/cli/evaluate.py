@@ -49,7 +49,7 @@ class Evaluate:
     tasks: tuple[int, ...] = ()
     """Numbers of the tasks, from 1; all if none is given."""
     seed: int = 0
-    """Root of all episodes' seeds."""
+    """Root of all episodes' seeds and, with --plan graph, of the choice of landmarks."""
     max_steps: int | None = None
     """Steps after which an episode is cut; the environment's own number by default."""
     temperature: float | None = None
@@ -98,7 +98,7 @@ class Evaluate:
         )
         acting: Policy | PlannedPolicy = policy
         if self.plan == "graph":
-            acting = self.planning.plan(policy, execute=self.execute)
+            acting = self.planning.plan(policy, self.seed, execute=self.execute)
             console.print(described(acting))
         else:
             self.planning.refuse("add --plan graph")

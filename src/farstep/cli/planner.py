@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from farstep.api import plan
 from farstep.core.errors import FarstepError
 from farstep.data.table import Dataset, open_dataset
-from farstep.planning.landmarks import Choice
-from farstep.planning.policy import PlannedPolicy
+from farstep.planning.policy import Observer, PlannedPolicy
 from farstep.planning.prepare import GraphOptions
 from farstep.serving.policy import Policy
 
@@ -18,15 +17,15 @@ class Planning:
     """What is planned over. A policy exported with landmarks keeps them where nothing is given."""
 
     landmarks: int | None = None
-    """States of the data to plan over; 2000 by default, and none in an export."""
-    landmark_choice: Choice | None = None
-    """How they are chosen: `farthest` from one another (the default), or at `random`."""
-    reach: float | None = None
-    """Longest step of a plan in environment steps; calibrated on held-out episodes by default."""
-    stride: float | None = None
-    """Longest step of a plan that no logged episode takes; calibrated by default."""
+    """At most so many states of the data to plan over; fewer where these cover the data within a
+    step length. 4000 by default, and none in an export."""
     replan_every: int | None = None
-    """Steps between choices of a subgoal, by which lengths are calibrated; 5 by default."""
+    """Environment steps between choices of a subgoal; by default the fewest over which motion adds
+    up in held-out episodes."""
+    step_length: float | None = None
+    """Learned steps that the quickest held-out episodes cover in that time, unless given."""
+    edge_cutoff: float | None = None
+    """Longest edge of the graph in learned steps; four step lengths by default."""
     dataset: str | None = None
     """The data; the policy's own by default."""
 
@@ -47,40 +46,41 @@ class Planning:
         """
         return policy.landmarks is not None and all(value is None for value in vars(self).values())
 
-    def plan(self, policy: Policy, seed: int = 0, execute: int | None = None) -> PlannedPolicy:
+    def plan(
+        self,
+        policy: Policy,
+        seed: int = 0,
+        observer: Observer | None = None,
+        execute: int | None = None,
+    ) -> PlannedPolicy:
         """The policy steered over its own landmarks if it keeps them, or over others.
 
         Args:
             seed: of the choice of landmarks.
+            observer: is told of every choice of a subgoal.
             execute: how many actions of the policy's chunks are carried out; all by default.
 
         Raises:
             FarstepError: no distance, no data, or an option out of range.
         """
         if self.keeps(policy):
-            return plan(policy, execute=execute)
-        asked = {
-            "landmarks": self.landmarks,
-            "choice": self.landmark_choice,
-            "reach": self.reach,
-            "stride": self.stride,
-            "replan_every": self.replan_every,
-            "seed": seed,
-        }
+            return plan(policy, observer=observer, execute=execute)
+        asked = {name: value for name, value in vars(self).items() if name != "dataset"}
         given = {name: value for name, value in asked.items() if value is not None}
-        return plan(policy, self.dataset, GraphOptions(**given), execute=execute)
+        return plan(
+            policy,
+            self.dataset,
+            GraphOptions(seed=seed, **given),
+            observer=observer,
+            execute=execute,
+        )
 
 
 def described(planned: PlannedPolicy) -> str:
-    """The graph in one line."""
-    graph, calibration = planned.graph, planned.calibration
-    parts = [
-        f"{len(graph):,} landmarks",
-        f"stride {graph.stride:.1f} and reach {graph.reach:.1f} steps",
-    ]
-    if calibration is not None:
-        parts[1] += f" (calibrated; trusted to {calibration.trusted:.1f})"
-    parts.append(f"{graph.edges.nnz:,} edges")
-    if graph.isolated:
-        parts.append(f"{graph.isolated} isolated states dropped")
-    return "Planning over " + ", ".join(parts)
+    """The graph in a few words, and what it promises."""
+    marks = planned.graph.landmarks
+    return (
+        f"Planning over {len(planned.graph):,} landmarks and {marks.logged.sum():,} logged edges: "
+        f"every {marks.replan_every} steps, step length {marks.step_length:.1f}, edge cutoff "
+        f"{marks.edge_cutoff:.1f} learned steps\n{planned.graph.diagnosis}"
+    )

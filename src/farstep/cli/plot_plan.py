@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
-from jaxtyping import Int, Shaped
 
 from farstep.cli.environments import drawable_maze
 from farstep.cli.planner import Planning, described
 from farstep.evaluation.rollout import evaluate
-from farstep.evaluation.temperature import SamplingPolicy
 from farstep.evaluation.trajectories import Trajectories
-from farstep.planning.graph import LandmarkGraph
-from farstep.planning.policy import PlannedPolicy
+from farstep.planning.policy import Episode
 from farstep.serving.policy import load_policy
 
 
@@ -46,13 +43,17 @@ class PlotPlan:
         check_picture(out)
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         spec, maze = drawable_maze(policy, self.run_path, self.environment)
-        planned = self.planning.plan(policy, self.seed)
+        choices: list[Episode] = []
+
+        def observer(slot: int, episode: Episode) -> None:
+            choices.append(replace(episode))
+
+        planned = self.planning.plan(policy, self.seed, observer)
         print(described(planned))
         graph = planned.graph
-        watched = Watched(policy, graph)
         recorder = Trajectories()
         result = evaluate(
-            watched,
+            planned,
             spec.name,
             tasks=[self.task],
             episodes_per_task=1,
@@ -64,63 +65,24 @@ class PlotPlan:
         )
         (episode,) = result.episodes
         (route,) = recorder.routes.values()
+        first, goal = choices[0], choices[0].goal[:2]
+        landmarks = graph.landmarks.goals[:, :2]
+        planned_path = first.route.path(first.aim)[:-1]
         picture = PlanPicture(
             maze=maze,
-            landmarks=graph.observations[:, :2],
-            costs=watched.costs,
-            edges=np.stack(graph.edges.tocoo().coords, axis=1)[graph.logged],
-            path=np.concatenate([route[:1], watched.planned[:, :2], watched.goal[None, :2]]),
-            subgoals=np.array(watched.aimed)[:, :2],
+            landmarks=landmarks,
+            costs=first.route.costs[:-1],
+            edges=graph.landmarks.edges[graph.landmarks.logged],
+            path=np.concatenate([route[:1], landmarks[planned_path], goal[None]]),
+            subgoals=np.array([choice.subgoal[:2] for choice in choices]),
             route=route,
-            goal=watched.goal[:2],
+            goal=goal,
         )
         ending = "reached" if episode.success else "not reached"
         title = (
             f"{spec.name} · task {self.task} · {ending} in {episode.steps:,} steps · "
-            f"{len(graph):,} landmarks, reach {graph.reach:.0f}"
+            f"{len(graph):,} landmarks, edge cutoff {graph.landmarks.edge_cutoff:.0f}"
         )
         save_figure(draw_plan(picture, title), out, dpi=200)
         print(f"Task {self.task} {ending} in {episode.steps:,} steps")
         print(f"Picture written to {out}")
-
-
-class Watched(PlannedPolicy):
-    """A planned policy that keeps what its first slot was told.
-
-    Attributes:
-        goal: of the episode.
-        costs: steps from each landmark to it.
-        planned: observations of the subgoals as planned at the start.
-        aimed: observations of the subgoals taken, each once in a row.
-    """
-
-    def __init__(self, policy: SamplingPolicy, graph: LandmarkGraph):
-        super().__init__(policy, graph)
-        self.goal = self.costs = self.planned = np.zeros(0)
-        self.aimed: list[np.ndarray] = []
-
-    def begin(
-        self,
-        slots: Int[np.ndarray, " n"],
-        observations: Shaped[np.ndarray, "n *obs"],
-        goals: Shaped[np.ndarray, "n *obs"],
-    ) -> None:
-        super().begin(slots, observations, goals)
-        self.goal = goals[0].copy()
-        self.costs = self.costs_to_go(0)
-
-    def act(
-        self,
-        observations: Shaped[np.ndarray, "slots *obs"],
-        goals: Shaped[np.ndarray, "slots *obs"],
-        *,
-        temperature: float = 0.0,
-        seed: int = 0,
-        step: int = 0,
-    ) -> np.ndarray:
-        actions = super().act(observations, goals, temperature=temperature, seed=seed, step=step)
-        if not self.aimed:
-            self.planned = self.graph.observations[self.path(0)]
-        if not self.aimed or not np.array_equal(self.aimed[-1], self.subgoals[0]):
-            self.aimed.append(self.subgoals[0].copy())
-        return actions

@@ -1,13 +1,16 @@
 """What the planner knows, back in the policy: the flat one learns to act as the planned one does.
 
+Experimental: the result can be worse than the policy that it starts from.
+
 For a state s and a goal g anywhere in the data, the graph says what subgoal w follows on the
 shortest path. The policy is already good towards w, which is near. So it is asked for its own
 action there, and learns to give the same towards g:
 
     min_π'  E_{s, g}  ‖ π'(s, g) − π(s, w(s, g)) ‖²      (cross-entropy where actions are discrete)
 
-The method is farstep's own. It needs no environment and no new data, and the policy that results
-needs no graph.
+It is the self-imitation of PIG (Kim et al. 2023, arXiv 2303.11166), where a policy imitates itself
+towards planned subgoals while it explores, in an offline form: states and goals are drawn from the
+data, and the policy alone is trained. It needs no environment and no new data.
 """
 
 from __future__ import annotations
@@ -28,12 +31,9 @@ from farstep.core.rng import root_key, stream_generator
 from farstep.core.seeds import check_seed
 from farstep.core.types import Params
 from farstep.networks.actors import Actor, Categorical, TanhGaussianActor
-from farstep.planning.graph import GOAL, LandmarkGraph
+from farstep.planning.graph import LandmarkGraph
 from farstep.planning.metric import LearnedMetric
-from farstep.planning.moves import MOST_BYTES
-
-GOALS_AT_ONCE = 256
-"""Goals whose shortest paths are searched together."""
+from farstep.planning.prepare import MOST_BYTES
 
 UPDATES_AT_ONCE = 250
 """Updates of one device program, after which there is news."""
@@ -67,6 +67,7 @@ class Distillation:
 def distill(
     graph: LandmarkGraph,
     source: Shaped[np.ndarray, "n *obs"],
+    source_goals: Shaped[np.ndarray, "n *goal"],
     options: Distillation,
     report: Callable[[int, float], None] = lambda update, loss: None,
 ) -> Params:
@@ -74,7 +75,8 @@ def distill(
 
     Args:
         graph: with the trained networks, whose policy is the teacher and the start.
-        source: observations that states and goals are drawn from.
+        source: observations that states are drawn from.
+        source_goals: the goals that these are, which goals are drawn from.
         options: how.
         report: told the number of updates and the mean loss since it was told before.
 
@@ -85,11 +87,12 @@ def distill(
     check_teacher(metric)
     count = min(options.states, len(source), max(MOST_BYTES // source[0].nbytes, 1))
     rows = stream_generator(options.seed, "distillation").choice(len(source), count, replace=False)
-    states = np.asarray(source[np.sort(rows)])
+    states, goals = (np.asarray(some[np.sort(rows)]) for some in (source, source_goals))
     drawn = _Drawn(
         states=jnp.asarray(metric.normalization.apply(states)),
-        landmarks=jnp.asarray(metric.normalization.apply(graph.observations)),
-        at=jnp.asarray(graph.follower.search(states).landmark),
+        goals=jnp.asarray(metric.normalization.apply_goals(goals, metric.rule)),
+        landmarks=jnp.asarray(metric.normalization.apply_goals(graph.landmarks.goals, metric.rule)),
+        at=jnp.asarray(graph.nearest(states, goals)),
         following=jnp.asarray(what_follows(graph)),
     )
     teacher = metric.params
@@ -122,19 +125,22 @@ def check_teacher(metric: LearnedMetric) -> None:
 
 
 def what_follows(graph: LandmarkGraph) -> Int[np.ndarray, "goals landmarks"]:
-    """The landmark that follows each on the way to each other, `GOAL` where nothing does."""
-    every = graph.observations
-    parts = [
-        graph.costs_to(graph.to_goals(every[first : first + GOALS_AT_ONCE])).following
-        for first in range(0, len(every), GOALS_AT_ONCE)
-    ]
-    return np.concatenate([part for part in parts if part is not None])
+    """The landmark to aim at from each on the way to each other: that itself where nothing is."""
+    following, numbers = graph.following, np.arange(len(graph))
+    aims = following.copy()
+    while True:
+        near = graph.between[numbers, aims] <= graph.landmarks.step_length
+        near &= aims != numbers[:, None]
+        if not near.any():
+            return aims
+        aims = np.where(near, np.take_along_axis(following, aims, axis=1), aims)
 
 
 class _Drawn(eqx.Module):
     """What batches are drawn from, as the networks see it."""
 
     states: Array
+    goals: Array
     landmarks: Array
     at: Int[Array, " states"]
     following: Int[Array, "goals landmarks"]
@@ -143,8 +149,9 @@ class _Drawn(eqx.Module):
         """States, far goals, and the subgoals that lead from one to the other."""
         here, there = jax.random.randint(key, (2, size), 0, len(self.states))
         following = self.following[self.at[there], self.at[here]]
-        goals = self.states[there]
-        at_goal = (following == GOAL).reshape(-1, *[1] * (goals.ndim - 1))
+        goals = self.goals[there]
+        # The goal itself is aimed at where the landmark that it is at would be.
+        at_goal = (following == self.at[there]).reshape(-1, *[1] * (goals.ndim - 1))
         return self.states[here], goals, jnp.where(at_goal, goals, self.landmarks[following])
 
 

@@ -1,422 +1,372 @@
-"""The graph of landmarks: edges that can be trusted, and shortest paths over them.
+"""The graph that is searched: landmarks, the moves that logged episodes make, and shortest paths.
 
 The path relaxation `P(d)(x, z) = min_y d(x, y) + d(y, z)` (MQE, Section 4.5), carried to its fixed
-point, is the shortest path over all states. Here it runs over landmarks, and not every pair of them
-is an edge: a quasimetric obeys the triangle inequality already, so with all pairs the direct one
-would always be shortest, and a learned distance errs where it is long and where a wall is thin.
-
-    landmarks ──d ≤ reach──▶ pairs ──some logged episode makes the move──▶ edges at their length
-                                   └─d ≤ stride, none does──▶ edges that cost DOUBT times as much
+point, is the shortest path over all states. A quasimetric obeys the triangle inequality already, so
+with an edge between all pairs the direct one would always be shortest; but a learned distance errs
+where it is long and where a wall is thin. So the metric says how long an edge is, and the logged
+episodes say whether there is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
+from farstep.agents.metric import Metric
+from farstep.core.arrays import arrays_of, record
 from farstep.core.errors import FarstepError
-from farstep.planning.landmarks import Landmarks
-from farstep.planning.location import Follower, Locator
-from farstep.planning.metric import LearnedMetric
+from farstep.core.trees import Packed
+from farstep.core.types import Spaces
+from farstep.planning.metric import BLOCK, LearnedMetric, in_blocks
 
-BLOCK = 256
-"""Rows of the distance matrix that exist at a time."""
+LENGTHS = ("replan_every", "step_length", "edge_cutoff", "tolerance")
+"""Of the attributes of `Landmarks`, those that are no arrays."""
 
-DOUBT = 64.0
+MANY = 1024
+"""States of data whose ways to all landmarks are held at a time."""
+
+DIAGNOSED = 32
+"""Landmarks that paths are looked at to, before any episode."""
+
+PENALTY = 64.0
 """Times its length that an edge costs which no logged episode takes: it is a last resort."""
 
-BLAME = 8.0
-"""Times as much that an edge costs an episode each time that it failed to make it."""
 
-MOST_BLAMES = 4
-"""The most of them that count: beyond, single precision would lose the steps beside the blame."""
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """All that planning needs besides the networks: what an export keeps. Lengths in learned steps.
 
-BESIDE = 16
-"""Landmarks at about one place: each, and the nearest to it both ways."""
+    Attributes:
+        observations: states of the data.
+        goals: what the policy is told to go to each: the goal that the state is.
+        replan_every: environment steps between choices of a subgoal.
+        step_length: what the quickest episodes cover in that time.
+        edge_cutoff: no edge is longer.
+        tolerance: what the quickest episodes cover in one environment step: a goal that near is
+            reached, and a way that became shorter by that is progress.
+        edges: tail and head of each edge.
+        steps: learned length of each.
+        logged: whether some logged episode takes it.
+    """
 
-CLOSEST = 8
-"""The first of those that a state under way is looked for among, once it is known about where."""
+    observations: Shaped[np.ndarray, "landmarks *obs"]
+    goals: Shaped[np.ndarray, "landmarks *goal"]
+    replan_every: int
+    step_length: float
+    edge_cutoff: float
+    tolerance: float
+    edges: Int[np.ndarray, "edges 2"] = field(default_factory=lambda: np.zeros((0, 2), np.int32))
+    steps: Float[np.ndarray, " edges"] = field(default_factory=lambda: np.zeros(0, np.float32))
+    logged: Bool[np.ndarray, " edges"] = field(default_factory=lambda: np.zeros(0, bool))
 
-NEARBY = 8
-"""Landmarks about which a state may be that was at one of them a moment ago.
+    @property
+    def about(self) -> dict[str, Any]:
+        """What `expected` needs, and the lengths."""
+        lengths = {name: getattr(self, name) for name in LENGTHS}
+        return {"landmarks": len(self.observations), "edges": len(self.edges)} | lengths
 
-Itself, and those within a stray of it both ways that were chosen first, because they lie apart.
-"""
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name; goals that are the observations are left out."""
+        named = {name: value for name, value in vars(self).items() if name not in LENGTHS}
+        if self.goals is self.observations:
+            del named["goals"]
+        each = ((name, arrays_of(value).items()) for name, value in named.items())
+        return {
+            f"{name}.{key}" if key else name: part for name, parts in each for key, part in parts
+        }
 
-GOAL = -1
-"""In place of a landmark's index: the goal itself."""
+    @staticmethod
+    def expected(about: Mapping[str, Any], spaces: Spaces) -> dict[str, Any]:
+        """Shapes of the arrays that `about` tells of."""
+        count, edges = int(about["landmarks"]), int(about["edges"])
+        shapes = {"edges": ((edges, 2), "int32"), "steps": ((edges,), "float32")}
+        shapes["logged"] = (edges,), "bool"
+        expected = {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
+        expected["observations"] = spaces.observation.batch(count)
+        return expected if spaces.rule.whole else expected | {"goals": spaces.goal.batch(count)}
 
-Blame = tuple[int, int]
-"""A landmark that an episode was at, and the one (or `GOAL`) that it could not get to."""
+    @classmethod
+    def of(cls, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> Landmarks:
+        """Landmarks from `about` and `arrays`."""
+        given: dict[str, Any] = {name: about[name] for name in LENGTHS}
+        for name, array in arrays.items():
+            given[name] = record(array) if isinstance(array, dict) else array
+        return cls(**{"goals": given["observations"]} | given)
 
 
-def check_lengths(**steps: float | None) -> None:
-    """Raise `FarstepError` where a length in steps is given and is not positive."""
-    for name, value in steps.items():
-        if value is not None and not value > 0:
-            raise FarstepError(f"the {name} must be a positive number of steps, not {value:g}")
+class States(NamedTuple):
+    """Embeddings of states to start from, and of the goals that they are if those are others."""
+
+    starts: Array
+    goals: Array | None
+
+    @classmethod
+    def of(
+        cls,
+        metric: LearnedMetric,
+        observations: np.ndarray,
+        goals: np.ndarray | None,
+        height: int = BLOCK,
+    ) -> States:
+        """Of raw states; goals are not needed where they are states."""
+        if metric.rule.whole or goals is None:
+            return cls(metric.embed(observations, height), None)
+        return cls(metric.embed(observations, height), metric.embed_goals(goals, height))
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """Shortest paths from every landmark to a goal, which is the node after the last landmark.
+
+    Attributes:
+        costs: steps to go from each node, ∞ without a path; penalised edges cost more than theirs.
+        following: the next node on the way; the node itself at the goal and without a path.
+        cut_off: whether no landmark is within the edge cutoff of the goal: the nearest leads there.
+    """
+
+    costs: Float[np.ndarray, " nodes"]
+    following: Int[np.ndarray, " nodes"]
+    cut_off: bool
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from this one to the goal, or as far as there is a path."""
+        path = [node]
+        while (node := int(self.following[path[-1]])) != path[-1]:
+            path.append(node)
+        return path
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the graph promises before any episode.
+
+    Attributes:
+        longest_hop: the longest edge of a path over the path's length, the median over paths
+            between landmarks that are farther apart than an edge may be; NaN if there are none.
+        cut_off: the share of pairs of landmarks that no path of logged moves joins.
+    """
+
+    longest_hop: float
+    cut_off: float
+
+    def __str__(self) -> str:
+        return (
+            f"Longest hop {100 * self.longest_hop:.0f} % of a path (planning helps up to about "
+            f"40 %), no path between {100 * self.cut_off:.1f} % of the landmarks"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class LandmarkGraph:
-    """Landmarks and the edges between them. Build one with `build`.
+    """Landmarks with a metric: where states are, and shortest paths.
 
     Attributes:
         metric: the distance.
-        landmarks: what it was built from, without isolated ones.
-        embeddings: theirs, for `metric.steps`.
-        edges: steps from each landmark (row) to those that an edge leads to (columns).
-        logged: which edges, in their order, some logged episode takes; all of them where that
-            is not known.
-        beside: of each landmark, the nearest, itself first.
-        nearby: of each landmark, some that lie apart, all about it, itself first.
-        isolated: landmarks that were dropped because no edge leads to or from them.
+        landmarks: nodes and edges.
+        asked: which of the options were given, if it was made from data.
     """
 
     metric: LearnedMetric
     landmarks: Landmarks
-    embeddings: Array
-    edges: csr_array
-    logged: Bool[np.ndarray, " edges"]
-    beside: Int[np.ndarray, "landmarks beside"]
-    nearby: Int[np.ndarray, "landmarks nearby"]
-    isolated: int
-
-    @classmethod
-    def build(cls, metric: LearnedMetric, landmarks: Landmarks) -> LandmarkGraph:
-        """The graph over these landmarks.
-
-        Never holds more than a block of rows of the distance matrix besides the edges.
-
-        Raises:
-            FarstepError: reach or stride is not positive, or both so short that no edge is left.
-        """
-        reach, observations = landmarks.reach, landmarks.observations
-        check_lengths(reach=reach, stride=landmarks.stride)
-        embeddings = metric.embed(observations)
-        rows, shortest = [], np.inf
-        for first in range(0, len(observations), BLOCK):
-            steps = metric.steps(embeddings[first : first + BLOCK], embeddings, BLOCK)
-            own = np.arange(len(steps))
-            steps[own, first + own] = np.inf
-            shortest = min(shortest, float(steps.min(initial=np.inf)))
-            rows.append(_sparse(steps, steps <= reach))
-        pairs = csr_array(vstack(rows, format="csr"))
-        if not pairs.nnz:
-            raise FarstepError(
-                f"no two of the {len(observations)} landmarks are within a reach of {reach:g} "
-                f"steps: the nearest are {shortest:g} apart; give a longer reach or more landmarks"
-            )
-        everything = np.ones(pairs.nnz, bool)
-        alone = replace(landmarks, moves=None)
-        neighbours = _neighbours(pairs, alone.stray)
-        whole = cls(metric, alone, embeddings, pairs, everything, *neighbours, isolated=0)
-        if landmarks.moves is None:
-            return whole._with(everything, everything)
-        return whole.along(landmarks.moves)
-
-    def along(self, moves: Int[np.ndarray, "moves 2"]) -> LandmarkGraph:
-        """Of a graph of all pairs: the moves that logged episodes make, and the shortest pairs.
-
-        Raises:
-            ValueError: this graph has moves already, and so not all pairs.
-            FarstepError: the stride is so short that no edge is left.
-        """
-        if self.landmarks.moves is not None:
-            raise ValueError("a graph of moves has not all pairs that other moves may be among")
-        logged = np.isin(self._edge_keys, _keys(moves[:, 0], moves[:, 1], len(self)))
-        used = logged | (self.edges.data <= self.stride)
-        if not used.any():
-            raise FarstepError(
-                f"no two of the {len(self)} landmarks are joined: no logged episode leads from one "
-                f"to another within a reach of {self.reach:g} steps, and the nearest are "
-                f"{self.edges.data.min():g} apart, more than a stride of {self.stride:g}; give a "
-                "longer stride or more landmarks"
-            )
-        return replace(self, landmarks=replace(self.landmarks, moves=moves))._with(used, logged)
-
-    def _with(
-        self, used: Bool[np.ndarray, " edges"], logged: Bool[np.ndarray, " edges"]
-    ) -> LandmarkGraph:
-        """The used edges alone, without the landmarks that none of them leads to or from."""
-        tails, heads = self.edges.tocoo().coords
-        linked = np.zeros(len(self), bool)
-        linked[tails[used]] = linked[heads[used]] = True
-        kept = np.flatnonzero(linked)
-        # Only pairs of landmarks that are kept are ever used, so edges keep their order.
-        edges = csr_array((self.edges.data[used], (tails[used], heads[used])), self.edges.shape)
-        neighbours = self.beside, self.nearby
-        if len(kept) < len(self):
-            neighbours = _neighbours(csr_array(self.edges[kept][:, kept]), self.landmarks.stray)
-        return LandmarkGraph(
-            self.metric,
-            self.landmarks.only(kept),
-            self.embeddings[jnp.asarray(kept)],
-            csr_array(edges[kept][:, kept]),
-            logged[used],
-            *neighbours,
-            isolated=self.isolated + len(self) - len(kept),
-        )
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.observations)
-
-    @property
-    def observations(self) -> Shaped[np.ndarray, "landmarks *obs"]:
-        """The landmarks as they stand in the data."""
-        return self.landmarks.observations
-
-    @property
-    def reach(self) -> float:
-        """Longest edge, in environment steps."""
-        return self.landmarks.reach
-
-    @property
-    def stride(self) -> float:
-        """Longest edge that no logged episode takes."""
-        return self.landmarks.stride
+        return len(self.landmarks.observations)
 
     @cached_property
-    def locator(self) -> Locator:
-        """Finds the landmark that a state under way is at."""
-        closest, stray = self.beside[:, :CLOSEST], self.landmarks.stray
-        return Locator(self.metric, self.embeddings, closest, self.nearby, stray)
+    def states(self) -> States:
+        """The landmarks' embeddings."""
+        return States.of(self.metric, self.landmarks.observations, self.landmarks.goals)
 
     @cached_property
-    def follower(self) -> Follower:
-        """Finds the landmarks that a logged episode is at, from each to those beside it alone.
+    def between(self) -> Float[np.ndarray, "landmarks landmarks"]:
+        """Learned steps from each landmark to each other."""
+        goals = self.states.starts if self.states.goals is None else self.states.goals
+        return self.metric.steps(self.states.starts, goals)
 
-        Sought about others too it would be found where it is sooner, but across a thin wall as
-        well, and every such error is an edge through it.
+    def along(self, moves: Int[np.ndarray, "moves 2"]) -> LandmarkGraph:
+        """The graph with edges between all within the cutoff, penalised where no move is made.
+
+        Raises:
+            FarstepError: none of the moves is within the edge cutoff.
         """
-        return Follower(
-            self.metric, self.embeddings, self.beside, self.beside[:, :1], self.landmarks.stray
-        )
+        marks, tails, heads = self.landmarks, *moves.T
+        logged = np.zeros((len(self), len(self)), bool)
+        logged[tails, heads] = self.between[tails, heads] <= marks.edge_cutoff
+        if not logged.any():
+            raise FarstepError(
+                f"no logged episode leads from one of the {len(self)} landmarks to another within "
+                f"{marks.edge_cutoff:g} learned steps; give a longer edge cutoff or more landmarks"
+            )
+        used = self.between <= marks.edge_cutoff
+        np.fill_diagonal(used, False)
+        edges = np.argwhere(used).astype(np.int32)
+        tails, heads = edges.T
+        changed = {"steps": self.between[tails, heads], "logged": logged[tails, heads]}
+        return replace(self, landmarks=replace(marks, edges=edges, **changed))
 
-    @cached_property
-    def costs(self) -> Float[np.ndarray, " edges"]:
-        """What each edge costs, in their order."""
-        return np.where(self.logged, self.edges.data, DOUBT * self.edges.data)
+    def route(
+        self, goal: Shaped[np.ndarray, "*goal"], given_up: Sequence[tuple[int, int]] = ()
+    ) -> Route:
+        """Shortest paths to a goal, by Dijkstra's algorithm.
 
-    @property
-    def _edge_keys(self) -> Int[np.ndarray, " edges"]:
-        return _entry_keys(self.edges, len(self))
-
-    @cached_property
-    def _logged_keys(self) -> Int[np.ndarray, " logged"]:
-        return self._edge_keys[self.logged]
-
-    def has_logged(
-        self, tails: Int[np.ndarray, "*#n"], heads: Int[np.ndarray, "*#n"]
-    ) -> Bool[np.ndarray, "*n"]:
-        """Whether some logged episode leads from each landmark to the other, or they are one."""
-        _, found = _find(self._logged_keys, _keys(tails, heads, len(self)))
-        return found | (tails == heads)
-
-    def to_goals(self, goals: Shaped[np.ndarray, "goals *obs"]) -> Attached:
-        """What the last edges of paths cost, from landmarks to these goals."""
-        steps, at, embeddings = self.locator.approach(goals)
-        return self.attach(steps, at.landmark, embeddings)
-
-    def attach(
-        self,
-        steps: Float[np.ndarray, "goals landmarks"],
-        at: Int[np.ndarray, " goals"],
-        embeddings: Float[np.ndarray, "goals *embedding"],
-    ) -> Attached:
-        """What `to_goals` says of goals, by what `Locator.approach` says of them."""
-        nearest = steps.min(axis=1)
-        cut_off = nearest > self.reach
-        costs, longest = steps, np.full_like(steps, self.reach)
-        if self.landmarks.moves is not None:
-            logged = self.has_logged(np.arange(len(self))[None], at[:, None])
-            # Where hardly an episode goes, in a corner, no path may lead to what is within a stride
-            # of the goal either.
-            doubt = np.where(steps <= self.stride, DOUBT, DOUBT**2).astype(steps.dtype)
-            costs = np.where(logged, steps, doubt * steps)
-            longest = np.where(logged, self.reach, self.landmarks.stray).astype(steps.dtype)
-        # Whatever else is: the nearest leads there.
-        within = steps <= np.maximum(nearest[:, None], longest)
-        return Attached(np.where(within, costs, np.inf), cut_off, embeddings)
-
-    def costs_to(self, attached: Attached, blamed: Sequence[Blame] = ()) -> CostToGo:
-        """What the cheapest path from every landmark to each goal costs, by Dijkstra.
+        The goal is joined to all landmarks within a step length of it, and so to all that satisfy a
+        goal which is part of a state; to those that a logged move leads from to its nearest
+        landmark; and to that.
 
         Args:
-            attached: the goals, by `to_goals` or `attach`.
-            blamed: edges that were tried in vain. They and those between the landmarks `beside`
-                either end cost `BLAME` times as much for each.
+            goal: raw.
+            given_up: edges that are penalised as those are that no logged episode takes.
         """
-        keys, tails, starts, costs = self._backwards
-        last = attached.costs
-        blamed_edges, blamed_last = self._blamed(keys, blamed)
-        if blamed_last.size:
-            # What is dearer than any edge needs less blame, for the sake of precision again.
-            most = DOUBT * BLAME**MOST_BLAMES * self.landmarks.stray
-            last = last.astype(float)
-            times, before = _dearer(blamed_last)
-            last[:, before] = np.maximum(last[:, before], np.minimum(times * last[:, before], most))
-        # Reversed edges lead from a goal to its landmarks. No edge leads into a goal, so any
-        # number of them can be in the graph at once.
-        count, goal_count = len(self), len(last)
-        goal, before_goal = np.nonzero(np.isfinite(last))
-        goal_starts = starts[-1] + np.cumsum(np.bincount(goal, minlength=goal_count))
-        costs = np.concatenate([costs, last[goal, before_goal]])
-        times, edges = _dearer(blamed_edges)
-        costs[edges] *= times
-        graph = csr_array(
-            (
-                costs,
-                np.concatenate([tails, before_goal.astype(tails.dtype)]),
-                np.concatenate([starts, goal_starts.astype(starts.dtype)]),
-            ),
-            shape=(count + goal_count, count + goal_count),
-        )
-        roots = np.arange(count, count + goal_count)
-        steps, before = dijkstra(graph, indices=roots, return_predecessors=True)
-        # Searched from the goal, what comes before a landmark is what follows it on the way.
-        following = np.where((before < 0) | (before >= count), GOAL, before)
-        return CostToGo(
-            steps[:, :count].astype(np.float32),
-            following[:, :count].astype(np.int32),
-        )
-
-    def _blamed(
-        self, keys: Int[np.ndarray, " edges"], blamed: Sequence[Blame]
-    ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
-        """What is dearer for blame, each as often as it is blamed.
-
-        Edges, by their place among `keys`, and landmarks whose last edge to the goal it is.
-        """
-        edges, last = [np.zeros(0, int)], [np.zeros(0, int)]
-        for tail, head in blamed:
-            about = self.beside[tail]
-            if head == GOAL:
-                last.append(np.unique(about))
-            else:
-                place, found = _find(keys, _keys(self.beside[head, :, None], about, len(self)))
-                edges.append(np.unique(place[found]))
-        return np.concatenate(edges), np.concatenate(last)
+        marks, embedded = self.landmarks, self.metric.embed_goals(goal[None])
+        steps = self.metric.steps(self.states.starts, embedded)[:, 0]
+        apart = steps
+        if self.metric.rule.whole:
+            apart = np.maximum(steps, self.metric.steps(embedded, self.states.starts)[0])
+        nearest = int(np.argmin(apart))
+        before = marks.edges[marks.logged & (marks.edges[:, 1] == nearest), 0]
+        free = steps <= marks.step_length
+        free[before] = free[nearest] = True
+        last = np.flatnonzero((steps <= marks.edge_cutoff) | (np.arange(len(steps)) == nearest))
+        costs = np.where(free, 1.0, PENALTY) * np.maximum(steps, marks.tolerance)
+        cut_off = bool(steps[nearest] > marks.edge_cutoff)
+        return self.search(last, costs[last], given_up, cut_off=cut_off)
 
     @cached_property
-    def _backwards(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Edges in the order of their heads: keys, tails, where each head's start, and costs."""
-        tails, heads = self.edges.tocoo().coords
-        keys = _keys(heads, tails, len(self))
-        order = np.argsort(keys)
-        starts = np.concatenate([[0], np.cumsum(np.bincount(heads, minlength=len(self)))])
-        tails, starts = tails[order].astype(np.int32), starts.astype(np.int32)
-        return keys[order], tails, starts, self.costs[order].astype(float)
+    def following(self) -> Int[np.ndarray, "goals landmarks"]:
+        """The next landmark from each on the way to each other; the other one without a way."""
+        starts, tails, costs = self._backwards
+        graph = csr_array((costs, tails, starts), shape=(len(self), len(self)))
+        following = dijkstra(graph, return_predecessors=True)[1]
+        return np.where(following < 0, np.arange(len(self))[:, None], following)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """Whether planning will help, by paths to `DIAGNOSED` landmarks.
+
+        A long hop in a path is one that the metric has to be trusted for, and the more of the path
+        it is the less the plan knows (TTGS, arXiv 2510.07257: it should be 0.4 or less).
+        """
+        cutoff, shares, cut_off = self.landmarks.edge_cutoff, [], []
+        for goal in np.linspace(0, len(self) - 1, min(DIAGNOSED, len(self))).astype(int):
+            route = self.search(np.array([goal]), np.zeros(1))
+            costs, longest = route.costs, np.full(len(self) + 1, np.inf)
+            longest[-1] = 0.0
+            for node in np.argsort(costs)[: np.isfinite(costs).sum()]:
+                after = route.following[node]
+                longest[node] = max(costs[node] - costs[after], longest[after])
+            # A penalised edge costs more than any other may.
+            joined = longest <= cutoff
+            far = joined & (costs > cutoff)
+            shares.append(longest[far] / costs[far])
+            cut_off.append(1 - joined[:-1].mean())
+        shares = np.concatenate(shares)
+        return Diagnosis(
+            float(np.median(shares)) if shares.size else float("nan"), float(np.mean(cut_off))
+        )
+
+    def search(
+        self,
+        last: Int[np.ndarray, " n"],
+        last_costs: Float[np.ndarray, " n"],
+        given_up: Sequence[tuple[int, int]] = (),
+        *,
+        cut_off: bool = False,
+    ) -> Route:
+        """Shortest paths to a goal that edges of these costs lead to from these landmarks."""
+        count = len(self)
+        starts, tails, costs = self._backwards
+        starts = np.append(starts, len(costs) + len(last))
+        tails, costs = np.concatenate([tails, last]), np.concatenate([costs, last_costs])
+        for tail, head in set(given_up):
+            edges = slice(starts[head], starts[head + 1])
+            costs[edges] *= np.where(tails[edges] == tail, PENALTY, 1.0)
+        graph = csr_array((costs, tails, starts), shape=(count + 1, count + 1))
+        # Searched from the goal, what comes before a node is what follows it on the way.
+        costs, following = dijkstra(graph, indices=count, return_predecessors=True)
+        following = np.where(following < 0, np.arange(count + 1), following)
+        return Route(costs, following, cut_off)
+
+    @property
+    def costs(self) -> Float[np.ndarray, " edges"]:
+        """What each edge costs."""
+        marks = self.landmarks
+        return np.maximum(marks.steps, marks.tolerance) * np.where(marks.logged, 1.0, PENALTY)
+
+    @cached_property
+    def _backwards(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Edges by their heads: where each head's start, their tails, and their costs."""
+        tails, heads = self.landmarks.edges.T
+        order = np.argsort(heads, kind="stable")
+        starts = np.cumsum(np.bincount(heads + 1, minlength=len(self) + 1))
+        return starts, tails[order], self.costs[order]
+
+    def ways(
+        self,
+        observations: Shaped[np.ndarray, "n *obs"],
+        goals: Shaped[np.ndarray, "n *goal"] | None = None,
+        *,
+        height: int = BLOCK,
+    ) -> tuple[Float[np.ndarray, "n landmarks"], Float[np.ndarray, "n landmarks"]]:
+        """Learned steps from raw states to every landmark, and back.
+
+        Computed in calls of one height, whatever is computed beside: rows of calls of other heights
+        differ in their last bits.
+
+        Args:
+            observations: the states.
+            goals: those that the states are; made of them if not given. Where they cannot be made,
+                the ways there stand for the ways back.
+            height: rows of a call.
+        """
+        rule = self.metric.rule
+        if goals is None and rule.key is None and self.metric.spaces.frames == 1:
+            goals = rule.of(observations)
+        states = States.of(self.metric, observations, goals, height)
+        parts = [in_blocks(part, height) for part in states if part is not None]
+        blocks = [
+            _ways(self.metric.packed, States(some[0], some[1] if some[1:] else None), self.states)
+            for some in zip(*parts, strict=True)
+        ]
+        there, back = (
+            np.concatenate(way)[: len(observations)] for way in zip(*blocks, strict=True)
+        )
+        return there, back
+
+    def nearest(
+        self,
+        observations: Shaped[np.ndarray, "n *obs"],
+        goals: Shaped[np.ndarray, "n *goal"] | None,
+    ) -> Int[np.ndarray, " n"]:
+        """The nearest landmark to each of many raw states, there and back.
+
+        One way alone is not enough: to a smooth network the state behind a thin wall is sometimes
+        the nearest from here, but rarely to here as well.
+        """
+        found = []
+        for first in range(0, len(observations), MANY):
+            some = slice(first, first + MANY)
+            ways = self.ways(observations[some], None if goals is None else goals[some])
+            found.append(np.maximum(*ways).argmin(axis=1))
+        return np.concatenate(found)
 
 
-@dataclass(frozen=True, eq=False)
-class Attached:
-    """The last edges of paths to some goals.
-
-    Attributes:
-        costs: from each landmark to each goal, ∞ where there is no edge.
-        cut_off: goals that no landmark is within reach of; the nearest has an edge all the same.
-        embeddings: the goals'.
-    """
-
-    costs: Float[np.ndarray, "goals landmarks"]
-    cut_off: Bool[np.ndarray, " goals"]
-    embeddings: Float[np.ndarray, "goals *embedding"]
-
-
-@dataclass(frozen=True, eq=False)
-class CostToGo:
-    """What cheapest paths over the graph cost: their steps, those of doubted edges counting more.
-
-    Attributes:
-        steps: from each landmark to each goal, ∞ where no path leads there.
-        following: the next landmark on the way to each goal, `GOAL` where it is the goal itself
-            or there is no way.
-    """
-
-    steps: Float[np.ndarray, "goals landmarks"]
-    following: Int[np.ndarray, "goals landmarks"]
-
-
-def _sparse(
-    steps: Float[np.ndarray, "rows columns"], kept: Bool[np.ndarray, "rows columns"]
-) -> csr_array:
-    """The kept entries, zeros among them too: those are edges of no length, not absent ones."""
-    row, column = np.nonzero(kept)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(steps)))])
-    return csr_array(
-        (steps[row, column].astype(np.float32), column.astype(np.int32), starts.astype(np.int32)),
-        shape=steps.shape,
-    )
-
-
-def _dearer(
-    blamed: Int[np.ndarray, " n"],
-) -> tuple[Float[np.ndarray, " different"], Int[np.ndarray, " different"]]:
-    """How many times as much what is blamed costs, by how often it is, and what that is."""
-    different, times = np.unique(blamed, return_counts=True)
-    return BLAME ** np.minimum(times, MOST_BLAMES), different
-
-
-def _find(
-    keys: Int[np.ndarray, " n"], wanted: Int[np.ndarray, "*m"]
-) -> tuple[Int[np.ndarray, "*m"], Bool[np.ndarray, "*m"]]:
-    """Where each wanted one is among increasing keys, and whether it is."""
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return place, keys[place] == wanted if len(keys) else np.zeros(wanted.shape, bool)
-
-
-def _keys(
-    tails: Int[np.ndarray, "*#n"], heads: Int[np.ndarray, "*#n"], count: int
-) -> Int[np.ndarray, "*n"]:
-    """A number for each pair of so many landmarks, in the order of a sparse array's entries."""
-    return tails.astype(np.int64) * count + heads
-
-
-def _entry_keys(pairs: csr_array, count: int) -> Int[np.ndarray, " pairs"]:
-    tails, heads = pairs.tocoo().coords
-    return _keys(tails, heads, count)
-
-
-def _neighbours(
-    pairs: csr_array, stray: float
-) -> tuple[Int[np.ndarray, "landmarks beside"], Int[np.ndarray, "landmarks nearby"]]:
-    """Those `beside` each landmark, and those `nearby`, not more than a stray away both ways.
-
-    Where there are fewer, it stands again in their place.
-    """
-    count = len(pairs.indptr) - 1
-    beside, nearby = [], []
-    backwards = csr_array(pairs.T)
-    for first in range(0, count, BLOCK):
-        there, back = pairs[first : first + BLOCK], backwards[first : first + BLOCK]
-        tails, heads = there.tocoo().coords
-        place, both = _find(_entry_keys(back, count), _keys(tails, heads, count))
-        apart = np.maximum(there.data[both], back.data[place[both]])
-        tails, heads = tails[both], heads[both]
-        order, close = np.lexsort((apart, tails)), apart <= stray
-        own = np.arange(first, first + there.shape[0])
-        beside.append(_first(own, tails[order], heads[order], BESIDE))
-        nearby.append(_first(own, tails[close], heads[close], NEARBY))
-    return np.concatenate(beside), np.concatenate(nearby)
-
-
-def _first(
-    own: Int[np.ndarray, " landmarks"],
-    rows: Int[np.ndarray, " pairs"],
-    heads: Int[np.ndarray, " pairs"],
-    k: int,
-) -> Int[np.ndarray, "landmarks k"]:
-    """Each row's own landmark, and the first of its heads; in place of missing ones, again it."""
-    table = np.repeat(own[:, None].astype(np.int32), k, axis=1)
-    place = 1 + np.arange(len(rows)) - np.searchsorted(rows, np.arange(len(own)))[rows]
-    fits = place < k
-    table[rows[fits], place[fits]] = heads[fits]
-    return table
+@jax.jit
+def _ways(packed: Packed, states: States, landmarks: States) -> tuple[Array, Array]:
+    metric: Metric = packed.tree
+    if landmarks.goals is None:
+        there = metric.pairwise(states.starts, landmarks.starts).steps
+        return there, metric.pairwise(landmarks.starts, states.starts).steps.T
+    there = metric.pairwise(states.starts, landmarks.goals).steps
+    if states.goals is None:
+        return there, there
+    return there, metric.pairwise(landmarks.starts, states.goals).steps.T

@@ -27,7 +27,6 @@ from safetensors import SafetensorError
 from farstep.agents.base import Agent
 from farstep.agents.metric import Metric
 from farstep.agents.registry import agent_from_dict, agent_to_dict
-from farstep.core.arrays import arrays_of, record
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import staged_directory
@@ -39,12 +38,10 @@ from farstep.core.trees import Packed, from_named, named_leaves
 from farstep.core.types import Arrays, Params, Spaces, size_of
 from farstep.data.normalize import Normalization
 from farstep.data.table import open_dataset
-from farstep.planning.graph import LandmarkGraph
-from farstep.planning.landmarks import Landmarks
+from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.planning.metric import LearnedMetric
 from farstep.planning.open_loop import OpenLoop
-from farstep.planning.plan import Plan
-from farstep.planning.policy import PATIENCE
+from farstep.planning.policy import Plan
 from farstep.planning.prepare import GraphOptions, prepare_graph
 
 FORMAT = 5
@@ -188,30 +185,25 @@ class Policy:
     def end(self, slots: Int[np.ndarray, " n"]) -> None:
         """Episodes are over: a flat policy takes no trouble over any."""
 
-    def plan(self, goal: ArrayLike, *, patience: int = PATIENCE) -> Plan:
+    def plan(self, goal: ArrayLike) -> Plan:
         """A plan to `goal` over landmarks, for a loop of one's own: `plan.act(observation)`.
 
-        The landmarks are those that the policy was exported with, or states of its own data with
-        stride and reach calibrated; they are prepared at the first call and kept.
+        The landmarks are those that the policy was exported with, or states of its own data; they
+        are prepared at the first call and kept.
 
         Raises:
             FarstepError: the method has no distance, or there are neither landmarks nor data, or
                 the goal has another shape than the policy was trained on.
         """
-        return Plan(self.step_by_step(), self.graph, goal, patience)
+        return Plan(self.step_by_step(), self.graph, goal)
 
     @property
     def metric(self) -> LearnedMetric:
         """The temporal distance over sets of observations.
 
         Raises:
-            FarstepError: the method has no distance, or its goals are no states.
+            FarstepError: the method has no distance.
         """
-        if not self.spaces.rule.whole:
-            raise FarstepError(
-                f"This policy's goals are no states (--goal {self.spaces.rule}), and plans go from "
-                "state to state: act without a plan, or train with --goal observation."
-            )
         return LearnedMetric(self.agent, self.params, self.normalization, self.spaces)
 
     @cached_property
@@ -232,9 +224,9 @@ class Policy:
         """
         metric = self.metric
         if self.landmarks is not None:
-            return LandmarkGraph.build(metric, self.landmarks)
+            return LandmarkGraph(metric, self.landmarks)
         dataset = open_dataset(self.dataset if self.data is None else self.data)
-        return prepare_graph(metric, dataset, GraphOptions())[0]
+        return prepare_graph(metric, dataset, GraphOptions())
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the two files of an exported policy into the directory `path`.
@@ -251,24 +243,13 @@ class Policy:
             "environment": self.environment,
             "step": self.step,
             "source": dict(self.source),
-            "planning": None
-            if self.landmarks is None
-            else {
-                "landmarks": len(self.landmarks.observations),
-                "reach": self.landmarks.reach,
-                "stride": self.landmarks.stride,
-                "moves": None if self.landmarks.moves is None else len(self.landmarks.moves),
-                "replan_every": self.landmarks.replan_every,
-            },
+            "planning": None if self.landmarks is None else self.landmarks.about,
         }
         tensors = {f"params.{name}": leaf for name, leaf in named_leaves(self.params).items()} | {
             f"normalization.{name}": leaf for name, leaf in named_leaves(self.normalization).items()
         }
         if self.landmarks is not None:
-            for key, array in arrays_of(self.landmarks.observations).items():
-                tensors[f"landmarks.{key}" if key else "landmarks"] = array
-            if self.landmarks.moves is not None:
-                tensors["moves"] = self.landmarks.moves
+            tensors |= {f"landmarks.{name}": leaf for name, leaf in self.landmarks.arrays.items()}
         with staged_directory(path, overwrite=overwrite, owned=(DESCRIPTION, WEIGHTS)) as staging:
             # Some versions of safetensors write columns as rows without a word.
             rows = {name: np.asarray(leaf, order="C") for name, leaf in tensors.items()}
@@ -296,13 +277,7 @@ class Policy:
             checksum = description["sha256"]
             rest = {key: description[key] for key in ("dataset", "environment", "step", "source")}
             planning = description["planning"]
-            planned = planning and (
-                int(planning["landmarks"]),
-                float(planning["reach"]),
-                float(planning["stride"]),
-                None if planning["moves"] is None else int(planning["moves"]),
-                int(planning["replan_every"]),
-            )
+            expected = None if planning is None else Landmarks.expected(planning, spaces)
         except FileNotFoundError as error:
             raise FarstepError(f"{path} holds no exported policy: no {DESCRIPTION}.") from error
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
@@ -328,22 +303,12 @@ class Policy:
             "params": jax.eval_shape(lambda: agent.encoded_networks(spaces, root_key(0))),
             "normalization": Normalization(*scales),
         }
-        landmarks = None
-        if planned:
-            count, reach, stride, moves, replan_every = planned
-            skeleton["landmarks"] = spaces.observation.batch(count)
-            if moves is not None:
-                skeleton["moves"] = jax.ShapeDtypeStruct((moves, 2), np.int32)
+        if planning is not None:
+            skeleton["landmarks"] = expected
         loaded = from_named(skeleton, tensors, where=str(path / WEIGHTS))
-        if planned:
-            states = loaded["landmarks"]
-            landmarks = Landmarks(
-                record(states) if spaces.observation.keys else states,
-                reach,
-                stride,
-                loaded.get("moves"),
-                replan_every,
-            )
+        landmarks = None
+        if planning is not None:
+            landmarks = Landmarks.of(planning, loaded["landmarks"])
         return cls(
             landmarks=landmarks,
             agent=agent,

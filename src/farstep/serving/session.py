@@ -13,7 +13,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.frames import LastFrames
 from farstep.core.inputs import checked_rows
 from farstep.planning.open_loop import OpenLoop
-from farstep.planning.plan import Plan
+from farstep.planning.policy import Plan
 from farstep.serving.policy import Policy
 
 

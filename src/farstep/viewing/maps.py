@@ -16,17 +16,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from farstep.agents.registry import agent_name
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
-from farstep.core.trees import Packed
 from farstep.data.table import Dataset, open_dataset
 from farstep.envs.catalog import environment as find_environment
 from farstep.envs.specs import EnvironmentSpec
 from farstep.planning.graph import LandmarkGraph
-from farstep.planning.metric import BLOCK, LearnedMetric, in_blocks
+from farstep.planning.metric import LearnedMetric
 from farstep.planning.policy import PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.serving.policy import Policy
@@ -267,7 +266,7 @@ class Map:
         landmark, planned = state - len(self._states), self.planned[agent]
         if isinstance(planned, str) or landmark >= len(planned.graph):
             raise FarstepError("There is no such state.")
-        return planned.graph.observations[landmark]
+        return planned.graph.landmarks.observations[landmark]
 
     @cached_property
     def _states(self) -> np.ndarray:
@@ -294,13 +293,13 @@ class Map:
         if isinstance(planned, PlannedPolicy):
             graph = planned.graph
             document["graph"] = self._graph(graph)
-            states = np.concatenate([states, graph.observations])
-            landmarks = self._embeddings(metric, graph.observations)
+            states = np.concatenate([states, graph.landmarks.observations])
+            landmarks = self._embeddings(metric, graph.landmarks.observations)
             embeddings = np.concatenate([embeddings, landmarks])
         formula = metric.packed.tree.formula
         goals = embeddings
         if not policy.spaces.rule.whole:
-            goals = _goal_embeddings(metric, policy, states)
+            goals = np.asarray(metric.embed_goals(policy.spaces.rule.of(states)))
         if formula is None:
             document["metric"] = {"quasimetric": "table"}
             document["states"] = encoded(metric.steps(embeddings, goals).astype(np.float16))
@@ -317,13 +316,14 @@ class Map:
         return document
 
     def _graph(self, graph: LandmarkGraph) -> dict[str, Any]:
-        tails, heads = graph.edges.tocoo().coords
+        tails, heads = graph.landmarks.edges.T
+        positions = self.chart.positions(graph.landmarks.observations)
         return {
-            "positions": encoded(self.chart.positions(graph.observations).astype(np.float32)),
+            "positions": encoded(positions.astype(np.float32)),
             "tails": encoded(tails.astype(np.uint16)),
             "heads": encoded(heads.astype(np.uint16)),
             "costs": encoded(graph.costs.astype(np.float32)),
-            "near": float(min(graph.stride, graph.reach)),
+            "near": float(graph.landmarks.step_length),
         }
 
     def _planned(self, policy: Policy) -> PlannedPolicy | str:
@@ -336,9 +336,8 @@ class Map:
             metric = policy.metric
             if self.dataset is None:
                 return "The data that landmarks come from are not here."
-            return PlannedPolicy(
-                policy, prepare_graph(metric, self.dataset, GraphOptions(landmarks=most))[0]
-            )
+            options = GraphOptions(landmarks=most)
+            return PlannedPolicy(policy, prepare_graph(metric, self.dataset, options))
         except FarstepError as error:
             return str(error)
 
@@ -379,8 +378,7 @@ class Map:
         """
         kept = self._embedded.get(id(metric))
         if kept is None or kept[0] is not observations:
-            embeddings = metric.packed.tree.embeddings(metric.embed(observations))
-            kept = self._embedded[id(metric)] = observations, np.asarray(embeddings)
+            kept = self._embedded[id(metric)] = observations, np.asarray(metric.embed(observations))
         return kept[1]
 
     @cached_property
@@ -391,19 +389,6 @@ class Map:
         if self.spec is not None:
             return self.spec.name
         return self.policies[0].dataset
-
-
-def _goal_embeddings(metric: LearnedMetric, policy: Policy, observations: np.ndarray) -> np.ndarray:
-    """Embeddings of the goals that these states are, (n, …)."""
-    rule = policy.spaces.rule
-    goals = policy.normalization.apply_goals(rule.of(observations), rule)
-    blocks = [_embed_goals(metric.packed, block) for block in in_blocks(goals, BLOCK)]
-    return np.concatenate(blocks)[: len(goals)]
-
-
-@jax.jit
-def _embed_goals(packed: Packed, goals: Array) -> Array:
-    return packed.tree.embed_goal(goals)
 
 
 def _half(embeddings: np.ndarray, name: str) -> Float[np.ndarray, "n members latent"]:

@@ -172,6 +172,10 @@ class _Teller:
     ) -> None:
         subgoals = []
         if self._steered is not None:
-            subgoals = self._positions(self._steered.subgoals[:1]).tolist()
+            aim, landmarks = self._steered.episodes[0].aim, self._steered.graph.landmarks
+            if aim < len(landmarks.observations):
+                subgoals = self._positions(landmarks.observations[[aim]]).tolist()
+            elif goal.shape == observation.shape:
+                subgoals = self._positions(goal[None]).tolist()
         points = self._positions(observation[None]).tolist()
         self._tell({"points": points, "subgoals": subgoals})

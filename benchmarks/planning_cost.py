@@ -1,13 +1,12 @@
 """What planning costs, and what the path relaxation does to a learned distance.
 
-    python benchmarks/planning.py RUN [--landmarks 4000]
+    python benchmarks/planning_cost.py RUN [--landmarks 4000]
 
 For a run on a maze whose data are on this machine:
 
 - time and memory to build the graph, with its edges and embeddings;
-- time per step in the simulator of the policy's call and of planning beside it, which is due at
-  every fifth step of an episode, for 50 episodes as in `farstep eval --plan graph` and for one; and
-  the time to start an episode;
+- time per step in the simulator of the policy's call and of planning beside it, for 50 episodes as
+  in `farstep eval --plan graph` and for one; and the time to start an episode;
 - rank correlation and calibration of the raw and of the relaxed distance against the true shortest
   paths of the maze, by range.
 """
@@ -32,7 +31,7 @@ from farstep.planning.graph import LandmarkGraph
 from farstep.planning.policy import PlannedPolicy
 from farstep.planning.prepare import GraphOptions, prepare_graph
 from farstep.serving.policy import Policy, load_policy
-from relaxation import relaxation_by_range
+from planning.relaxation import relaxation_by_range
 
 METRES = (0.0, 4.0, 8.0, 16.0, 32.0, 64.0, 1e3)
 """Ranges of the true distance."""
@@ -46,7 +45,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 def measure_building(policy: Policy, dataset: Dataset, options: GraphOptions) -> None:
     def build() -> LandmarkGraph:
-        return prepare_graph(policy.metric, dataset, options)[0]
+        return prepare_graph(policy.metric, dataset, options)
 
     first = seconds(build)
     again = min(seconds(build) for _ in range(3))
@@ -54,11 +53,10 @@ def measure_building(policy: Policy, dataset: Dataset, options: GraphOptions) ->
     graph = build()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    embeddings = np.asarray(graph.embeddings).nbytes
-    logged = graph.logged.sum()
-    print(f"{len(graph):,} landmarks, {graph.edges.nnz:,} edges, {logged:,} of them logged")
+    logged = graph.landmarks.logged
+    print(f"{len(graph):,} landmarks, {len(logged):,} edges, {logged.sum():,} of them logged")
     print(f"  first build {first:.2f} s (compilation included), another {again:.2f} s")
-    print(f"  host memory at most {peak / 1e6:.0f} MB, embeddings {embeddings / 1e6:.0f} MB")
+    print(f"  host memory at most {peak / 1e6:.0f} MB")
 
 
 class Timed:
@@ -91,7 +89,7 @@ def measure_steps(policy: Policy, graph: LandmarkGraph) -> None:
     for title, slots, episodes, most in (
         ("", SLOTS, 2, 50),
         (f"{SLOTS} episodes, all begun together", SLOTS, SLOTS // 5, None),
-        (f"of {SLOTS}, begun as slots get free, at every fifth step", SLOTS, 3 * SLOTS // 5, None),
+        (f"of {SLOTS}, begun as slots get free, when others choose", SLOTS, 3 * SLOTS // 5, None),
         ("", 1, 1, 50),
         ("one after another, as in a loop of one's own", 1, 4, None),
     ):
@@ -119,7 +117,9 @@ def measure_relaxation(policy: Policy, graph: LandmarkGraph, states: np.ndarray)
     maze = environment(policy.environment or "").maze_map
     assert maze is not None
     goals = states[:100]
-    true = np.stack([maze.geodesic(graph.observations[:, :2], goal[:2]) for goal in goals])
+    true = np.stack(
+        [maze.geodesic(graph.landmarks.observations[:, :2], goal[:2]) for goal in goals]
+    )
     print("Against the true shortest path   rank correlation   steps per metre   spread 90/10 %")
     print("metres          pairs              raw   relaxed     raw   relaxed     raw   relaxed")
     for row in relaxation_by_range(graph, goals, true, METRES):
@@ -140,12 +140,11 @@ def main() -> None:
     arguments = parser.parse_args()
     policy = load_policy(arguments.run, checkpoint=arguments.checkpoint)
     dataset = open_dataset(policy.data or policy.dataset)
-    graph, calibration = prepare_graph(policy.metric, dataset, GraphOptions())
-    assert calibration is not None
+    graph = prepare_graph(policy.metric, dataset, GraphOptions())
     rows = np.sort(stream_generator(0, "benchmark").integers(dataset.train.num_steps, size=200))
     states = np.asarray(dataset.train.observations[rows])
     measure_building(policy, dataset, GraphOptions(landmarks=arguments.landmarks))
-    print(f"{len(graph):,} landmarks, reach {graph.reach:.1f} steps (calibrated)")
+    print(f"{len(graph):,} landmarks cover the data. {graph.diagnosis}")
     measure_steps(policy, graph)
     measure_relaxation(policy, graph, stream_generator(1, "benchmark").permutation(states))
 

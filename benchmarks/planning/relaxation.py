@@ -61,9 +61,8 @@ def relaxation_by_range(
         true: distance from each landmark to each goal, in any unit.
         bounds: of the ranges of `true`, increasing.
     """
-    embeddings = graph.metric.embed(goals)
-    raw = graph.metric.steps(graph.embeddings, embeddings).T
-    relaxed = graph.costs_to(graph.to_goals(goals)).steps
+    raw = graph.metric.steps(graph.states.starts, graph.metric.embed_goals(goals)).T
+    relaxed = np.stack([graph.route(goal).costs[:-1] for goal in goals])
     usable = np.isfinite(relaxed) & np.isfinite(true)
     rows = []
     for low, high in itertools.pairwise(bounds):
