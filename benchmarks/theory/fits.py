@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from farstep.agents.gciql import GCIQL
 from farstep.agents.nsacbc import NSACBC
@@ -454,17 +454,10 @@ class TablePolicy(eqx.Module):
 
     table: Float[Array, "goals states actions"]
 
-    def __call__(self, observations: Array, goals: Array) -> TableActions:
-        return TableActions(jnp.einsum("bs,bg,gsa->ba", observations, goals, self.table))
-
-
-class TableActions(eqx.Module):
-    """The distribution that has but one action."""
-
-    action: Float[Array, "batch actions"]
-
-    def sample(self, key: Array, temperature: float) -> Float[Array, "batch actions"]:
-        return self.action
+    def sample(
+        self, observations: Array, goals: Array, key: Key[Array, ""]
+    ) -> Float[Array, "batch actions"]:
+        return jnp.einsum("bs,bg,gsa->ba", observations, goals, self.table)
 
 
 def _paths(

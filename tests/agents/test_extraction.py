@@ -63,7 +63,9 @@ def test_a_flow_of_discrete_actions_is_refused(name):
         small(name, "flow", "awr").networks(DISCRETE, KEY)
 
 
-@pytest.mark.parametrize("extraction", ["ddpg-bc", "best-of-n"])
+@pytest.mark.parametrize(
+    "extraction", ["ddpg-bc", pytest.param("best-of-n", marks=pytest.mark.slow)]
+)
 def test_a_flow_trains_and_acts_from_the_command_line(extraction, toy, tmp_path):
     out = str(tmp_path / "run")
     sizes = ["--hidden", "8", "--latent", "8", "--groups", "2", "--batch-size", "4"]

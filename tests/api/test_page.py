@@ -11,6 +11,7 @@ from farstep.agents.registry import AGENTS
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     pytest.importorskip("ogbench")
     monkeypatch.chdir(tmp_path)

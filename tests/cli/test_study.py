@@ -136,6 +136,7 @@ def test_the_invariance_ablation_is_one_option_of_mqe(data, trained, tmp_path, c
     assert rows(out / "study.csv")["without L_I"][published] == "7.9 ± 0.7"
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated_and_others_are_continued(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["p-lambda-grid", data, "--p", "0", "0.2", "--lambda", "0.9", "--out", out]
@@ -186,6 +187,7 @@ def test_success_by_distance(data, trained, tmp_path, capsys):
     assert imread(out / "study.png").shape[0] > 300
 
 
+@pytest.mark.slow
 def test_goals_of_policies_are_crossed_and_paired(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["policy-goals", data, "--agents", "mqe", "crl", *QUICK, "--seeds", "1"]

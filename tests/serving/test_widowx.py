@@ -140,8 +140,8 @@ class Wild:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._policy, name)
 
-    def act(self, *arguments: Any, **options: Any) -> np.ndarray:
-        return np.array([9, 9, -9, 0, 0, 0, -1.0], np.float32)
+    def chunk(self, *arguments: Any, **options: Any) -> np.ndarray:
+        return np.array([[9, 9, -9, 0, 0, 0, -1.0]], np.float32)
 
 
 def run(robot: Robot, policy: Any, **options: Any) -> tuple[Any, list[str]]:
@@ -249,9 +249,9 @@ def test_a_policy_of_pictures_sees_the_robots() -> None:
     seen: list[np.ndarray] = []
 
     class Watching(Wild):
-        def act(self, observations: Any, *rest: Any, **options: Any) -> np.ndarray:
+        def chunk(self, observations: Any, *rest: Any, **options: Any) -> np.ndarray:
             seen.append(observations)
-            return np.zeros(7, np.float32)
+            return np.zeros((1, 7), np.float32)
 
         def distance(self, *arguments: Any) -> np.ndarray:
             return np.array(9.0)

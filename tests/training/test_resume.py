@@ -193,6 +193,7 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(toy, whole, tmp_path
     assert load_policy(tmp_path / "both" / "s0").step == 40
 
 
+@pytest.mark.slow
 def test_the_largest_seed_trains_continues_and_acts(toy, tmp_path):
     seed = 2**32 - 1
     main(words(toy, tmp_path / "run", 20, "--seed", str(seed)))

@@ -194,6 +194,7 @@ def test_bad_input_is_one_clear_error_before_any_work(
     arguments, message, toy, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "existing").mkdir()
+    (tmp_path / "existing" / "mine").touch()
     places: dict[str, str] = {
         "TOY": str(toy),
         "EXISTING": str(tmp_path / "existing"),
