@@ -36,6 +36,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "own_agents:Tuned"
 
 
+@pytest.mark.slow
 def test_an_agent_is_trained_by_its_place_and_its_run_remembers(own, toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sizes = ["--hidden", "8", "--batch-size", "4", "--steps", "2", "--strength", "3"]

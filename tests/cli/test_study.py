@@ -122,6 +122,7 @@ def test_the_waypoint_ablation_stands_beside_the_published_one(data, trained, tm
     assert imread(out / "curves.png").shape[0] > 200
 
 
+@pytest.mark.slow
 def test_the_invariance_ablation_is_one_option_of_mqe(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     study("ablation-invariance", data, *QUICK, "--seeds", "1", "--out", out)
@@ -203,6 +204,7 @@ def test_goals_of_policies_are_crossed_and_paired(data, trained, tmp_path, capsy
     assert "climbs no critic" in fails(capsys, "policy-goals", data, "--agents", "gcbc")
 
 
+@pytest.mark.slow
 def test_levers_of_the_policy_are_each_alone(data, trained, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["policy-levers", data, *QUICK, "--seeds", "1", "--chunk", "3", "--out", out]

@@ -113,8 +113,14 @@ SMALL = {"hidden": (8,), "batch_size": 4}
     ("source", "name", "options"),
     [
         (AGENT, "near", {"action_chunk": 2}),
-        (POLICY, "mqe", {"policy": "linear", "latent": 8, "groups": 2}),
-        (QUASIMETRIC, "qrl", {"quasimetric": "ascent", "latent": 8, "extraction": "awr"}),
+        pytest.param(
+            *(POLICY, "mqe", {"policy": "linear", "latent": 8, "groups": 2}),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(QUASIMETRIC, "qrl", {"quasimetric": "ascent", "latent": 8, "extraction": "awr"}),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["agent", "policy", "quasimetric"],
 )

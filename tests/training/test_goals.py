@@ -59,7 +59,7 @@ def importable(monkeypatch):
 @pytest.mark.parametrize(
     ("goal", "size"),
     [
-        ("0,1", 2),
+        pytest.param("0,1", 2, marks=pytest.mark.slow),
         # The same way through the program as columns, but for how a goal is made of a row.
         pytest.param("key:xy", 2, marks=pytest.mark.slow),
         # A batch of these goals is held to its function below.

@@ -30,6 +30,7 @@ def test_profile_writes_a_trace_and_says_where_the_time_went(toy, tmp_path, caps
     assert "updates for Perfetto" in out
 
 
+@pytest.mark.slow
 def test_too_short_a_run_says_that_there_is_nothing_to_trace(toy, tmp_path, capsys):
     tiny = ["--hidden", "16", "--batch-size", "16", "--agent", "gcbc"]
     main(["train", str(toy), "--out", str(tmp_path / "run"), "--steps", "1", *tiny, "--profile"])

@@ -154,6 +154,7 @@ def test_a_signal_saves_and_exits(number, toy, tmp_path):
     assert load_policy(out).step == saved + 7
 
 
+@pytest.mark.slow
 def test_a_run_cut_anywhere_is_the_same_run(toy, whole, tmp_path):
     """Stopping between log lines must not change what the next line says."""
     out = tmp_path / "cut"
@@ -183,6 +184,7 @@ def test_other_data_are_refused(toy, whole, tmp_path, capsys):
     assert "dataset.digest" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_seeds_trained_together_are_the_seeds_trained_alone(toy, whole, tmp_path):
     main(words(toy, tmp_path / "both", 40, "--seeds", "2"))
     main(words(toy, tmp_path / "one", 40, "--seed", "1"))
