@@ -88,6 +88,7 @@ def trained(tmp_path_factory):
         patch.setenv("FARSTEP_DATA", str(path / "data"))
         main(["data", "import", str(path / "walks.npz"), *keys])
         data = farstep.open_dataset("walks")
+    assert data.name == "walks"
     np.testing.assert_array_equal(data.train.observations["state"][:, 0], places.astype("f4"))
     farstep.register_encoder("flat", "image", Flat)
     sizes = {"hidden": (8,), "latent": 8, "groups": 2, "batch_size": 4}

@@ -72,9 +72,9 @@ class TableWriter:
             self._space = observation_shape
         else:
             self._space = stored_space(observation_shape, observation_dtype)
-        for name in self._space.keys:
-            if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
-                raise FarstepError(f"'{name}' cannot name an array of observations.")
+        for key in self._space.keys:
+            if not re.fullmatch(r"[A-Za-z]\w*", key, re.ASCII):
+                raise FarstepError(f"'{key}' cannot name an array of observations.")
         for space in self._space.arrays.values():
             if space.dtype not in ("float32", "uint8"):
                 raise FarstepError(
