@@ -169,6 +169,14 @@ def test_chunks_are_carried_out_and_a_slot_asks_when_its_own_is_used_up(execute,
         OpenLoop(Counting(), 4)
 
 
+def test_slots_that_come_later_leave_the_chunks_of_the_others_alone():
+    policy, states = OpenLoop(Counting()), np.zeros((3, 2))
+    policy.begin(np.arange(2), states[:2], states[:2])
+    policy.act(states[:2], states[:2])
+    policy.begin(np.array([2]), states[2:], states[2:])
+    assert policy.act(states, states).tolist() == [[1, 1], [1, 1], [2, 0]]
+
+
 def test_a_chunked_policy_is_trained_exported_planned_and_served(toy, tmp_path, capsys):
     out, export = tmp_path / "run", tmp_path / "export"
     sizes = ["--hidden", "8", "--latent", "8", "--groups", "2", "--batch-size", "4"]

@@ -125,7 +125,7 @@ def test_a_plan_is_distilled_into_a_policy_that_needs_none(export, data, tmp_pat
     cloned = saved(tmp_path / "cloned", GCBC(hidden=(8,)))
     assert "and has no distance" in fails(capsys, "distill", cloned, "--dataset", data)
     two = saved(tmp_path / "two", HIQL(hidden=(8,)))
-    assert "HIQL has no single policy" in fails(capsys, "distill", two, "--dataset", data)
+    assert "HIQL is no single network" in fails(capsys, "distill", two, "--dataset", data)
 
 
 def test_an_export_with_landmarks_is_drawn_and_distilled_without_data(tmp_path, capsys):

@@ -121,5 +121,5 @@ def test_bad_input_is_refused(graph, table):
     with pytest.raises(FarstepError, match="updates must be positive, not 0"):
         Distillation(updates=0)
     without = replace(graph, metric=SNAKE.metric())
-    with pytest.raises(FarstepError, match="TabularAgent has no single policy"):
+    with pytest.raises(FarstepError, match="TabularAgent is no single network"):
         distill(without, table.observations, table.observations, Distillation(updates=1))

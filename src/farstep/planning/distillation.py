@@ -115,7 +115,9 @@ def check_teacher(metric: LearnedMetric) -> None:
     """Raise `FarstepError` where the method's policy is not one network of states and goals."""
     if not isinstance(getattr(metric.params, "actor", None), Actor | TanhGaussianActor):
         raise FarstepError(
-            f"{type(metric.agent).__name__} has no single policy that could learn from plans"
+            f"The policy of this {type(metric.agent).__name__} is no single network with a mean,"
+            " as --policy gaussian has, so it cannot learn from plans: act by the plan itself,"
+            " --plan graph."
         )
     if metric.spaces.observation.keys or metric.spaces.frames > 1:
         raise FarstepError(

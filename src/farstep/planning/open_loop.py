@@ -54,7 +54,7 @@ class OpenLoop:
                 f"this policy gives {chunk} actions at once, of which {self.execute} cannot be "
                 f"carried out: choose 1 to {chunk}"
             )
-        self._chunks = np.zeros((0, self.execute))
+        self._chunks: np.ndarray | None = None
         self._used = np.zeros(0, int)
         self._over = np.zeros(0, bool)
 
@@ -82,13 +82,13 @@ class OpenLoop:
         count = size_of(observations)
         self._grow(count)
         due = np.flatnonzero((self._used[:count] >= self.execute) & ~self._over[:count])
-        if due.size or len(self._chunks) < count:
+        if self._chunks is None or due.size or len(self._chunks) < count:
             # All rows at once, so that an action does not depend on which slots are due.
             chunks = self.policy.chunk(
                 observations, goals, temperature=temperature, seed=seed, step=step
             )
-            if len(self._chunks) < count:
-                self._chunks = np.array(chunks)
+            held = chunks[:0] if self._chunks is None else self._chunks
+            self._chunks = np.concatenate([held, chunks[len(held) :]])
             self._chunks[due], self._used[due] = chunks[due], 0
         now = np.minimum(self._used[:count], self.execute - 1)
         self._used[:count] += 1
