@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_what_is_not_owned_is_never_removed(tmp_path, stranger, owned):
         pass
     assert (target / stranger).read_text() == "work"
     check_replaceable(target, [stranger.split("/")[0], *owned])
+
+
+def test_a_full_disk_is_named_with_what_did_not_fit(tmp_path):
+    with (
+        pytest.raises(FarstepError, match=r"policy could not be written: No space left on device"),
+        staged_directory(tmp_path / "policy"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_link_to_a_directory_is_not_taken_for_an_owned_one(tmp_path):

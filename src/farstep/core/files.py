@@ -97,8 +97,12 @@ def staged_directory(
     try:
         yield staging
         _swap_in(staging, target, target.parent / f".{target.name}.{suffix}.replaced")
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise FarstepError(
+                f"{target} could not be written: {error.strerror}. Nothing of it is left there."
+            ) from error
         raise
 
 

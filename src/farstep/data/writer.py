@@ -144,11 +144,13 @@ class TableWriter:
             if error is None:
                 self._finish()
         except BaseException as failure:
-            self._abandon(failure)
-            raise self._explain(failure) from failure
+            explained = self._explain(failure)
+            self._abandon(explained)
+            raise explained from failure
         if error is not None:
-            self._abandon(error)
-            if (explained := self._explain(error)) is not error:
+            explained = self._explain(error)
+            self._abandon(explained)
+            if explained is not error:
                 raise explained from error
             return
         self._stack.close()
