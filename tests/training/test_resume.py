@@ -119,6 +119,18 @@ def test_a_run_may_lie_anywhere(toy, whole, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_a_run_is_evaluated_wherever_it_lies(toy, tmp_path):
+    pytest.importorskip("ogbench")
+    out = tmp_path / "a[b]\\c d" / "run [x]"
+    main(words(toy, out, 40))
+    quick = ["--episodes", "1", "--tasks", "1", "--max-steps", "5", "--workers", "0"]
+    result = tmp_path / "a[b]\\c d" / "result.json"
+    words_of_eval = ["--environment", "pointmaze-medium-v0", *quick, "--out", str(result)]
+    main(["eval", str(out), *words_of_eval])
+    assert result.is_file()
+
+
+@pytest.mark.slow
 def test_a_run_is_read_again_and_again_while_it_trains(toy, tmp_path):
     out = tmp_path / "run"
     often = ["--checkpoint-every", "1", "--log-every", "1000", "--keep-checkpoints", "1"]
