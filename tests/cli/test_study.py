@@ -60,6 +60,7 @@ def trained(monkeypatch) -> list[tuple[str, bool]]:
                 tasks = {f"task{k}/success": success + 0.01 * k for k in range(1, 6)}
                 measured = {"temperature": 0.0, "max_steps": 1000}
                 run.append("eval", {"step": step, "success": success} | measured | tasks)
+                (run.path / "checkpoints" / str(step)).mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr("farstep.api.Trainer.train", train)
     return done
@@ -89,8 +90,7 @@ def test_the_waypoint_ablation_stands_beside_the_published_one(data, trained, tm
     out = tmp_path / "out"
     study("ablation-waypoint", data, *QUICK, "--alpha", "0.3", "--out", out)
     printed = capsys.readouterr().out
-    assert "farstep train" in printed
-    assert "--waypoint-law constant-50 --steps 4" in printed
+    assert printed.count(", seeds 0 to 1, in ") == 6
     assert [name for name, _ in trained[:2]] == ["mixture/s0", "mixture/s1"]
     assert len(trained) == 12
     for name, _ in trained:
@@ -270,9 +270,19 @@ def test_a_stopped_study_goes_on(data, tmp_path, capsys, monkeypatch):
     assert stopped.value.code == 128 + signal.SIGTERM
     assert not (out / "study.md").exists()
     study(*words)
-    assert "going on after 3 updates" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "stopped by SIGTERM after 4 updates" in printed
+    assert "going on after 4 updates" in printed
     assert [record["step"] for record in Run.open(out / "gcbc" / "s0").records("eval")] == [3, 6]
     assert "| gcbc " in (out / "study.md").read_text()
+
+
+def test_frames_and_goals_are_forwarded_and_others_are_other_runs(data, trained, tmp_path, capsys):
+    words = ["horizon", data, "--agents", "gcbc", *QUICK, "--out", tmp_path / "out"]
+    study(*words, "--frames", "2")
+    assert Run.open(tmp_path / "out" / "gcbc" / "s1").config.spaces.frames == 2
+    assert "spaces.frames: 2 before, 1 now" in fails(capsys, *words)
+    assert "spaces.rule" in fails(capsys, *words, "--frames", "2", "--goal", "0")
 
 
 def test_pairs_of_cells_are_spread_over_all_distances():

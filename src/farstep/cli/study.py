@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import abc
 import inspect
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import tyro
 from matplotlib.figure import Figure
@@ -38,7 +37,6 @@ from farstep.analysis.study_report import (
     study_markdown,
 )
 from farstep.analysis.tables import Cells, csv_table, latex_table, rich_table
-from farstep.api import resume, train
 from farstep.cli.compare import WIDEST
 from farstep.cli.console import plain_console
 from farstep.cli.reporting import TrainingReporter
@@ -52,9 +50,8 @@ from farstep.envs.specs import EnvironmentSpec
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import evaluate
 from farstep.serving.policy import load_policy
-from farstep.training.config import RunConfig
+from farstep.sweeps.job import Job
 from farstep.training.loop import Interrupted
-from farstep.training.run import CONFIG, Run
 
 OWN = ("agent", "out", "seed", "seeds", "resume", "from-step", "overwrite", "max-minutes")
 """Options of `farstep train` that a study sets itself."""
@@ -123,7 +120,11 @@ class StudyCommand(abc.ABC):
         self.check(dataset)
         try:
             for variant in self.study.variants:
-                self._train(console, variant, dataset)
+                job = self._job(variant)
+                # Settings are compared as they were looked at.
+                job.check(besides=["steps"])
+                with TrainingReporter(console, job.training.steps) as reporter:
+                    job.execute(reporter)
         except Interrupted as interruption:
             console.print(f"Saved and {interruption}. Continue by the same command.")
             raise SystemExit(128 + interruption.signal_number) from None
@@ -136,11 +137,8 @@ class StudyCommand(abc.ABC):
 
     def runs(self, variant: Variant) -> list[Path]:
         """The run directories of one setting, a seed each."""
-        return [self.directory / variant.directory / f"s{seed}" for seed in self._seeds]
-
-    @property
-    def _seeds(self) -> range:
-        return range(self.seed, self.seed + self.seeds)
+        seeds = range(self.seed, self.seed + self.seeds)
+        return [self.directory / variant.directory / f"s{seed}" for seed in seeds]
 
     def _asked(self, variant: Variant) -> Train[Agent]:
         """What the command line asks of one setting's training."""
@@ -168,36 +166,22 @@ class StudyCommand(abc.ABC):
             if self._asked(variant).training.evaluation_episodes == 0:
                 raise FarstepError("--evaluation-episodes 0 leaves nothing to compare.")
 
-    def _train(self, console: Console, variant: Variant, dataset: Dataset) -> None:
-        """Train what is missing of one setting, seeds in the same state together."""
+    def _job(self, variant: Variant) -> Job:
+        """The training of one setting, seeds in the same state together."""
         asked = self._asked(variant)
-        for path in self.runs(variant):
-            if (path / CONFIG).exists():
-                _check_same(Run.open(path), asked, dataset)
-        states = [_updates(path) for path in self.runs(variant)]
-        base = self.directory / variant.directory
-        for first, count, updates in _together(self._seeds, states):
-            if updates >= asked.training.steps:
-                continue
-            training = replace(asked.training, seed=first)
-            seeds = f"seed {first}" if count == 1 else f"seeds {first} to {first + count - 1}"
-            where = f"{variant.name}, {seeds}, in {base}"
-            with TrainingReporter(console, training.steps) as reporter:
-                how: dict[str, Any] = {
-                    "agent": asked.hyperparameters,
-                    "training": training,
-                    "execution": asked.execution,
-                    "reporter": reporter,
-                }
-                if updates >= 0:
-                    paths = [base / f"s{seed}" for seed in range(first, first + count)]
-                    reporter.told(f"{where}: going on after {updates:,} updates")
-                    resume(*paths, dataset=dataset, **how)
-                else:
-                    out = base if count > 1 else base / f"s{first}"
-                    reporter.told(f"{where}: {training.steps:,} updates")
-                    goal = asked.goal or "observation"
-                    train(dataset, goal=goal, seeds=count, out=out, **how)
+        directory = self.directory / variant.directory
+        return Job(
+            name=variant.name,
+            directory=directory,
+            log=directory / "log",
+            dataset=self.dataset,
+            agent=asked.hyperparameters,
+            training=replace(asked.training, seed=self.seed),
+            seeds=self.seeds,
+            goal=asked.goal or "observation",
+            frames=asked.frames,
+            execution=asked.execution,
+        )
 
     def _report(self, console: Console) -> None:
         scores = [
@@ -359,42 +343,3 @@ class PolicyLeversStudy(StudyCommand):
 
     def design(self) -> Study:
         return studies.policy_levers(self.chunk, self.average)
-
-
-def _updates(path: Path) -> int:
-    """Updates after which a run was evaluated last or, less than any, −1 if there is no run."""
-    if not (path / CONFIG).exists():
-        return -1
-    evaluated = [record["step"] for record in Run.open(path).records("eval")]
-    return max(evaluated, default=0)
-
-
-def _together(seeds: Sequence[int], states: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """(first seed, how many, state) of neighbouring seeds in the same state."""
-    pairs = zip(seeds, states, strict=True)
-    for state, group in itertools.groupby(pairs, key=lambda pair: pair[1]):
-        members = [seed for seed, _ in group]
-        yield members[0], len(members), state
-
-
-def _check_same(run: Run, asked: Train[Agent], dataset: Dataset) -> None:
-    """Raises FarstepError if `run` is not what is asked for."""
-    config = run.config
-    wanted = RunConfig(
-        agent=asked.hyperparameters,
-        training=replace(asked.training, seed=config.training.seed),
-        dataset=replace(config.dataset, digest=dataset.train.digest),
-        spaces=config.spaces,
-        normalization=config.normalization,
-    )
-    differences = config.differences(wanted, besides=["steps"])
-    if config.training.steps > asked.training.steps:
-        differences.append(
-            f"training.steps: {config.training.steps} before, {asked.training.steps} now"
-        )
-    if differences:
-        raise FarstepError(
-            f"{run.path} was made with other settings:\n  "
-            + "\n  ".join(differences)
-            + "\nGive the study another place with --out."
-        )

@@ -10,7 +10,7 @@ import itertools
 import json
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,13 +18,15 @@ from typing import Any
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
-from farstep.api import evaluate, resume, train
+from farstep.api import Execution, evaluate, resume, train
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import write_text
+from farstep.core.goals import GoalRule
+from farstep.data.table import open_dataset, spaces_of
 from farstep.evaluation.results import Evaluation
 from farstep.training.checkpoint import SUCCESS
-from farstep.training.config import TrainConfig
+from farstep.training.config import CONTINUABLE, TrainConfig
 from farstep.training.lock import locked
 from farstep.training.loop import Interrupted, Reporter
 from farstep.training.run import CONFIG, EVALUATION, Run
@@ -45,6 +47,9 @@ class Job:
         agent: with its hyperparameters.
         training: of the first seed.
         seeds: how many, from `training.seed` on, in one program.
+        goal: what a goal is.
+        frames: observations that are seen as one.
+        execution: how training is carried out.
         evaluation: arguments of `farstep.evaluate` for the trained policies; None evaluates no
             more than training does.
     """
@@ -56,6 +61,9 @@ class Job:
     agent: Agent
     training: TrainConfig
     seeds: int = 1
+    goal: str = "observation"
+    frames: int = 1
+    execution: Execution = field(default_factory=Execution)
     evaluation: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @property
@@ -105,14 +113,24 @@ class Job:
                 found.append(records[-1][SUCCESS])
         return sum(found) / len(found) if found else None
 
-    def check(self) -> None:
-        """Raises FarstepError where a run was made with other settings."""
+    def check(self, besides: Sequence[str] = CONTINUABLE) -> None:
+        """Raises FarstepError where a run was made with other settings or data.
+
+        Args:
+            besides: of the training options, those that may differ.
+        """
         for seed, path in self.paths.items():
             if not (path / CONFIG).exists():
                 continue
-            config = Run.open(path).config
-            asked = replace(config, agent=self.agent, training=replace(self.training, seed=seed))
-            differences = config.differences(asked)
+            config, table = Run.open(path).config, open_dataset(self.dataset).train
+            asked = replace(
+                config,
+                agent=self.agent,
+                training=replace(self.training, seed=seed),
+                dataset=replace(config.dataset, digest=table.digest),
+                spaces=spaces_of(table, GoalRule.parse(self.goal), self.frames),
+            )
+            differences = config.differences(asked, besides=besides)
             if config.training.steps > self.training.steps:
                 differences.append(
                     f"training.steps: {config.training.steps} before, {self.training.steps} now"
@@ -120,7 +138,7 @@ class Job:
             if differences:
                 raise FarstepError(
                     f"{path} was made with other settings:\n  " + "\n  ".join(differences) + "\n"
-                    "Choose another place with 'out', or another label."
+                    "Give it another place (out), or undo the change."
                 )
 
     def execute(self, reporter: Reporter | None = None) -> None:
@@ -130,22 +148,27 @@ class Job:
             FarstepError: as `farstep.train` and `farstep.evaluate`.
             Interrupted: a signal came; everything is saved.
         """
-        for first, count, saved in self._groups():
-            paths = [self.paths[seed] for seed in range(first, first + count)]
-            if all(map(self._trained, paths)):
+        told = Reporter().told if reporter is None else reporter.told
+        for seeds, saved, trained in self._groups():
+            if trained:
                 continue
-            training = replace(self.training, seed=first)
+            paths = [self.paths[seed] for seed in seeds]
+            which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+            where = f"{self.name}, {which}, in {self.directory}"
+            how: dict[str, Any] = {
+                "agent": self.agent,
+                "training": replace(self.training, seed=seeds[0]),
+                "execution": self.execution,
+                "reporter": reporter,
+            }
             if saved >= 0:
-                resume(
-                    *paths,
-                    dataset=self.dataset,
-                    agent=self.agent,
-                    training=training,
-                    reporter=reporter,
-                )
+                told(f"{where}: going on after {saved:,} updates")
+                resume(*paths, dataset=self.dataset, **how)
             else:
-                out = self.directory if count > 1 else paths[0]
-                train(self.dataset, self.agent, training, seeds=count, out=out, reporter=reporter)
+                told(f"{where}: {self.training.steps:,} updates")
+                out = self.directory if len(seeds) > 1 else paths[0]
+                how |= {"goal": self.goal, "frames": self.frames, "seeds": len(seeds)}
+                train(self.dataset, out=out, **how)
         for path in self.paths.values():
             if not self._evaluated(path):
                 evaluate(path, **(self.evaluation or {})).save(path / EVALUATION)
@@ -156,8 +179,8 @@ class Job:
             name: str(value) if isinstance(value, Path) else value
             for name, value in vars(self).items()
         }
-        about = {"agent": agent_to_dict(self.agent), "training": asdict(self.training)}
-        return json.dumps(plain | about)
+        parts = {"training": asdict(self.training), "execution": asdict(self.execution)}
+        return json.dumps(plain | {"agent": agent_to_dict(self.agent)} | parts)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -171,6 +194,7 @@ class Job:
                 "log": Path(document["log"]),
                 "agent": agent_from_dict(document["agent"], where=where),
                 "training": dataclass_from_dict(TrainConfig, document["training"], where=where),
+                "execution": dataclass_from_dict(Execution, document["execution"], where=where),
             }
         )
 
@@ -178,12 +202,11 @@ class Job:
     def _failed(self) -> Path:
         return self.log.with_suffix(".failed")
 
-    def _groups(self) -> Iterator[tuple[int, int, int]]:
-        """(first seed, how many, updates saved) of neighbours that are equally far."""
-        states = {seed: _saved(path) for seed, path in self.paths.items()}
-        for saved, group in itertools.groupby(states, key=lambda seed: states[seed]):
-            seeds = list(group)
-            yield seeds[0], len(seeds), saved
+    def _groups(self) -> Iterator[tuple[list[int], int, bool]]:
+        """Neighbouring seeds that are equally far: updates saved, and whether nothing is left."""
+        states = {seed: (_saved(path), self._trained(path)) for seed, path in self.paths.items()}
+        for state, group in itertools.groupby(states, key=lambda seed: states[seed]):
+            yield list(group), *state
 
     def _trained(self, path: Path) -> bool:
         if _saved(path) < self.training.steps:
