@@ -110,6 +110,7 @@ def test_a_grid_and_a_list(data, tmp_path):
     text = (
         'agents = ["gcbc", "crl"]\nseeds = 2\ntogether = true\n'
         "[[runs]]\n[[runs]]\nagents = 'crl'\nlabel = 'warm'\nhyperparameters = {alpha = 0.5}\n"
+        "goal = '0'\nframes = 2\n[execution]\ndata_location = 'stream'\n"
     )
     jobs = {job.name: job for job in Sweep.read(written(tmp_path, data, text)).jobs}
     assert list(jobs) == [
@@ -121,6 +122,15 @@ def test_a_grid_and_a_list(data, tmp_path):
     assert list(warm.paths) == [0, 1]
     assert warm.agent == json_round_trip(warm).agent
     assert (vars(warm.agent)["alpha"], warm.agent.batch_size) == (0.5, 4)
+    assert {job.execution.data_location for job in jobs.values()} == {"stream"}
+    assert (jobs["walk/crl-small/s0-1"].goal, jobs["walk/crl-small/s0-1"].frames) == (
+        "observation",
+        1,
+    )
+    attempt(warm.to_json())
+    for path in warm.paths.values():
+        spaces = Run.open(path).config.spaces
+        assert (spaces.goal.shape, spaces.observation.shape, spaces.frames) == ((1,), (4,), 2)
 
 
 def json_round_trip(job: Job) -> Job:
@@ -136,6 +146,11 @@ def json_round_trip(job: Job) -> Job:
         ('agents = "gcbc"\nseeds = "three"', "'seeds' must be how many"),
         ('agents = "gcbc"\nseeds = [0, 2]\ntogether = true', "must follow each other"),
         ('agents = "gcbc"\n[evaluation]\nepisode = 3', "Did you mean 'episodes'"),
+        ('agents = "gcbc"\n[evaluation]\nexecute = 2', "gcbc gives 1 actions at once"),
+        ('agents = "gcbc"\ngoal = "0,7"', "without column 7"),
+        ('agents = "gcbc"\nframes = "two"', "'frames' must be a whole number"),
+        ('agents = "gcbc"\nframes = 0', "--frames must be at least 1"),
+        ('agents = "gcbc"\n[execution]\ndevices = "all"', "devices must be a whole number"),
         ('agents = "gcbc"\n[[runs]]\n[[runs]]', "is there twice"),
         ("agents = ", "not a TOML file"),
     ],

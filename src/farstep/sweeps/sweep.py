@@ -12,22 +12,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farstep.agents.registry import agent_class
-from farstep.api import PRESET, make_agent
+from farstep.api import PRESET, Execution, make_agent
 from farstep.core.errors import FarstepError, nearest
-from farstep.core.fields import dataclass_from_dict
-from farstep.data.table import open_dataset
+from farstep.core.fields import check_fields, dataclass_from_dict
+from farstep.core.goals import GoalRule
+from farstep.data.table import open_dataset, spaces_of
 from farstep.presets import PRESETS, find_preset
 from farstep.sweeps.engines import Engine, Handle
 from farstep.sweeps.job import Job
 from farstep.training.config import TrainConfig
 
-GRID = ("datasets", "agents", "presets", "seeds", "hyperparameters", "label")
+GRID = ("datasets", "agents", "presets", "seeds", "goal", "frames", "hyperparameters", "label")
 """Keys of a grid: of the file itself, and of each of its `runs`, which override the file's."""
 
-EVALUATION = ("episodes", "tasks", "seed", "max_steps", "temperature", "slots", "workers")
+EVALUATION = (
+    *("episodes", "tasks", "seed", "max_steps"),
+    *("temperature", "execute", "slots", "workers"),
+)
 """Keys of [evaluation], as `farstep.evaluate` takes them."""
 
-WHOLE = ("out", "runs", "together", "training", "evaluation", "slurm", "ray")
+WHOLE = ("out", "runs", "together", "training", "execution", "evaluation", "slurm", "ray")
 """Keys of the file alone."""
 
 PAUSE = 0.2
@@ -66,7 +70,7 @@ class Sweep:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FarstepError(f"{path} is not a TOML file: {error}") from error
         _check_keys(document, (*GRID, *WHOLE), str(path))
-        for name in ("training", "evaluation", "slurm", "ray", "hyperparameters"):
+        for name in ("training", "execution", "evaluation", "slurm", "ray", "hyperparameters"):
             if not isinstance(document.get(name, {}), dict):
                 raise FarstepError(f"{path}: '{name}' must be a table, [{name}].")
         _check_keys(document.get("evaluation", {}), EVALUATION, f"{path}, [evaluation],")
@@ -152,6 +156,14 @@ def _jobs(grid: Mapping[str, Any], document: Mapping[str, Any], out: Path, where
     training = dict(document.get("training", {}))
     if "seed" in training:
         raise FarstepError(f"{where}: 'seed' of [training] is set by 'seeds'.")
+    execution = dataclass_from_dict(
+        Execution, document.get("execution", {}), where=f"{where}, [execution]"
+    )
+    check_fields(execution)
+    execution.check()
+    goal, frames = str(grid.get("goal", "observation")), grid.get("frames", 1)
+    if type(frames) is not int:
+        raise FarstepError(f"{where}: 'frames' must be a whole number, not {frames!r}.")
     evaluation = document.get("evaluation")
     groups = [(seeds[0], len(seeds))] if document.get("together") else [(s, 1) for s in seeds]
     if document.get("together") and seeds != list(range(seeds[0], seeds[0] + len(seeds))):
@@ -161,8 +173,16 @@ def _jobs(grid: Mapping[str, Any], document: Mapping[str, Any], out: Path, where
     for dataset, agent, preset in itertools.product(datasets, agents, presets):
         agent_class(agent)
         find_preset(preset, PRESETS)
-        name = open_dataset(dataset).name
+        data = open_dataset(dataset)
+        name = data.name
+        spaces_of(data.train, GoalRule.parse(goal), frames)
         made = make_agent(agent, name, preset, **grid["hyperparameters"])
+        execute = (evaluation or {}).get("execute")
+        if execute is not None and execute not in range(1, made.action_chunk + 1):
+            raise FarstepError(
+                f"{where}: 'execute' of [evaluation] is {execute}, and {agent} gives"
+                f" {made.action_chunk} actions at once."
+            )
         setting = f"{name}/{agent.replace(':', '.')}-{preset}{label}"
         for first, count in groups:
             full = dataclass_from_dict(
@@ -180,6 +200,9 @@ def _jobs(grid: Mapping[str, Any], document: Mapping[str, Any], out: Path, where
                     agent=made,
                     training=full,
                     seeds=count,
+                    goal=goal,
+                    frames=frames,
+                    execution=execution,
                     evaluation=evaluation,
                 )
             )

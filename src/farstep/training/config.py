@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Annotated
 
 import numpy as np
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import agent_from_dict, agent_to_dict
 from farstep.core.errors import FarstepError
-from farstep.core.fields import dataclass_from_dict
+from farstep.core.fields import Count, Range, check_fields, dataclass_from_dict
 from farstep.core.seeds import check_seed
 from farstep.core.types import Spaces
 from farstep.data.normalize import Normalization
@@ -42,29 +43,19 @@ class TrainConfig:
         normalize: standardise vector observations by the training table's mean and deviation.
     """
 
-    steps: int = 1_000_000
+    steps: Count = 1_000_000
     seed: int = 0
-    log_every: int = 1_000
-    checkpoint_every: int = 10_000
-    keep_checkpoints: int = 2
-    evaluate_every: int = 100_000
-    evaluation_episodes: int = 20
-    validation_batches: int = 16
+    log_every: Count = 1_000
+    checkpoint_every: Count = 10_000
+    keep_checkpoints: Count = 2
+    evaluate_every: Annotated[int, Range(least=0)] = 100_000
+    evaluation_episodes: Annotated[int, Range(least=0)] = 20
+    validation_batches: Count = 16
     normalize: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_seed(self.seed)
-        for name, least in (
-            ("steps", 1),
-            ("log_every", 1),
-            ("checkpoint_every", 1),
-            ("keep_checkpoints", 1),
-            ("evaluate_every", 0),
-            ("evaluation_episodes", 0),
-            ("validation_batches", 1),
-        ):
-            if getattr(self, name) < least:
-                raise FarstepError(f"{name} must be at least {least}, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
