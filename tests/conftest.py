@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jaxtyping
 import numpy as np
 import pytest
@@ -31,6 +32,10 @@ jaxtyping.install_import_hook(
     "beartype.beartype",
 )
 
+# How long an example takes is no property of the code: the first one compiles, on a busy machine.
+hypothesis.settings.register_profile("farstep", deadline=None)
+hypothesis.settings.load_profile("farstep")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set what JAX, BLAS and MuJoCo read when first imported, here and in child processes."""
@@ -42,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # Most of the time goes into compiling programs that run once or twice. Slow tests hold
         # long runs to what they give by the programs that users run.
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
-    cache = config.cache
+    cache = getattr(config, "cache", None)  # There is none with `-p no:cacheprovider`.
     if cache is not None:
         # The workers of xdist compile many equal programs; each is compiled once.
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))

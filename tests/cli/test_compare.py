@@ -75,7 +75,8 @@ def result(path: Path, wins: int, seed: int | None = 0, **policy) -> Path:
         "temperature": 0.0,
     } | policy
     if seed is not None:
-        described |= {"source": {"seed": seed, "digest": "a" * 64}, "hyperparameters": {}}
+        source = {"seed": seed, "digest": "a" * 64}
+        described = {"source": source, "hyperparameters": {}} | described
     protocol = {
         "environment": "pointmaze-giant-v0",
         "tasks": [1],
@@ -114,7 +115,8 @@ def test_methods_by_seeds_beside_the_published_numbers(tmp_path, capsys):
         run(tmp_path / "gcbc" / f"s{seed}", [0.0, 0.0, 0.1, 0.2], seed=seed, agent=GCBC())
     out = tmp_path / "out"
     printed = compared(capsys, tmp_path / "mqe", tmp_path / "gcbc", "--out", out)
-    assert "59.2 ± 3.2" in printed
+    assert "100.0 SCoTS" in printed
+    assert "arXiv 2506.00895" in printed
     assert "the mean of the evaluations after 200, 300, 400 updates" in printed
     assert "Note" not in printed
     ours, cloned = rows(out)
@@ -126,7 +128,9 @@ def test_methods_by_seeds_beside_the_published_numbers(tmp_path, capsys):
     assert [float(ours[end]) for end in ("mean_low", "mean_high")] == pytest.approx(
         [0, 1 / 3 + 12.7062 / 30], abs=1e-5
     )
-    assert float(ours["published"]) == pytest.approx(0.592)
+    # After 400 updates the number of a million would mislead.
+    assert ours["published"] == ""
+    assert (float(ours["best_published"]), ours["best_published_method"]) == (1.0, "SCoTS")
     assert (cloned["method"], cloned["published"]) == ("gcbc", "")
     assert rows(out, "improvement.csv")[0]["P(X > Y)"] == "1.00"
     assert [row["seed"] for row in rows(out, "runs.csv")] == ["0", "1"] * 2
@@ -206,6 +210,26 @@ def test_more_updates_are_another_protocol(tmp_path, capsys):
     assert [row["mean"] for row in rows(tmp_path / "out")] == ["0.2", "0.6"]
     assert f"updates 100 ({tmp_path / 'a'})" in printed
     assert f"updates 200 ({tmp_path / 'b'})" in printed
+
+
+@pytest.mark.parametrize(
+    ("updates", "hidden", "dataset", "published"),
+    [
+        (500_000, (256,) * 3, GIANT, "0.592"),
+        (499_000, (512,) * 3, GIANT, ""),
+        (1_000_000, (128,) * 3, GIANT, ""),
+        (250_000, (512,) * 3, "visual-scene-play-v0", "0.381"),
+    ],
+)
+def test_published_numbers_stand_beside_runs_of_their_size(
+    updates, hidden, dataset, published, tmp_path, capsys
+):
+    path = result(
+        tmp_path / "run.json", 4, step=updates, hyperparameters={"hidden": hidden}, dataset=dataset
+    )
+    out = tmp_path / "out"
+    compared(capsys, path, "--out", out)
+    assert rows(out)[0]["published"] == published
 
 
 def test_an_environment_of_ones_own_need_not_be_there(tmp_path, capsys):

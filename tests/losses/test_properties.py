@@ -19,7 +19,7 @@ def backup(distances, targets, steps, **changes: Any):
     return multistep_backup(distances, targets, steps, **settings)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     steps=st.lists(st.integers(1, 40), min_size=SIZE, max_size=SIZE),
     seed=st.integers(0, 2**16),
@@ -35,7 +35,7 @@ def test_the_backup_is_stationary_where_the_distance_is_the_target_plus_the_step
     assert float(metrics["backup/excess"]) == pytest.approx(0, abs=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(offset=st.floats(-4, 4).filter(lambda x: abs(x) > 0.05), seed=st.integers(0, 2**16))
 def test_the_backup_pushes_back_from_either_side(offset, seed):
     targets = jax.random.uniform(jax.random.key(seed), (1, SIZE, SIZE), maxval=3)
@@ -76,7 +76,7 @@ def test_invariance_is_zero_only_where_acting_costs_nothing():
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scale=st.floats(0.01, 100))
 def test_the_q_term_does_not_depend_on_the_scale_of_q(scale):
     q = jnp.asarray([-1.0, -2.0, -4.0])

@@ -21,7 +21,7 @@ from farstep.losses.values import (
 KEY = jax.random.key(0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(steps=st.floats(0, 600), discount=st.sampled_from([0.9, 0.98, 0.99, 0.995]))
 def test_a_value_tells_the_steps_that_it_discounts(steps, discount):
     value = -(1 - discount**steps) / (1 - discount)

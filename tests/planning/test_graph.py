@@ -46,7 +46,7 @@ def test_costs_over_all_states_are_the_true_distances_and_paths_lead_along_edges
         assert not route.cut_off
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31))
 def test_dijkstra_agrees_with_floyd_and_warshall(seed):
     rng = np.random.default_rng(seed)

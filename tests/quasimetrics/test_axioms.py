@@ -44,7 +44,7 @@ def points(width: Literal[32, 64], repeats: bool):
 @pytest.mark.parametrize("width", [32, 64])
 @pytest.mark.parametrize("name", sorted(DISTANCES))
 def test_quasimetric(name, width, repeats):
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(points(width, repeats))
     def holds(x):
         with jax.enable_x64(width == 64):

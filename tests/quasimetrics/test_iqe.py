@@ -21,7 +21,7 @@ three_groups = jax.jit(functools.partial(iqe, groups=3))
 COORDINATES = st.floats(-100, 100, width=32) | st.sampled_from([-1.0, 0.0, 1.0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hnp.arrays("float32", (2, 12), elements=COORDINATES), st.floats(-3, 3, width=32))
 def test_values(pair, raw_alpha):
     x, y = pair

@@ -72,7 +72,7 @@ def assert_improved(mdp, behaviour, policy, discount):
     assert np.all(visits >= before * (1 - ROUNDING) - ROUNDING)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(worlds())
 def test_the_extracted_policy_is_no_worse_after_any_number_of_relaxations(world):
     mdp, behaviour, discount = world
@@ -98,7 +98,7 @@ def test_gridworlds_improve_too(name):
     assert_improved(mdp, behaviour, extract(relaxed, mdp.states), DISCOUNT)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds(most_outcomes=1))
 def test_without_chance_the_fixed_point_is_the_optimal_number_of_steps(world):
     mdp, behaviour, discount = world
@@ -111,7 +111,7 @@ def test_without_chance_the_fixed_point_is_the_optimal_number_of_steps(world):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds())
 def test_relaxing_changes_nothing_without_action_invariance(world):
     """The behaviour's distance obeys the triangle inequality already."""
@@ -120,7 +120,7 @@ def test_relaxing_changes_nothing_without_action_invariance(world):
     np.testing.assert_allclose(relax(distances), distances, rtol=1e-11, atol=1e-11)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(worlds())
 def test_the_fixed_point_is_a_quasimetric_and_stays(world):
     mdp, behaviour, discount = world
@@ -130,7 +130,7 @@ def test_the_fixed_point_is_a_quasimetric_and_stays(world):
     assert np.all(relaxed >= 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(worlds(), st.sampled_from([0.3, 0.8, 0.95]))
 def test_purely_geometric_waypoints_shift_every_distance_to_a_goal_alike(world, lambda_):
     """By log((1 − μR)/(1 − μ)), μ = λγ, with R the behaviour's value of coming back to the goal."""
@@ -145,7 +145,7 @@ def test_purely_geometric_waypoints_shift_every_distance_to_a_goal_alike(world, 
     assert_improved(mdp, behaviour, extract(relaxed, mdp.states), discount)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(worlds())
 def test_one_step_waypoints_fit_the_behaviour_and_with_the_best_action_the_optimum(world):
     mdp, behaviour, discount = world
@@ -156,7 +156,7 @@ def test_one_step_waypoints_fit_the_behaviour_and_with_the_best_action_the_optim
     np.testing.assert_allclose(values, optimal_first_hit(mdp, discount), atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(worlds())
 def test_waypoints_only_make_distances_longer(world):
     """So does Eq. 8, joined with action invariance: between the behaviour's and the optimum."""

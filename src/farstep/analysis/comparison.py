@@ -17,7 +17,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from farstep.analysis.published import PublishedResult, published_result
+from farstep.analysis.published import (
+    PublishedResult,
+    best_published,
+    comparable,
+    published_result,
+)
 from farstep.analysis.scores import NOT_TOLD, Score
 from farstep.analysis.statistics import (
     RESAMPLES,
@@ -68,9 +73,20 @@ class Cell:
 
     @property
     def published(self) -> PublishedResult | None:
-        """What is published for this agent on this dataset; nothing for a planned policy."""
+        """What Table 4 has for this agent on this dataset.
+
+        None for a planned policy, and for runs that are much smaller or shorter than the paper's.
+        """
         first = self.scores[0]
-        return None if first.planned else published_result(first.agent, first.dataset)
+        hidden = (first.hyperparameters or {}).get("hidden", ())
+        if first.planned or not comparable(self.dataset, hidden, max(first.protocol["updates"])):
+            return None
+        return published_result(first.agent, first.dataset)
+
+    @property
+    def best_published(self) -> PublishedResult | None:
+        """The highest success that is published for this dataset, of whatever method and size."""
+        return best_published(self.dataset)
 
 
 @dataclass(frozen=True)

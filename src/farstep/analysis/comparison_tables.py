@@ -18,7 +18,8 @@ PROFILE_STEPS = (0, 10, 25, 50, 75, 90)
 
 def result_cells(comparison: Comparison) -> Cells:
     """Every method on every dataset, beside what is published for its agent."""
-    cells = [["dataset", "method", "seeds", "each", "mean ± s.e.", "95 %", "IQM", "published"]]
+    head = ["dataset", "method", "seeds", "each", "mean ± s.e.", "95 %", "IQM", "published"]
+    cells = [[*head, "best published"]]
     for cell in comparison.cells:
         figures = comparison.aggregate(cell)
         cells.append(
@@ -29,6 +30,7 @@ def result_cells(comparison: Comparison) -> Cells:
                 " ".join(percent(value) for value in cell.values),
                 *cell_texts(figures),
                 published_text(cell.published),
+                _best_text(cell.best_published),
             ]
         )
     return cells
@@ -135,8 +137,14 @@ def tables(comparison: Comparison) -> dict[str, Cells]:
 
 def explanation(comparison: Comparison) -> str:
     """What the columns mean, in a paragraph."""
-    sources = {cell.published.source for cell in comparison.cells if cell.published is not None}
-    published = f" Published: {'; '.join(sorted(sources))}." if sources else ""
+    results = [one for c in comparison.cells for one in (c.published, c.best_published) if one]
+    published = (
+        f" Published: {'; '.join(sorted({one.source for one in results}))}. An agent's own number "
+        "is of networks 512 × 3 and 1,000,000 updates (500,000 from pixels), and stands beside "
+        "runs of half that size or more."
+        if results
+        else ""
+    )
     resampled = (
         f" That of an IQM: {comparison.resamples:,} bootstrap resamples of the seeds within each "
         f"dataset (seed {comparison.seed})."
@@ -202,13 +210,19 @@ def published_text(result: PublishedResult | None) -> str:
     """A published mean with its standard error, in %."""
     if result is None:
         return MISSING
-    return f"{percent(result.success)} ± {percent(result.standard_error)}"
+    error = "" if result.standard_error is None else f" ± {percent(result.standard_error)}"
+    return f"{percent(result.success)}{error}"
+
+
+def _best_text(result: PublishedResult | None) -> str:
+    return MISSING if result is None else f"{published_text(result)} {result.method}"
 
 
 def _summary_cells(comparison: Comparison) -> Cells:
     """`result_cells` for a machine: one number a column, rates in [0, 1]."""
     header = ["dataset", "method", "runs", "mean", "standard_error", "mean_low", "mean_high"]
     header += ["iqm", "published", "published_standard_error"]
+    header += ["best_published", "best_published_method"]
     cells = [header]
     for cell in comparison.cells:
         figures = comparison.aggregate(cell)
@@ -222,6 +236,8 @@ def _summary_cells(comparison: Comparison) -> Cells:
             published and published.standard_error,
         ]
         texts = ["" if number is None else f"{number:.6g}" for number in numbers]
+        best = cell.best_published
+        texts += [f"{best.success:.6g}", best.method] if best else ["", ""]
         cells.append([cell.dataset, cell.method, str(figures.runs), *texts])
     return cells
 
