@@ -1,4 +1,4 @@
-"""`farstep walker`: train a directional walker, and test one."""
+"""`farstep walker`: train a directional walker or a dribbler, and test one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from farstep.cli.console import plain_console
 from farstep.collect.walkers.bodies import walker_body
 from farstep.collect.walkers.errands import Errand, errands
-from farstep.collect.walkers.fitness import Fitness, fitness
+from farstep.collect.walkers.fitness import Dribbling, Walking, fitness
 from farstep.collect.walkers.policy import Walker, shipped_walker
 from farstep.core.errors import FarstepError
 from farstep.core.seeds import check_seed
@@ -22,17 +22,17 @@ from farstep.core.seeds import check_seed
 
 @dataclass(frozen=True)
 class WalkerTrain:
-    """Train a body to walk in a commanded direction, for collecting maze data.
+    """Train a body to walk in a commanded direction, or to dribble a ball, for collecting data.
 
     `farstep walker train ant --out runs/ant`
 
     `farstep walker train ant --out runs/ant --resume` goes on where it was cut off, bit for bit.
 
     The directory gets metrics.jsonl, checkpoint.safetensors and walker.safetensors; give the last
-    to 'farstep data make' by --walker.
+    to 'farstep data make' by --walker, or by --dribbler if it is the antball's.
 
     Attributes:
-        body: ant or humanoid.
+        body: ant, humanoid, or antball: the ant that dribbles a ball.
         out: the run's directory; runs/walker-BODY by default.
         steps: simulator steps, over all bodies; the recipe's unless told otherwise.
         updates: updates after every step of all bodies.
@@ -101,21 +101,27 @@ class WalkerTrain:
                     f"{line['train/speed']:.2f} m/s"
                 )
                 bar.update(task, completed=step, description=told)
-                if "test/speed" in line:
+                test = [
+                    f"{name.removeprefix('test/').replace('_', ' ')} {value:.4g}"
+                    for name, value in line.items()
+                    if name.startswith("test/")
+                ]
+                if test:
                     bar.console.print(
-                        f"{told} in training; test: {line['test/speed']:.2f} m/s along the "
-                        f"command, turns in {line['test/turning_steps']:.0f} steps, "
-                        f"{line['test/falls']:.0%} falls",
-                        soft_wrap=True,
+                        f"{told} in training; test: {', '.join(test)}", soft_wrap=True
                     )
 
             train(path, recipe, resume=self.resume, test_every=self.test_every, reporter=report)
-        console.print(f"the walker is in {path / 'walker.safetensors'}", soft_wrap=True)
+        console.print(
+            f"the {walker_body(name).role} is in {path / 'walker.safetensors'}", soft_wrap=True
+        )
 
 
 @dataclass(frozen=True)
 class WalkerTest:
     """Measure a walker: speed along the command, falls, turning through 180°.
+
+    Of a dribbler: goals that the ball reaches, steps until then, falls.
 
     `farstep walker test ant` measures the walker that farstep ships; `farstep walker test
     runs/ant/walker.safetensors` one of your own.
@@ -126,7 +132,8 @@ class WalkerTest:
     Attributes:
         walker: a body's name, or a walker's file.
         environment: a maze whose tasks it is to walk, in place of open ground.
-        episodes: episodes: of 1,000 steps, with the command reversed every 100; or of each task.
+        episodes: episodes: of 1,000 steps, with the command reversed every 100; of 200 with a goal
+            for the ball; or of each task.
         noise: standard deviation of the noise on actions; data are collected with 0.2.
         seed: root of everything random.
     """
@@ -163,7 +170,13 @@ class WalkerTest:
         print("\n".join(lines))
 
 
-def _on_ground(found: Fitness) -> list[str]:
+def _on_ground(found: Walking | Dribbling) -> list[str]:
+    if isinstance(found, Dribbling):
+        return [
+            f"goals that the ball reaches {found.reached:.1%} of {found.episodes}",
+            f"  steps until then          {found.steps:.0f}",
+            f"episodes with a fall        {found.falls:.1%} of {found.episodes}",
+        ]
     return [
         f"speed along the command   {found.speed:.2f} m/s",
         f"  from 30 steps on        {found.steady_speed:.2f} m/s",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import mujoco
 import numpy as np
@@ -12,26 +16,27 @@ for _module in ("gymnasium", "ogbench"):
     pytest.importorskip(_module)
 
 from ogbench.online_locomotion.ant import AntEnv  # noqa: E402 (after the checks above)
+from ogbench.online_locomotion.ant_ball import AntBallEnv  # noqa: E402
 from ogbench.online_locomotion.humanoid import HumanoidEnv  # noqa: E402
 from ogbench.online_locomotion.wrappers import (  # noqa: E402
     DMCHumanoidXYWrapper,
     GymXYWrapper,
 )
 
-from farstep.collect.walkers.bodies import BodyName, walker_body  # noqa: E402
+from farstep.collect.walkers.bodies import BODIES, BodyName, walker_body  # noqa: E402
 from farstep.collect.walkers.ground import Ground, unit_direction  # noqa: E402
 from farstep.core.errors import FarstepError  # noqa: E402
 
 _mujoco: Any = mujoco
 
-BOTH = pytest.mark.parametrize("name", ["ant", "humanoid"])
+ALL = pytest.mark.parametrize("name", ["ant", "humanoid", "antball"])
 
 
 def actions(name: str, count: int) -> np.ndarray:
     return np.random.default_rng(0).uniform(-1, 1, (count, walker_body(name).action_size))
 
 
-@BOTH
+@ALL
 def test_turning_body_and_command_together_changes_nothing(name: BodyName) -> None:
     body = walker_body(name)
     east, north = Ground(name), Ground(name)
@@ -43,10 +48,14 @@ def test_turning_body_and_command_together_changes_nothing(name: BodyName) -> No
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     qpos, qvel = east.env.data.qpos.copy(), east.env.data.qvel.copy()
     east.env.set_state(qpos, qvel)
-    quaternion = np.zeros(4)
     yaw = np.array([np.cos(angle / 2), 0, 0, np.sin(angle / 2)])
-    _mujoco.mju_mulQuat(quaternion, yaw, qpos[3:7])
-    qpos[:2], qpos[3:7], qvel[:2] = turn @ qpos[:2], quaternion, turn @ qvel[:2]
+    # The free joints: the body's, and the ball's.
+    for place, speed in ((0, 0), (15, 14)) if name == "antball" else ((0, 0),):
+        quaternion = np.zeros(4)
+        _mujoco.mju_mulQuat(quaternion, yaw, qpos[place + 3 : place + 7])
+        qpos[place + 3 : place + 7] = quaternion
+        qpos[place : place + 2] = turn @ qpos[place : place + 2]
+        qvel[speed : speed + 2] = turn @ qvel[speed : speed + 2]
     north.env.set_state(qpos, qvel)
     command = np.array([0.6, 0.8])
     for action in actions(name, 3):
@@ -60,7 +69,7 @@ def test_turning_body_and_command_together_changes_nothing(name: BodyName) -> No
 
 
 def test_the_command_is_seen() -> None:
-    for name in ("ant", "humanoid"):
+    for name in BODIES:
         body = walker_body(name)
         ground = Ground(body.name)
         ground.reset(0)
@@ -69,24 +78,63 @@ def test_the_command_is_seen() -> None:
         assert not np.allclose(ahead, back)
 
 
-@BOTH
-def test_the_reward_is_that_of_ogbenchs_wrapper(name: BodyName) -> None:
+@pytest.fixture
+def headless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """OGBench's ant with a ball opens a window and leaves a file behind."""
+    monkeypatch.setattr("gymnasium.envs.mujoco.mujoco_rendering.MujocoRenderer", MagicMock())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+THEIRS: dict[str, Callable[[], Any]] = {
+    "ant": lambda: GymXYWrapper(AntEnv()),
+    "humanoid": lambda: DMCHumanoidXYWrapper(HumanoidEnv()),
+    "antball": AntBallEnv,
+}
+
+
+@ALL
+@pytest.mark.usefixtures("headless")
+def test_the_reward_is_that_of_ogbenchs_environment(name: BodyName) -> None:
     """Its observations, rewards and falls too, from the same seed and actions."""
-    theirs: Any = GymXYWrapper(AntEnv()) if name == "ant" else DMCHumanoidXYWrapper(HumanoidEnv())
+    theirs = THEIRS[name]()
     body, ours = walker_body(name), Ground(name)
     expected, _ = theirs.reset(seed=3)
-    np.testing.assert_array_equal(ours.reset(3), expected[:-2])
-    theirs.z = np.array([0.6, 0.8])
+    observation = ours.reset(3)
+    if name == "antball":
+        theirs.set_state(ours.env.data.qpos, ours.env.data.qvel)
+        expected = theirs._get_obs()
+        command = np.array([0.6, 0.8])
+        theirs.set_goal(theirs.get_agent_ball_xy()[1] + command)
+    else:
+        theirs.z = command = np.array([0.6, 0.8])
+    np.testing.assert_array_equal(observation, expected[:-2])
     for action in actions(name, 60):
-        observation, displacement, poise, fell = ours.step(action)
+        following, displacement, poise, fell = ours.step(action)
         expected, reward, terminated, *_ = theirs.step(action)
-        np.testing.assert_array_equal(observation, expected[:-2])
-        progress = displacement @ np.array([0.6, 0.8])
-        assert poise * (body.bonus + body.scale * progress) == pytest.approx(reward, rel=1e-9)
+        np.testing.assert_array_equal(following, expected[:-2])
+        own = body.reward(np, observation, following, command, displacement, poise)
+        assert own == pytest.approx(reward, rel=1e-9, abs=1e-12)
         assert fell == terminated
+        observation, command = following, body.following(command, displacement)
+        np.testing.assert_allclose(command, expected[-2:], atol=1e-12)
 
 
-@BOTH
+def test_balls_and_goals_lie_where_ogbench_places_them() -> None:
+    """Within a metre, two metres and twelve of the origin, along each axis."""
+    ground = Ground("antball")
+    ants, balls, goals = [], [], []
+    for seed in range(200):
+        ground.reset(seed)
+        qpos = ground.env.data.qpos
+        ants.append(qpos[:2].copy())
+        balls.append(qpos[-7:-5].copy())
+        goals.append(ground.command(0, seed) + balls[-1])
+    for places, box in ((ants, 1), (balls, 2), (goals, 12)):
+        assert 0.95 * box < np.abs(places).max() < box
+        assert np.abs(np.mean(places, axis=0)).max() < 0.2 * box
+
+
+@ALL
 def test_a_restored_body_goes_on_bit_for_bit(name: BodyName) -> None:
     one, other = Ground(name), Ground(name)
     one.reset(0)

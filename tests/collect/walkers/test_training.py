@@ -17,8 +17,10 @@ for _module in ("gymnasium", "mujoco", "ogbench"):
     pytest.importorskip(_module)
 
 from farstep.cli.main import run_command  # noqa: E402 (after the checks above)
+from farstep.collect.walkers import fitness as tests  # noqa: E402
 from farstep.collect.walkers import sac  # noqa: E402
-from farstep.collect.walkers.fitness import fitness  # noqa: E402
+from farstep.collect.walkers.bodies import walker_body  # noqa: E402
+from farstep.collect.walkers.fitness import Dribbling, Walking, fitness  # noqa: E402
 from farstep.collect.walkers.policy import Walker, shipped_walker  # noqa: E402
 from farstep.collect.walkers.sac import RECIPES, WalkerRecipe  # noqa: E402
 from farstep.collect.walkers.training import CHECKPOINT, METRICS, WALKER, train  # noqa: E402
@@ -36,10 +38,12 @@ TINY = WalkerRecipe(
 )
 
 
-def test_it_learns_to_act_along_commands_that_were_never_given() -> None:
+@pytest.mark.parametrize("body", ["ant", pytest.param("antball", marks=pytest.mark.slow)])
+def test_it_learns_to_act_along_commands_that_were_never_given(body: str) -> None:
     """In a world where an action's first two numbers are the step, and everything ends at once."""
     recipe = dataclasses.replace(
         TINY,
+        body=body,
         batch=64,
         bodies=512,
         random_steps=1,
@@ -50,8 +54,10 @@ def test_it_learns_to_act_along_commands_that_were_never_given() -> None:
         relabelled=1.0,
     )
     rng = np.random.default_rng(0)
-    observations = rng.normal(size=(512, 27)) / 3
+    observations = rng.normal(size=(512, walker_body(body).observation_size)) / 3
     observations[:, 1:5] = 1, 0, 0, 0
+    if body == "antball":
+        observations[:, 14:18] = 1, 0, 0, 0
     moves = rng.uniform(-1, 1, (512, 8))
     always_east = np.tile([1.0, 0.0], (512, 1))
     rows = [observations, moves, observations, moves[:, :2], always_east]
@@ -87,7 +93,7 @@ def contents(path: Path) -> tuple[dict[str, np.ndarray], list[dict[str, float]]]
 
 def test_a_run_cut_off_and_resumed_is_the_same_bit_for_bit(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    often = functools.partial(train, log_every=20, test_every=60, test_episodes=1)
+    often = functools.partial(train, log_every=20, test_every=60, test_steps=1)
     often(whole, TINY)
     # The buffer is full and has begun anew by then, and commands have changed.
     often(parts, TINY, stop_after=100)
@@ -110,15 +116,15 @@ def test_a_run_cut_off_and_resumed_is_the_same_bit_for_bit(tmp_path: Path) -> No
     walker = Walker.load(parts / WALKER)
     assert walker.about["steps"] == 120
     observations = arrays["host.observations"].astype(np.float32)
-    directions = arrays["host.directions"].astype(np.float32)
+    commands = arrays["host.commands"].astype(np.float32)
     layers = [
         (expected[f"learner.actor.layers.{i}.kernel"], expected[f"learner.actor.layers.{i}.bias"])
         for i in range(3)
     ]
-    hidden = jnp.asarray(walker.body.features(jnp, observations, directions))
+    hidden = jnp.asarray(walker.body.features(jnp, observations, commands))
     for index, (kernel, bias) in enumerate(layers):
         hidden = (hidden if index == 0 else jax.nn.gelu(hidden)) @ kernel + bias
-    np.testing.assert_allclose(walker(observations, directions), jnp.tanh(hidden[:, :8]), atol=5e-3)
+    np.testing.assert_allclose(walker(observations, commands), jnp.tanh(hidden[:, :8]), atol=5e-3)
 
 
 def test_the_humanoid_trains_by_the_same_code(tmp_path: Path) -> None:
@@ -132,13 +138,49 @@ def test_the_humanoid_trains_by_the_same_code(tmp_path: Path) -> None:
         actor=(8, 8),
         critic=(8, 8),
     )
-    often = functools.partial(train, log_every=8, test_every=16, test_episodes=1)
+    often = functools.partial(train, log_every=8, test_every=16, test_steps=1)
     often(tmp_path / "run", recipe, stop_after=8)
     often(tmp_path / "run", recipe, resume=True)
     (*_, last) = contents(tmp_path / "run")[1]
     assert last["step"] == 16
     assert last["test/falls"] == 1.0
     assert Walker.load(tmp_path / "run" / WALKER).body.name == "humanoid"
+
+
+@pytest.mark.slow
+def test_the_dribbler_trains_by_the_same_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = dataclasses.replace(
+        RECIPES["antball"],
+        steps=210,
+        random_steps=180,
+        bodies=1,
+        updates=1,
+        batch=4,
+        actor=(8, 8),
+        critic=(8, 8),
+    )
+    often = functools.partial(train, log_every=70, test_every=210, test_steps=1)
+    often(tmp_path / "whole", recipe)
+    often(tmp_path / "run", recipe, stop_after=205)
+    often(tmp_path / "run", recipe, resume=True)
+    (arrays, lines), (expected, expected_lines) = (
+        contents(tmp_path / "run"),
+        contents(tmp_path / "whole"),
+    )
+    assert lines == expected_lines
+    assert {"test/reached", "test/steps", "test/falls"} <= lines[-1].keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(arrays[name], array, err_msg=name)
+    steps = sac.Step.of(jnp.asarray(arrays["host.replay"]), recipe)
+    # A goal stays where it is while the ball moves, and no value follows the 200th step.
+    nearer = np.asarray(steps.command - steps.displacement)
+    np.testing.assert_allclose(nearer[:199], steps.command[1:200], atol=1e-5)
+    assert np.abs(nearer[199] - steps.command[200]).max() > 0.1
+    assert np.flatnonzero(steps.alive[:, 0] == 0).tolist() == [199]
+    run_command(f"walker test {tmp_path / 'run' / WALKER} --episodes 2".split())
+    assert "goals that the ball reaches 0.0% of 2" in capsys.readouterr().out
 
 
 def test_the_command_trains_and_tests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +205,7 @@ def test_the_command_trains_and_tests(tmp_path: Path, capsys: pytest.CaptureFixt
         ("walker train ant --out {here}/none --seed -1", "seed"),
         ("walker train ant --out {here}/none --test-every 0", "--test-every"),
         ("walker test humanoid", "farstep walker train humanoid"),
+        ("walker test antball", "farstep walker train antball"),
         ("walker test {here}/none.safetensors", "no walker at"),
         ("walker test {here}/junk.safetensors", "holds no walker"),
         ("walker test ant --episodes 0", "--episodes must be at least 1"),
@@ -182,6 +225,7 @@ def test_mistakes_are_explained_and_create_nothing(
 def test_the_shipped_ant_walks_as_told() -> None:
     walker = Walker.load(shipped_walker("ant"))
     found = fitness(walker, episodes=2, noise=0.2, steps=300)
+    assert isinstance(found, Walking)
     assert found.speed > 1.2
     assert found.turning_steps < 30
     assert found.falls == 0
@@ -201,5 +245,13 @@ def test_an_ant_that_does_nothing_does_not_pass() -> None:
     body = Walker.load(shipped_walker("ant")).body
     still = Walker(body, [(np.zeros((29, 8), np.float32), np.zeros(8, np.float32))], {})
     found = fitness(still, episodes=1, steps=200)
+    assert isinstance(found, Walking)
     assert abs(found.speed) < 0.1
     assert found.turning_steps == 100
+
+
+def test_a_ball_at_its_goal_counts_as_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = Walker(walker_body("antball"), [(np.zeros((39, 8)), np.zeros(8))], {})
+    assert fitness(still, episodes=2, steps=20) == Dribbling(0.0, 0.0, 0.0, 2)
+    monkeypatch.setattr(tests, "GOAL_RADIUS", 30.0)
+    assert fitness(still, episodes=2, steps=20) == Dribbling(1.0, 1.0, 0.0, 2)

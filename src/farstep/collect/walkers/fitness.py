@@ -1,4 +1,4 @@
-"""How well a walker walks: speed along the command, falls, and turning back."""
+"""How well a walker walks, and how well a dribbler brings the ball to its goals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from farstep.collect.walkers.ground import EPISODE_STEPS, Ground, unit_direction
+from farstep.collect.walkers.ground import Ground, unit_direction
 from farstep.collect.walkers.policy import Walker
 from farstep.envs.seeds import stream
 
@@ -18,9 +18,15 @@ LEG = 100
 SETTLED = 30
 """Steps of a leg after which walking counts as steady."""
 
+GOAL_RADIUS = 0.5
+"""Distance between ball and goal in metres that counts as reached (OGBench)."""
+
+Progress = Callable[[int, int], None]
+"""Told (episodes done, in all)."""
+
 
 @dataclass(frozen=True)
-class Fitness:
+class Walking:
     """Means over episodes of 1,000 steps in which the command is reversed every 100.
 
     Attributes:
@@ -39,22 +45,45 @@ class Fitness:
     episodes: int
 
 
+@dataclass(frozen=True)
+class Dribbling:
+    """Means over episodes of 200 steps, each with a ball and a goal as in training.
+
+    Attributes:
+        reached: share of goals that the ball reaches.
+        steps: mean number of steps until then; 0 if there are none.
+        falls: share of episodes that end on the back or out of the healthy heights.
+        episodes: how many.
+    """
+
+    reached: float
+    steps: float
+    falls: float
+    episodes: int
+
+
 def fitness(
     walker: Walker,
     *,
     episodes: int = 10,
     noise: float = 0.0,
     seed: int = 0,
-    steps: int = EPISODE_STEPS,
-    progress: Callable[[int, int], None] | None = None,
-) -> Fitness:
+    steps: int | None = None,
+    progress: Progress | None = None,
+) -> Walking | Dribbling:
     """Measure `walker` on open ground.
 
     Args:
         noise: standard deviation of noise added to actions, which are then clipped.
-        steps: of an episode.
-        progress: told (episodes done, in all).
+        steps: of an episode; the body's unless told otherwise.
     """
+    test = _dribble if walker.body.reach else _walk
+    return test(walker, episodes, noise, seed, steps or walker.body.episode, progress)
+
+
+def _walk(
+    walker: Walker, episodes: int, noise: float, seed: int, steps: int, progress: Progress | None
+) -> Walking:
     ground = Ground(walker.body.name)
     legs = max(1, math.ceil(steps / LEG))
     advances = np.zeros((episodes, steps))
@@ -84,10 +113,42 @@ def fitness(
             progress(episode + 1, episodes)
     steady = np.arange(steps) % LEG >= SETTLED
     seconds = walker.body.seconds
-    return Fitness(
+    return Walking(
         speed=float(advances.mean() / seconds),
         steady_speed=float(advances[:, steady].mean() / seconds) if steady.any() else 0.0,
         turning_steps=float(np.mean(turning)) if turning else float(LEG),
+        falls=fallen / episodes,
+        episodes=episodes,
+    )
+
+
+def _dribble(
+    walker: Walker, episodes: int, noise: float, seed: int, steps: int, progress: Progress | None
+) -> Dribbling:
+    ground = Ground(walker.body.name)
+    reached = []
+    fallen = 0
+    for episode in range(episodes):
+        observation = ground.reset(int(stream(seed, "walker/test", episode).integers(2**31)))
+        shocks = stream(seed, "walker/test noise", episode)
+        command = ground.command(seed, episode)
+        fell = False
+        for step in range(steps):
+            action = walker(observation, command)
+            action = np.clip(action + noise * shocks.standard_normal(action.shape), -1, 1)
+            observation, displacement, _, fell = ground.step(action)
+            command = walker.body.following(command, displacement)
+            if math.hypot(*command) <= GOAL_RADIUS:
+                reached.append(step + 1)
+                break
+            if fell:
+                break
+        fallen += fell or not ground.upright
+        if progress is not None:
+            progress(episode + 1, episodes)
+    return Dribbling(
+        reached=len(reached) / episodes,
+        steps=float(np.mean(reached)) if reached else 0.0,
         falls=fallen / episodes,
         episodes=episodes,
     )

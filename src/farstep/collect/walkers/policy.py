@@ -19,7 +19,7 @@ from farstep.core.errors import FarstepError
 
 @dataclass(frozen=True)
 class Walker:
-    """Walks a body in a commanded direction, deterministically.
+    """Walks a body in a commanded direction, or the ball to a goal, deterministically.
 
     Attributes:
         body: what walks.
@@ -35,15 +35,15 @@ class Walker:
     def __call__(
         self,
         observations: Float[np.ndarray, "*rows observation"],
-        directions: Float[np.ndarray, "*rows 2"],
+        commands: Float[np.ndarray, "*rows 2"],
     ) -> Float[np.ndarray, "*rows action"]:
         """Actions in (−1, 1).
 
         Args:
             observations: without the position.
-            directions: of unit length.
+            commands: directions of unit length, or ways from the ball to its goal in metres.
         """
-        hidden = self.body.features(np, observations, directions).astype(np.float32)
+        hidden = self.body.features(np, observations, commands).astype(np.float32)
         *inner, (kernel, bias) = self.layers
         for inner_kernel, inner_bias in inner:
             hidden = _gelu(hidden @ inner_kernel + inner_bias)
@@ -97,9 +97,10 @@ def shipped_walker(body: str) -> Path:
     """
     path = Path(__file__).with_name(f"{walker_body(body).name}.safetensors")
     if not path.is_file():
+        role = walker_body(body).role
         raise FarstepError(
-            f"farstep ships no walker of the {body}: train one (farstep walker train {body}) and "
-            "give its file by --walker"
+            f"farstep ships no {role} of the {body}: train one (farstep walker train {body}) and "
+            f"give its file by --{role}"
         )
     return path
 

@@ -1,8 +1,8 @@
-"""Soft actor-critic (Haarnoja et al. 2018) for a body that walks in a commanded direction.
+"""Soft actor-critic (Haarnoja et al. 2018) for a body that does as it is commanded.
 
 Two things are added to the published recipe, and both are exact. The networks see the command in
-the body's own frame (`bodies`). And the reward of a step is known for every direction, so that a
-share of each batch is asked for directions other than those that were commanded.
+the body's own frame (`bodies`). And the reward of a step is known for every command, so that a
+share of each batch is asked for commands other than those that were given.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class WalkerRecipe:
     """How a walker is trained.
 
     Attributes:
-        body: `ant` or `humanoid`.
+        body: `ant`, `humanoid` or `antball`.
         steps: simulator steps in all, over all bodies.
         random_steps: steps of random actions before the first update.
         bodies: bodies stepped together.
         updates: updates after every step of all `bodies`.
         capacity: steps that the replay buffer holds; then the oldest go.
         batch: rows of a batch.
-        relabelled: probability that a row is asked for another direction than its own.
+        relabelled: probability that a row is asked for another command than its own.
         learning_rate: Adam's, for actor, critics and temperature.
         actor: widths of the actor's layers.
         critic: widths of the critics' layers.
@@ -48,6 +48,7 @@ class WalkerRecipe:
         polyak: share of the new critics in the target critics at every update.
         entropy: target entropy in nats per action dimension.
         temperature: entropy's weight at the start.
+        terminate_at_end: no value follows an episode's last step.
         seed: root of everything random.
     """
 
@@ -68,6 +69,7 @@ class WalkerRecipe:
     polyak: float = 0.005
     entropy: float = -0.5
     temperature: float = 0.1
+    terminate_at_end: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,8 +102,17 @@ RECIPES = {
         relabelled=0.0,
         temperature=1.0,
     ),
+    "antball": WalkerRecipe(
+        "antball",
+        steps=12_000_000,
+        batch=256,
+        layer_norm=True,
+        temperature=1.0,
+        terminate_at_end=True,
+    ),
 }
-"""Recipe by body; the humanoid's is the published one but for its learning rate."""
+"""Recipe by body; the humanoid's is the published one but for its learning rate, the dribbler's
+also but for its relabelled steps."""
 
 
 class Learner(eqx.Module):
@@ -121,14 +132,15 @@ class Learner(eqx.Module):
 class Step(eqx.Module):
     """Steps of bodies as the replay buffer's rows hold them, in this order.
 
-    `alive` is 0 where the body fell, and no value follows.
+    `displacement` is that of the body, or of the ball. `alive` is 0 where the body fell or
+    `terminate_at_end` says so, and no value follows.
     """
 
     observation: Float[Array, "rows observation"]
     action: Float[Array, "rows action"]
     following: Float[Array, "rows observation"]
     displacement: Float[Array, "rows 2"]
-    direction: Float[Array, "rows 2"]
+    command: Float[Array, "rows 2"]
     poise: Float[Array, "rows 1"]
     alive: Float[Array, "rows 1"]
 
@@ -190,13 +202,13 @@ def explore(
     recipe: WalkerRecipe,
     actor: MLP,
     observations: Float[Array, "bodies observation"],
-    directions: Float[Array, "bodies 2"],
+    commands: Float[Array, "bodies 2"],
     root: Key[Array, ""],
     round_number: Int[Array, ""],
 ) -> Float[Array, "bodies action"]:
     """Actions to try: random ones at first, then the policy's samples."""
     key = stream_key(root, "walker/explore", round_number)
-    inputs = walker_body(recipe.body).features(jnp, observations, directions)
+    inputs = walker_body(recipe.body).features(jnp, observations, commands)
     actions = _policy(actor, inputs).sample(key, 1.0)
     random = round_number * recipe.bodies < recipe.random_steps
     return jnp.where(random, jax.random.uniform(key, actions.shape, minval=-1, maxval=1), actions)
@@ -242,13 +254,17 @@ def _update(
     step = Step.of(replay[jax.random.randint(row_key, (recipe.batch,), 0, filled)], recipe)
 
     angle = jax.random.uniform(angle_key, (recipe.batch, 1), maxval=2 * jnp.pi)
-    any_direction = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    any_command = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=1)
+    if body.reach:
+        length_key = stream_key(key, "walker/reach", 0)
+        any_command *= jax.random.uniform(length_key, (recipe.batch, 1), maxval=body.reach)
     relabelled = jax.random.bernoulli(other_key, recipe.relabelled, (recipe.batch, 1))
-    direction = jnp.where(relabelled, any_direction, step.direction)
-    progress = jnp.sum(step.displacement * direction, axis=1)
-    reward = step.poise[:, 0] * (body.bonus + body.scale * progress)
-    inputs = body.features(jnp, step.observation, direction)
-    next_inputs = body.features(jnp, step.following, direction)
+    command = jnp.where(relabelled, any_command, step.command)
+    reward = body.reward(
+        jnp, step.observation, step.following, command, step.displacement, step.poise[:, 0]
+    )
+    inputs = body.features(jnp, step.observation, command)
+    next_inputs = body.features(jnp, step.following, body.following(command, step.displacement))
     temperature = jnp.exp(learner.log_temperature)
 
     def value(critics: MLP, inputs: Array, actions: Array) -> Float[Array, "2 rows"]:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from farstep.collect.walkers import sac
 from farstep.collect.walkers.bodies import walker_body
 from farstep.collect.walkers.fitness import fitness
-from farstep.collect.walkers.ground import EPISODE_STEPS, Ground, unit_direction
+from farstep.collect.walkers.ground import Ground
 from farstep.collect.walkers.policy import Walker
 from farstep.collect.walkers.sac import WalkerRecipe
 from farstep.core.errors import FarstepError
@@ -43,7 +43,7 @@ def train(
     log_every: int = 5_000,
     checkpoint_seconds: float = 60.0,
     test_every: int = 50_000,
-    test_episodes: int = 4,
+    test_steps: int = 4_000,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> None:
@@ -57,7 +57,7 @@ def train(
         log_every: simulator steps between lines of the metrics log.
         checkpoint_seconds: time between checkpoints.
         test_every: simulator steps between fitness tests.
-        test_episodes: episodes of such a test.
+        test_steps: simulator steps of such a test, rounded down to whole episodes.
         reporter: told of every line.
         stop_after: save and return after so many simulator steps.
 
@@ -90,7 +90,7 @@ def train(
                 line = {"step": steps, **run.summary(metrics)}
                 line["steps_per_second"] = (run.round - begun_at) * recipe.bodies / elapsed
                 if tests:
-                    line |= _tested(run, path / WALKER, steps, test_episodes)
+                    line |= _tested(run, path / WALKER, steps, test_steps)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 if reporter is not None:
@@ -131,8 +131,8 @@ class _Run:
         self.episodes = np.zeros(recipe.bodies, np.int64)
         self.ages = np.zeros(recipe.bodies, np.int64)
         self.observations = np.zeros((recipe.bodies, self.body.observation_size))
-        self.directions = np.zeros((recipe.bodies, 2))
-        # Since the last line of the metrics log: metres along the command, steps, falls.
+        self.commands = np.zeros((recipe.bodies, 2))
+        # Since the last line of the metrics log: metres of progress, steps, falls.
         self.tally = np.zeros(3)
         for index in range(recipe.bodies):
             self._begin(index)
@@ -141,14 +141,16 @@ class _Run:
         """One step of every body, and the updates that are due."""
         recipe, number = self.recipe, jnp.asarray(self.round)
         observations = self.observations.astype(np.float32)
-        directions = self.directions.astype(np.float32)
+        commands = self.commands.astype(np.float32)
         actions = np.asarray(
-            sac.explore(recipe, self.learner.actor, observations, directions, self.root, number)
+            sac.explore(recipe, self.learner.actor, observations, commands, self.root, number)
         )
         rows = []
         for index, ground in enumerate(self.grounds):
             following, displacement, poise, fell = ground.step(actions[index])
-            direction = self.directions[index].copy()
+            command = self.commands[index].copy()
+            self.ages[index] += 1
+            over = fell or self.ages[index] >= self.body.episode
             rows.append(
                 np.concatenate(
                     [
@@ -156,15 +158,15 @@ class _Run:
                         actions[index],
                         following,
                         displacement,
-                        direction,
-                        [poise, not fell],
+                        command,
+                        [poise, not (over if recipe.terminate_at_end else fell)],
                     ]
                 )
             )
-            self.tally += displacement @ direction, 1, fell
+            self.tally += self.body.progress(np, command, displacement), 1, fell
             self.observations[index] = following
-            self.ages[index] += 1
-            if fell or self.ages[index] >= EPISODE_STEPS:
+            self.commands[index] = self.body.following(command, displacement)
+            if over:
                 self.episodes[index] += 1
                 self.ages[index] = 0
                 self._begin(index)
@@ -236,7 +238,7 @@ class _Run:
         for ground, state in zip(self.grounds, arrays["host.grounds"], strict=True):
             ground.restore(state)
 
-    _HOST = ("episodes", "ages", "observations", "directions", "tally")
+    _HOST = ("episodes", "ages", "observations", "commands", "tally")
 
     def _begin(self, index: int) -> None:
         where = index, int(self.episodes[index])
@@ -246,11 +248,12 @@ class _Run:
 
     def _command(self, index: int) -> None:
         where = index, int(self.episodes[index]), int(self.ages[index])
-        self.directions[index] = unit_direction(self.recipe.seed, *where)
+        self.commands[index] = self.grounds[index].command(self.recipe.seed, *where)
 
 
-def _tested(run: _Run, file: Path, steps: int, episodes: int) -> dict[str, float]:
+def _tested(run: _Run, file: Path, steps: int, test_steps: int) -> dict[str, float]:
     """Test the walker as it is, and write it with the result."""
+    episodes = max(1, test_steps // run.body.episode)
     found = dataclasses.asdict(fitness(run.walker({}), episodes=episodes))
     about = {"recipe": dataclasses.asdict(run.recipe), "steps": steps, "test": found}
     run.walker(about).save(file)
