@@ -25,17 +25,17 @@ STEPS = 600
 """Steps of the episode that is measured, after another that is not."""
 
 
-def row(name: str, walker: str | None) -> str | None:
+def row(name: str, walker: str | None, dribbler: str | None) -> str | None:
     """The table's row of a data set; `None` of those that are not made by a recipe."""
     spec = environment_of(name)
-    behaviour = name.split("-")[-2]
-    family = FAMILIES.get(spec.family)
-    if family is None or behaviour not in family.behaviours or spec.states is not None:
+    if spec.states is not None:
         return None
-    recipe = family.published(spec.name, behaviour)
+    family = FAMILIES[spec.family]
+    files = {"dribbler": dribbler} if spec.ball else {}
+    if spec.body == "humanoid":
+        files = {"walker": walker}
+    recipe = family.published(spec.name, name.split("-")[-2], **files)
     short = dataclasses.replace(recipe, steps=min(STEPS, recipe.steps))
-    if walker is not None and spec.body == "humanoid":
-        short = dataclasses.replace(short, walker=walker)  # pyright: ignore[reportCallIssue]
     try:
         collector = getattr(importlib.import_module(family.module), family.collector)(
             spec.name, short
@@ -63,11 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("families", nargs="*", help="first words of names; all by default")
     parser.add_argument("--walker", help="file of a humanoid's walker")
+    parser.add_argument("--dribbler", help="file of a dribbler of antsoccer's ball")
     options = parser.parse_args()
     print("| data set | steps | steps/s of a core | minutes on two cores | MB |")
     for name in DATASETS:
         if not options.families or name.split("-")[0] in options.families:
-            line = row(name, options.walker)
+            line = row(name, options.walker, options.dribbler)
             if line is not None:
                 print(line, flush=True)
 

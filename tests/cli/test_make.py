@@ -64,7 +64,9 @@ def test_an_own_map(tmp_path: Path) -> None:
     [
         ("pointmaze-meduim-stitch", "Did you mean 'pointmaze-medium-stitch-v0'"),
         ("visual-antmaze-large-stitch", "farstep data render antmaze-large-stitch"),
-        ("antsoccer-arena-stitch", "needs a dribbler, which nobody trained here; farstep data get"),
+        ("antsoccer-arena-stitch", "farstep walker train antball) and give its file by --dribbler"),
+        ("antmaze-large-stitch --dribbler nowhere", "--dribbler means nothing"),
+        ("stitch --maze {rooms} --body antsoccer", "no body 'antsoccer'"),
         ("humanoidmaze-large-stitch", "farstep walker train humanoid"),
         ("antmaze-large-stitch --walker nowhere", "no walker at"),
         ("stitch", "needs a map"),
@@ -91,10 +93,10 @@ def test_every_published_name_says_how_to_come_by_it(capsys: pytest.CaptureFixtu
         ways = (
             f"farstep data make {stem}",
             f"farstep data render {stem.removeprefix('visual-')}, once that is made",
-            f"needs a dribbler, which nobody trained here; farstep data get {stem}",
         )
         assert way_to(name).startswith(ways)
         assert ("--walker FILE" in way_to(name)) == stem.startswith("humanoidmaze")
+        assert ("--dribbler FILE" in way_to(name)) == stem.startswith("antsoccer")
     main(["data", "list", "cube-octuple"])
     assert "5,000 × 1,001" in capsys.readouterr().out
     with pytest.raises(SystemExit):

@@ -222,16 +222,16 @@ class Steered(Walker):
 
     fed: list[tuple[np.ndarray, np.ndarray]]
 
-    def __call__(self, observations: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        self.fed.append((observations, directions))
-        return np.tile(directions, 4)
+    def __call__(self, observations: np.ndarray, commands: np.ndarray) -> np.ndarray:
+        self.fed.append((observations, commands))
+        return np.tile(commands, 4)
 
 
 @pytest.fixture
 def steered(monkeypatch: pytest.MonkeyPatch) -> Steered:
     walker = Steered(walker_body("ant"), [], {})
     object.__setattr__(walker, "fed", [])
-    monkeypatch.setattr("farstep.collect.mazes._walker", lambda body, file: (walker, {}))
+    monkeypatch.setattr("farstep.collect.mazes.load_walker", lambda body, file: (walker, {}))
     return walker
 
 

@@ -22,12 +22,14 @@ from rich.table import Table as Grid
 from farstep.cli.console import plain_console
 from farstep.collect.collector import FAMILIES, Recipe
 from farstep.collect.generate import generate
+from farstep.collect.walkers.bodies import walker_body
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.seeds import check_seed
 from farstep.data.records import unfinished
 from farstep.data.table import Table, canonical_name, data_root, is_dataset, open_dataset
 from farstep.envs.catalog import (
     DATASETS,
+    MAZE_FAMILIES,
     check_installed,
     environment,
     environment_of,
@@ -59,6 +61,7 @@ class DataMake:
         steps: stored observations of an episode.
         noise: standard deviation of the noise on actions.
         walker: file of the walker to walk an ant or a humanoid with, in place of farstep's own.
+        dribbler: file of the dribbler of antsoccer's ball.
         seed: root of everything random.
         processes: simulator processes; one a core unless told otherwise.
         out: directory to write; by default its name under $FARSTEP_DATA or ~/.farstep/data.
@@ -73,6 +76,7 @@ class DataMake:
     steps: int | None = None
     noise: float | None = None
     walker: Path | None = None
+    dribbler: Path | None = None
     seed: int = 0
     processes: int | None = None
     out: Path | None = None
@@ -136,8 +140,8 @@ class DataMake:
     def _asked(self) -> tuple[str, EnvironmentSpec, Recipe]:
         """The data set's name, its environment and its recipe."""
         if self.maze is not None:
-            if self.body not in FAMILIES:
-                raise FarstepError(f"no body '{self.body}'.{nearest(self.body, FAMILIES)}")
+            if self.body not in MAZE_FAMILIES:
+                raise FarstepError(f"no body '{self.body}'.{nearest(self.body, MAZE_FAMILIES)}")
             spec = environment(f"{self.body}:{self.maze.absolute()}")
             behaviour = self.name
             named = own_maze(self.body, MazeMap.from_file(self.maze)).name
@@ -150,12 +154,14 @@ class DataMake:
             spec = environment_of(self.name)
             name = canonical_name(self.name)
             behaviour = name.split("-")[-2]
-        family = FAMILIES.get(spec.family)
-        if family is None or behaviour not in family.behaviours or spec.states is not None:
+        family = FAMILIES[spec.family]
+        if spec.states is not None:
             raise FarstepError(
                 f"'{name}' cannot be generated: {way_to(name)}. 'farstep data list' shows what can."
-                if self.maze is None or family is None
-                else f"{self.body} has no behaviour '{behaviour}'."
+            )
+        if behaviour not in family.behaviours:
+            raise FarstepError(
+                f"{self.body} has no behaviour '{behaviour}'."
                 f"{nearest(behaviour, family.behaviours)}"
             )
         changes: dict[str, Any] = {
@@ -163,6 +169,7 @@ class DataMake:
             "steps": self.steps,
             "noise": self.noise,
             "walker": None if self.walker is None else str(self.walker.absolute()),
+            "dribbler": None if self.dribbler is None else str(self.dribbler.absolute()),
         }
         changes = {name: value for name, value in changes.items() if value is not None}
         return name, spec, family.published(spec.name, behaviour, **changes)
@@ -172,15 +179,13 @@ def way_to(name: str) -> str:
     """How to come by a published data set: the command, or why there is none and what to do."""
     spec = environment_of(name)
     name = canonical_name(name).removesuffix("-v0")
-    behaviour = name.rpartition("-")[2]
     if spec.states is not None:
         return f"farstep data render {name.removeprefix('visual-')}, once that is made"
-    family = FAMILIES.get(spec.family)
-    if family is None or behaviour not in family.behaviours:
-        return f"needs a dribbler, which nobody trained here; farstep data get {name}"
-    if spec.body == "humanoid":
-        return f"farstep data make {name} --walker FILE, by farstep walker train humanoid"
-    return f"farstep data make {name}"
+    command = f"farstep data make {name}"
+    body = "antball" if spec.ball else spec.body
+    if body in ("humanoid", "antball"):
+        return f"{command} --{walker_body(body).role} FILE, by farstep walker train {body}"
+    return command
 
 
 @dataclass(frozen=True)
@@ -213,13 +218,10 @@ class DataList:
 
 
 def published_size(name: str) -> str:
-    """Episodes and steps of the published training table; empty if there is no recipe."""
+    """Episodes and steps of the published training table."""
     spec = environment_of(name)
-    family, behaviour = FAMILIES.get(spec.family), name.split("-")[-2]
-    if family is None or behaviour not in family.behaviours:
-        return ""
     source = environment(spec.states) if spec.states is not None else spec
-    recipe = family.published(source.name, behaviour)
+    recipe = FAMILIES[spec.family].published(source.name, name.split("-")[-2])
     return f"{recipe.episodes:,} × {recipe.steps:,}"
 
 
@@ -237,10 +239,11 @@ def beside_published(table: Table) -> list[str]:
         actions = manifest.statistics["actions"]
         lines.append(f"actions: {min(actions.min):.3g} to {max(actions.max):.3g} (published: ±1)")
     counts = manifest.provenance.get("counts", {})
-    if counts.get("primitives"):
-        ended, succeeded = counts["primitives"], counts["primitives_succeeded"]
-        share = f"{succeeded / ended:.1%}"
-        lines.append(f"primitives that succeeded: {succeeded:,} of {ended:,} ({share})")
+    for name, done in (("primitives", "succeeded"), ("goals", "reached")):
+        if ended := counts.get(name):
+            succeeded = counts[f"{name}_{done}"]
+            share = f"{succeeded / ended:.1%}"
+            lines.append(f"{name} {done}: {succeeded:,} of {ended:,} ({share})")
     return lines
 
 

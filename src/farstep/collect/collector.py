@@ -122,6 +122,7 @@ FAMILIES: dict[str, Family] = {
     "pointmaze": Family(_MAZE, ("navigate", "stitch")),
     "antmaze": Family(_MAZE, ("navigate", "stitch", "explore")),
     "humanoidmaze": Family(_MAZE, ("navigate", "stitch", "explore")),
+    "antsoccer": Family("farstep.collect.soccer", ("navigate", "stitch")),
     "cube": Family(_ARM, ("play", "noisy")),
     "scene": Family(_ARM, ("play", "noisy")),
     "puzzle": Family(_ARM, ("play", "noisy")),

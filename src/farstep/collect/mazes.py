@@ -106,7 +106,7 @@ class EpisodeCollector:
         self.about: Mapping[str, Any] = {}
         self._act = _full_speed
         if spec.body != "point":
-            walker, self.about = _walker(spec.body, recipe.walker)
+            walker, self.about = load_walker(spec.body, recipe.walker)
             self._act = functools.partial(_walk, walker)
         data = self.env.data
         sizes = {
@@ -197,14 +197,20 @@ def _walk(
     action[:] = np.clip(walker(observation[2:], np.array(heading)) + noise, -1, 1)
 
 
-def _walker(body: str, file: str | None) -> tuple[Walker, dict[str, Any]]:
-    """A body's walker, and what is kept of it with the data."""
+def load_walker(body: str, file: str | None) -> tuple[Walker, dict[str, Any]]:
+    """A body's walker, farstep's own if there is no file, and what is kept of it with the data.
+
+    Raises:
+        FarstepError: there is none, or it is of another body.
+    """
     path = shipped_walker(body) if file is None else Path(file)
     walker = Walker.load(path)
     if walker.body.name != body:
-        raise FarstepError(f"{path} is a walker of the {walker.body.name}, not of the {body}")
+        raise FarstepError(
+            f"{path} is a {walker.body.role} of the {walker.body.name}, not of the {body}"
+        )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return walker, {"walker": {"sha256": digest, **walker.about}}
+    return walker, {walker.body.role: {"sha256": digest, **walker.about}}
 
 
 def _any_of(cells: tuple[Cell, ...], generator: np.random.Generator) -> Cell:
