@@ -69,7 +69,9 @@ class Walker:
             FarstepError: no such file, or it holds no walker.
         """
         if not path.is_file():
-            raise FarstepError(f"no walker at {path}; train one: farstep walker train ant")
+            raise FarstepError(
+                f"no walker at {path}; train one: farstep walker train ant (or humanoid, antball)"
+            )
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
