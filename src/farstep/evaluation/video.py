@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -92,15 +91,10 @@ class Videos:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: Any) -> None:
         for writer in self._writers.values():
             writer.close()
-        self._files.__exit__(kind, error, trace)
+        self._files.__exit__(*exception)
 
     def _path(self, task: int, index: int) -> Path:
         return self._directory / f"task{task}-episode{index}.{self._kind}"
