@@ -60,9 +60,9 @@ class Execution:
     devices: int = 1
     """Devices that do the updates: seeds lie apart on them or, of one seed, the rows of a batch,
     which rounds sums in another order."""
-    evaluation: Literal["auto", "between", "beside"] = "auto"
-    """Whether updates wait for an evaluation or go on beside it, the policy then acting on the CPU;
-    `auto`: beside where an accelerator does the updates."""
+    evaluation: Literal["auto", "blocking", "concurrent"] = "auto"
+    """Whether updates wait for an evaluation (`blocking`) or go on while the policy acts on the CPU
+    (`concurrent`). `auto` is concurrent where an accelerator does the updates."""
     profile: bool = False
     """Write a trace of half a second of updates to RUN/profile, and print where the time went."""
     max_minutes: float | None = None
@@ -312,9 +312,9 @@ def _train(
 ) -> None:
     """Train the runs, which the caller has locked."""
     trace = runs[0].path / "profile"
-    beside = execution.evaluation == "beside"
+    concurrent = execution.evaluation == "concurrent"
     if execution.evaluation == "auto":
-        beside = jax.default_backend() != "cpu"
+        concurrent = jax.default_backend() != "cpu"
     for run in runs:
         reporter.told(f"Run directory: {run.path}")
     with ExitStack() as resources:
@@ -326,7 +326,7 @@ def _train(
             table=tables[0],
             validation=tables[1] if len(tables) > 1 else None,
             evaluator=evaluator,
-            evaluate_beside=beside,
+            concurrent_evaluation=concurrent,
             profiler=Profiler(trace if execution.profile else None),
             reporter=reporter,
             loggers=loggers,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from farstep.core.errors import FarstepError
-from farstep.core.trees import Packed, from_named, named_leaves
+from farstep.core.trees import FlatTree, from_named, named_leaves
 
 TREE = {"critic": [np.zeros((2, 3), np.float32)], "actor": np.ones(4, np.float32)}
 
@@ -15,10 +15,10 @@ def test_leaves_go_by_their_path_and_come_back():
     np.testing.assert_array_equal(back["critic"][0], TREE["critic"][0])
 
 
-def test_packed_is_the_same_tree_inside_a_program_and_outside():
-    packed = Packed.of(TREE)
-    assert jax.tree.structure(packed.tree) == jax.tree.structure(TREE)
-    doubled = jax.jit(lambda packed: jax.tree.map(lambda leaf: 2 * leaf, packed.tree))(packed)
+def test_a_flat_tree_is_the_same_tree_inside_a_program_and_outside():
+    flat = FlatTree.flatten(TREE)
+    assert jax.tree.structure(flat.tree) == jax.tree.structure(TREE)
+    doubled = jax.jit(lambda flat: jax.tree.map(lambda leaf: 2 * leaf, flat.tree))(flat)
     np.testing.assert_array_equal(doubled["critic"][0], 2 * TREE["critic"][0])
     np.testing.assert_array_equal(doubled["actor"], 2 * TREE["actor"])
 

@@ -1,4 +1,4 @@
-"""Evaluation between updates and beside them."""
+"""Evaluation between updates and concurrent with them."""
 
 import os
 import signal
@@ -56,7 +56,9 @@ class Watcher(TrainingReporter):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(toy, path, evaluator, *, beside=False, release_at=0, steps=12, stop_at=0, resume=False):
+def train(
+    toy, path, evaluator, *, concurrent=False, release_at=0, steps=12, stop_at=0, resume=False
+):
     table = open_dataset(str(toy)).train
     config = RunConfig(
         agent=GCBC(hidden=(8,), batch_size=4),
@@ -74,7 +76,7 @@ def train(toy, path, evaluator, *, beside=False, release_at=0, steps=12, stop_at
         validation=None,
         evaluator=evaluator,
         reporter=Watcher(evaluator, release_at, stop_at),
-        evaluate_beside=beside,
+        concurrent_evaluation=concurrent,
     ).train(resume=resume)
     return run
 
@@ -84,28 +86,28 @@ def saved(run):
         return checkpoints.steps, checkpoints.find("best")
 
 
-def test_training_goes_on_beside_an_evaluation_and_ends_up_where_it_would_have(toy, tmp_path):
+def test_training_goes_on_during_an_evaluation_and_ends_up_where_it_would_have(toy, tmp_path):
     success = {4: 0.9, 8: 0.2, 12: 0.4}
-    between = train(toy, tmp_path / "between", Evaluator(success), beside=False)
+    blocking = train(toy, tmp_path / "blocking", Evaluator(success), concurrent=False)
     evaluator = Evaluator(success, blocked=4)
     # The first evaluation ends only after a later update, which a waiting loop never reaches.
-    beside = train(toy, tmp_path / "beside", evaluator, beside=True, release_at=5)
-    for run in (between, beside):
+    concurrent = train(toy, tmp_path / "concurrent", evaluator, concurrent=True, release_at=5)
+    for run in (blocking, concurrent):
         records = [(line["step"], line["success"]) for line in run.records("eval")]
         assert records == list(success.items())
         assert saved(run) == ([4, 12], 4)
         for name, leaf in named_leaves(load_policy(run.path, checkpoint="best").params).items():
             np.testing.assert_array_equal(leaf, evaluator.seen[4][name])
-    last = [load_policy(run.path, checkpoint="last").params for run in (between, beside)]
+    last = [load_policy(run.path, checkpoint="last").params for run in (blocking, concurrent)]
     for name, leaf in named_leaves(last[0]).items():
         np.testing.assert_array_equal(leaf, named_leaves(last[1])[name])
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_a_failing_evaluation_ends_training_with_its_step_saved(beside, toy, tmp_path):
+@pytest.mark.parametrize("concurrent", [False, True])
+def test_a_failing_evaluation_ends_training_with_its_step_saved(concurrent, toy, tmp_path):
     evaluator = Evaluator({4: OSError("the simulator is gone")})
     with pytest.raises(OSError, match="simulator is gone"):
-        train(toy, tmp_path / "run", evaluator, beside=beside, steps=4)
+        train(toy, tmp_path / "run", evaluator, concurrent=concurrent, steps=4)
     assert saved(Run.open(tmp_path / "run"))[0] == [4]
 
 

@@ -93,7 +93,7 @@ class CMD(ExtractingAgent):
                 spaces.observation,
                 self.hidden,
                 self.latent,
-                beside=spaces.action.size,
+                extra_size=spaces.action.size,
                 ensemble_size=self.ensemble_size,
                 key=critic_key,
             ),

@@ -118,7 +118,7 @@ class HIQL(Agent):
             spaces.observation,
             hidden,
             1,
-            beside=width,
+            extra_size=width,
             ensemble_size=self.ensemble_size,
             key=keys[0],
         )

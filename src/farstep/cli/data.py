@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table as Grid
 
 from farstep.cli.console import plain_console
-from farstep.cli.make import beside_published
+from farstep.cli.make import against_published
 from farstep.core.arrays import part
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
@@ -357,7 +357,7 @@ def _facts(table: Table) -> dict[str, str]:
             else f"{outside:,} ({outside / table.num_steps:.2%})"
             + (", scaled from their bounds" if manifest.action_bounds else "")
         ),
-        "made": "\n".join(beside_published(table)) if "recipe" in manifest.provenance else "–",
+        "made": "\n".join(against_published(table)) if "recipe" in manifest.provenance else "–",
         "tasks": f"{len(manifest.tasks):,}" if manifest.tasks else "–",
         "extras": ", ".join(
             f"{name} {array.shape[1:]} {array.dtype}" for name, array in table.extras.items()

@@ -134,7 +134,7 @@ class DataMake:
         dataset = open_dataset(path)
         done = dataset.train.num_steps + (dataset.val.num_steps if dataset.val else 0)
         console.print(f"{done:,} steps in {path}, made at {clock.rate(None):,.0f} a second")
-        for line in beside_published(dataset.train):
+        for line in against_published(dataset.train):
             console.print(line)
 
     def _asked(self) -> tuple[str, EnvironmentSpec, Recipe]:
@@ -225,8 +225,8 @@ def published_size(name: str) -> str:
     return f"{recipe.episodes:,} × {recipe.steps:,}"
 
 
-def beside_published(table: Table) -> list[str]:
-    """What a made table holds beside the published description, a line each."""
+def against_published(table: Table) -> list[str]:
+    """What a generated table holds against the published description, a line each."""
     manifest, lengths = table.manifest, table.episode_lengths
     name = manifest.name
     published = published_size(name) if name in DATASETS else ""

@@ -122,7 +122,7 @@ class StudyCommand(abc.ABC):
             for variant in self.study.variants:
                 job = self._job(variant)
                 # Settings are compared as they were looked at.
-                job.check(besides=["steps"])
+                job.check(ignore=["steps"])
                 with TrainingReporter(console, job.training.steps) as reporter:
                     job.execute(reporter)
         except Interrupted as interruption:

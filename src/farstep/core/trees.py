@@ -1,4 +1,4 @@
-"""Pytrees in other forms: named arrays for files, and packed for calls of compiled programs."""
+"""Pytrees in other forms: as named arrays for files, and flattened for calls of programs."""
 
 from __future__ import annotations
 
@@ -15,33 +15,29 @@ from farstep.core.errors import FarstepError
 
 @partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["structure"])
 @dataclass(frozen=True)
-class Packed:
-    """A pytree taken apart once, for programs that are called with it again and again.
+class FlatTree:
+    """A pytree that is flattened once, for many calls of compiled programs.
 
-    Each call flattens its arguments, and for networks that can take longer than a small batch.
-
-    Attributes:
-        leaves: its arrays.
-        structure: what puts them together.
+    Each call flattens its arguments. For networks that can take longer than a small batch.
     """
 
     leaves: tuple[Any, ...]
     structure: Any
 
     @classmethod
-    def of(cls, tree: Any) -> Packed:
-        """`tree`, taken apart."""
+    def flatten(cls, tree: Any) -> FlatTree:
+        """The leaves and the structure of `tree`."""
         leaves, structure = jax.tree.flatten(tree)
         return cls(tuple(leaves), structure)
 
     @property
     def tree(self) -> Any:
-        """What was packed."""
+        """The tree again."""
         return jax.tree.unflatten(self.structure, self.leaves)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied and sent to other processes as the tree: JAX's structures cannot be."""
-        return Packed.of, (self.tree,)
+        """Copied and pickled as the tree, since JAX's structures cannot be."""
+        return FlatTree.flatten, (self.tree,)
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:

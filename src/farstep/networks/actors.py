@@ -153,20 +153,20 @@ class Actor(eqx.Module):
         spaces: Spaces,
         hidden: Sequence[int],
         *,
-        beside: int = 0,
+        extra_size: int = 0,
         joins: bool = True,
         bounded: bool = True,
         key: Key[Array, ""],
     ):
         """
         Args:
-            beside: total size of the vectors that come with an observation and its goal.
+            extra_size: total width of the vectors that are joined to the features.
         """
         torso_key, head_key = jax.random.split(key)
         space = joined(spaces) if joins else spaces.observation
         self.encoder = make_encoder(space, stream_key(key, "encoder", 0))
         self.torso = MLP(
-            self.encoder.features + beside + (0 if joins else spaces.goal.shape[0]),
+            self.encoder.features + extra_size + (0 if joins else spaces.goal.shape[0]),
             hidden,
             layer_norm=False,
             activate_final=True,
@@ -178,14 +178,14 @@ class Actor(eqx.Module):
         self.bounded = bounded
 
     def __call__(
-        self, observations: Observations, goals: Goals, *beside: Float[Array, "batch _"]
+        self, observations: Observations, goals: Goals, *extras: Float[Array, "batch _"]
     ) -> Gaussian | Categorical:
-        """The policy given observations, their goals, and vectors beside them."""
+        """The policy at observations, their goals and extra vectors."""
         if self.joins:
-            features = encode(self.encoder, join(observations, goals), *beside)
+            features = encode(self.encoder, join(observations, goals), *extras)
         else:
             assert not isinstance(goals, dict)  # It is a representation.
-            features = encode(self.encoder, observations, goals, *beside)
+            features = encode(self.encoder, observations, goals, *extras)
         outputs = self.head(self.torso(features))
         return Categorical(outputs) if self.discrete else Gaussian(outputs, self.bounded)
 

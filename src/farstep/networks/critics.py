@@ -25,9 +25,9 @@ from farstep.networks.mlp import MLP
 
 
 class Embedding(eqx.Module):
-    """An ensemble from an observation, and vectors beside it, into a latent space.
+    """An ensemble from an observation, and extra vectors, into a latent space.
 
-    Its members share the encoder, which vectors do not have.
+    Its members share the encoder.
     """
 
     encoder: Encoder
@@ -39,7 +39,7 @@ class Embedding(eqx.Module):
         hidden: Sequence[int],
         latent: int,
         *,
-        beside: int = 0,
+        extra_size: int = 0,
         ensemble_size: int = 1,
         layer_norm: bool = True,
         key: Key[Array, ""],
@@ -47,22 +47,22 @@ class Embedding(eqx.Module):
         """
         Args:
             space: of the observation.
-            beside: total size of the vectors that come with it.
+            extra_size: total width of the vectors that are joined to its features.
         """
         encoder = make_encoder(space, stream_key(key, "encoder", 0))
         self.encoder = encoder
         self.members = make_ensemble(
             lambda k: MLP(
-                encoder.features + beside, (*hidden, latent), layer_norm=layer_norm, key=k
+                encoder.features + extra_size, (*hidden, latent), layer_norm=layer_norm, key=k
             ),
             ensemble_size,
             key,
         )
 
     def __call__(
-        self, observations: Observations, *beside: Float[Array, "batch _"]
+        self, observations: Observations, *extras: Float[Array, "batch _"]
     ) -> Float[Array, "members batch latent"]:
-        return apply_ensemble(self.members, encode(self.encoder, observations, *beside))
+        return apply_ensemble(self.members, encode(self.encoder, observations, *extras))
 
 
 class StateActionEmbedding(eqx.Module):
@@ -159,7 +159,7 @@ class GoalActionValue(eqx.Module):
             joined(spaces),
             hidden,
             1,
-            beside=spaces.action.size,
+            extra_size=spaces.action.size,
             ensemble_size=ensemble_size,
             key=key,
         )

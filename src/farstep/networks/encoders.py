@@ -229,10 +229,10 @@ def join(observations: Observations, goals: Goals) -> Any:
 
 
 def encode(
-    encoder: Encoder, observations: Observations, *beside: Float[Array, "batch _"]
+    encoder: Encoder, observations: Observations, *extras: Float[Array, "batch _"]
 ) -> Float[Array, "batch _"]:
-    """The observations' features with plain vectors (actions, representations) beside them."""
-    return jnp.concatenate([encoder(observations), *beside], axis=-1)
+    """The observations' features, then plain vectors such as actions or representations."""
+    return jnp.concatenate([encoder(observations), *extras], axis=-1)
 
 
 class ActionVector(eqx.Module):

@@ -51,8 +51,10 @@ class FlowPolicy(eqx.Module):
         """Takes spaces of continuous actions; `joins` and `bounded` are an `Actor`'s."""
         keys, size = jax.random.split(key), spaces.action.size
 
-        def make(key: Key[Array, ""], beside: int) -> Actor:
-            return Actor(spaces, hidden, beside=beside, joins=joins, bounded=bounded, key=key)
+        def make(key: Key[Array, ""], extra_size: int) -> Actor:
+            return Actor(
+                spaces, hidden, extra_size=extra_size, joins=joins, bounded=bounded, key=key
+            )
 
         self.velocity = make(keys[0], size + 1)
         self.one_step = make(keys[1], size) if one_step else None
@@ -123,7 +125,7 @@ class FlowPolicy(eqx.Module):
         return actions
 
 
-def _output(network: Actor, observations: Observations, goals: Goals, *beside: Array) -> Actions:
-    policy = network(observations, goals, *beside)
+def _output(network: Actor, observations: Observations, goals: Goals, *extras: Array) -> Actions:
+    policy = network(observations, goals, *extras)
     assert isinstance(policy, Gaussian)
     return policy.mean

@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import dijkstra
 from farstep.agents.metric import Metric
 from farstep.core.arrays import arrays_of, record
 from farstep.core.errors import FarstepError
-from farstep.core.trees import Packed
+from farstep.core.trees import FlatTree
 from farstep.core.types import Spaces
 from farstep.planning.metric import BLOCK, LearnedMetric, in_blocks
 
@@ -334,7 +334,7 @@ class LandmarkGraph:
         states = States.of(self.metric, observations, goals, height)
         parts = [in_blocks(part, height) for part in states if part is not None]
         blocks = [
-            _ways(self.metric.packed, States(some[0], some[1] if some[1:] else None), self.states)
+            _ways(self.metric.flat, States(some[0], some[1] if some[1:] else None), self.states)
             for some in zip(*parts, strict=True)
         ]
         there, back = (
@@ -361,8 +361,8 @@ class LandmarkGraph:
 
 
 @jax.jit
-def _ways(packed: Packed, states: States, landmarks: States) -> tuple[Array, Array]:
-    metric: Metric = packed.tree
+def _ways(flat: FlatTree, states: States, landmarks: States) -> tuple[Array, Array]:
+    metric: Metric = flat.tree
     if landmarks.goals is None:
         there = metric.pairwise(states.starts, landmarks.starts).steps
         return there, metric.pairwise(landmarks.starts, states.starts).steps.T

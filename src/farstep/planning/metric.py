@@ -16,7 +16,7 @@ from farstep.agents.base import Agent
 from farstep.agents.metric import Metric, PairMetric
 from farstep.core.errors import FarstepError
 from farstep.core.goals import GoalRule
-from farstep.core.trees import Packed
+from farstep.core.trees import FlatTree
 from farstep.core.types import Arrays, Params, Spaces
 from farstep.data.normalize import Normalization
 
@@ -63,9 +63,9 @@ class LearnedMetric:
         return self.spaces.rule
 
     @cached_property
-    def packed(self) -> Packed:
+    def flat(self) -> FlatTree:
         """The agent's `Metric`, as the programs take it."""
-        return Packed.of(self.agent.metric(self.params))
+        return FlatTree.flatten(self.agent.metric(self.params))
 
     def embed(self, observations: Shaped[np.ndarray, "n *obs"], height: int = BLOCK) -> Array:
         """Embeddings of raw observations as states to start from, (n, …).
@@ -74,12 +74,12 @@ class LearnedMetric:
         others are computed beside it.
         """
         seen = map(self.normalization.apply, in_blocks(observations, height))
-        return jnp.concatenate([_embed(self.packed, x) for x in seen])[: len(observations)]
+        return jnp.concatenate([_embed(self.flat, x) for x in seen])[: len(observations)]
 
     def embed_goals(self, goals: Shaped[np.ndarray, "n *goal"], height: int = BLOCK) -> Array:
         """Embeddings of raw goals, (n, …), in calls of one height."""
         seen = (self.normalization.apply_goals(x, self.rule) for x in in_blocks(goals, height))
-        return jnp.concatenate([_embed_goals(self.packed, x) for x in seen])[: len(goals)]
+        return jnp.concatenate([_embed_goals(self.flat, x) for x in seen])[: len(goals)]
 
     def steps(
         self, starts: np.ndarray | Array, goals: np.ndarray | Array
@@ -89,7 +89,7 @@ class LearnedMetric:
         Every number of starts up to `BLOCK` is compiled separately.
         """
         blocks = in_blocks(starts, min(BLOCK, len(starts)))
-        blocks = [np.asarray(_steps(self.packed, block, goals)) for block in blocks]
+        blocks = [np.asarray(_steps(self.flat, block, goals)) for block in blocks]
         return np.concatenate(blocks)[: len(starts)]
 
     def between(
@@ -102,7 +102,7 @@ class LearnedMetric:
         """Distance from each raw observation to its own raw goal, in calls of `height` rows."""
         here, there = self.normalization.apply, self.normalization.apply_goals
         blocks = [
-            np.asarray(_between(self.packed, here(start), there(goal, self.rule)))
+            np.asarray(_between(self.flat, here(start), there(goal, self.rule)))
             for start, goal in zip(in_blocks(starts, height), in_blocks(goals, height), strict=True)
         ]
         return np.concatenate(blocks)[: len(starts)]
@@ -120,24 +120,24 @@ def in_blocks(rows: np.ndarray | Array, size: int = BLOCK) -> Iterator[Any]:
 
 
 @jax.jit
-def _embed(packed: Packed, observations: Arrays) -> Array:
-    metric: Metric = packed.tree
+def _embed(flat: FlatTree, observations: Arrays) -> Array:
+    metric: Metric = flat.tree
     return metric.embed(observations)
 
 
 @jax.jit
-def _embed_goals(packed: Packed, goals: Arrays) -> Array:
-    metric: Metric = packed.tree
+def _embed_goals(flat: FlatTree, goals: Arrays) -> Array:
+    metric: Metric = flat.tree
     return metric.embed_goal(goals)
 
 
 @jax.jit
-def _steps(packed: Packed, starts: Array, goals: Array) -> Array:
-    metric: Metric = packed.tree
+def _steps(flat: FlatTree, starts: Array, goals: Array) -> Array:
+    metric: Metric = flat.tree
     return metric.pairwise(starts, goals).steps
 
 
 @jax.jit
-def _between(packed: Packed, observations: Arrays, goals: Arrays) -> Array:
-    metric: Metric = packed.tree
+def _between(flat: FlatTree, observations: Arrays, goals: Arrays) -> Array:
+    metric: Metric = flat.tree
     return metric.distance(metric.embed(observations), metric.embed_goal(goals)).steps

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from farstep.agents.metric import Metric
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
-from farstep.core.trees import Packed
+from farstep.core.trees import FlatTree
 from farstep.data.table import Dataset, Table, goals_of
 from farstep.planning.graph import LandmarkGraph, Landmarks, States
 from farstep.planning.metric import LearnedMetric
@@ -115,7 +115,7 @@ def prepare_graph(metric: LearnedMetric, dataset: Dataset, options: GraphOptions
     rows = stream_generator(seed, "landmarks").permutation(table.num_steps)
     rows = np.sort(rows[: POOL * options.landmarks])
     states = States.of(metric, *at(rows))
-    chosen, count, apart = spread(metric.packed, states, options.landmarks, COVERED * step_length)
+    chosen, count, apart = spread(metric.flat, states, options.landmarks, COVERED * step_length)
     if not np.isfinite(apart).all():
         raise FarstepError(DIVERGED)
     rows = rows[np.asarray(chosen)[: int(count)]]
@@ -179,7 +179,7 @@ def replanning_period(cover: Callable[[int], float], longest: int) -> int:
 
 @partial(jax.jit, static_argnames="most")
 def spread(
-    packed: Packed, states: States, most: int, radius: float
+    flat: FlatTree, states: States, most: int, radius: float
 ) -> tuple[Int[Array, " most"], Int[Array, ""], Float[Array, " states"]]:
     """States, each the farthest from those before, until all are near to one, there and back.
 
@@ -189,7 +189,7 @@ def spread(
     Returns:
         their numbers, how many these are, and how far each state is from the nearest.
     """
-    metric: Metric = packed.tree
+    metric: Metric = flat.tree
     laid_out = metric.laid_out(states.starts)
 
     def ways(new: Array) -> tuple[Array, Array]:

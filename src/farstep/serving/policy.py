@@ -34,7 +34,7 @@ from farstep.core.goals import WHOLE
 from farstep.core.inputs import checked_array, checked_rows, expanded_path
 from farstep.core.rng import root_key, stream_key
 from farstep.core.seeds import check_seed
-from farstep.core.trees import Packed, from_named, named_leaves
+from farstep.core.trees import FlatTree, from_named, named_leaves
 from farstep.core.types import Arrays, Params, Spaces, size_of
 from farstep.data.normalize import Normalization
 from farstep.data.table import open_dataset
@@ -125,7 +125,7 @@ class Policy:
         observations, goals, single = self._pairs(observations, goals)
         root = np.uint32(check_seed(seed))
         actions = np.array(
-            _act(self.agent, self._packed, observations, goals, root, step, temperature)
+            _act(self.agent, self._flat_params, observations, goals, root, step, temperature)
         )
         size = () if self.spaces.action.discrete else (self.spaces.action.size,)
         actions = actions.reshape(len(actions), self.action_chunk, *size)
@@ -166,7 +166,7 @@ class Policy:
             FarstepError: the method has no distance, or an array has another shape than the policy
                 was trained on, or holds what is no finite number.
         """
-        if self._packed_metric is None:
+        if self._flat_metric is None:
             raise FarstepError(
                 f"{type(self.agent).__name__} learns a policy only: it has no distance. "
                 "Train a method that has one, such as mqe."
@@ -174,7 +174,7 @@ class Policy:
         starts, aims, single = self._pairs(observations, goals)
         if actions is not None:
             actions = self._actions(actions, size_of(starts))
-        steps = np.array(_distance(self._packed_metric, starts, aims, actions))
+        steps = np.array(_distance(self._flat_metric, starts, aims, actions))
         return steps[0] if single else steps
 
     def begin(
@@ -207,13 +207,13 @@ class Policy:
         return LearnedMetric(self.agent, self.params, self.normalization, self.spaces)
 
     @cached_property
-    def _packed(self) -> Packed:
-        return Packed.of(self.params)
+    def _flat_params(self) -> FlatTree:
+        return FlatTree.flatten(self.params)
 
     @cached_property
-    def _packed_metric(self) -> Packed | None:
+    def _flat_metric(self) -> FlatTree | None:
         metric = self.agent.metric(self.params)
-        return None if metric is None else Packed.of(metric)
+        return None if metric is None else FlatTree.flatten(metric)
 
     @cached_property
     def graph(self) -> LandmarkGraph:
@@ -384,7 +384,7 @@ def load_policy(path: str | Path, *, checkpoint: int | str = "last") -> Policy:
 @partial(jax.jit, static_argnums=0)
 def _act(
     agent: Agent,
-    params: Packed,
+    params: FlatTree,
     observations: Arrays,
     goals: Arrays,
     seed: UInt[Array, ""],
@@ -396,8 +396,8 @@ def _act(
 
 
 @jax.jit
-def _distance(packed: Packed, observations: Arrays, goals: Arrays, actions: Array | None) -> Array:
-    metric: Metric = packed.tree
+def _distance(flat: FlatTree, observations: Arrays, goals: Arrays, actions: Array | None) -> Array:
+    metric: Metric = flat.tree
     if actions is not None:
         return metric.after(observations, actions, goals).steps
     return metric.distance(metric.embed(observations), metric.embed_goal(goals)).steps

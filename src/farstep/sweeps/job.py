@@ -113,11 +113,11 @@ class Job:
                 found.append(records[-1][SUCCESS])
         return sum(found) / len(found) if found else None
 
-    def check(self, besides: Sequence[str] = CONTINUABLE) -> None:
+    def check(self, ignore: Sequence[str] = CONTINUABLE) -> None:
         """Raises FarstepError where a run was made with other settings or data.
 
         Args:
-            besides: of the training options, those that may differ.
+            ignore: training options that may differ.
         """
         for seed, path in self.paths.items():
             if not (path / CONFIG).exists():
@@ -130,7 +130,7 @@ class Job:
                 dataset=replace(config.dataset, digest=table.digest),
                 spaces=spaces_of(table, GoalRule.parse(self.goal), self.frames),
             )
-            differences = config.differences(asked, besides=besides)
+            differences = config.differences(asked, ignore=ignore)
             if config.training.steps > self.training.steps:
                 differences.append(
                     f"training.steps: {config.training.steps} before, {self.training.steps} now"

@@ -131,16 +131,16 @@ class RunConfig:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise FarstepError(f"{where} is not a run's configuration: {error!r}.") from error
 
-    def differences(self, other: RunConfig, *, besides: Sequence[str] = CONTINUABLE) -> list[str]:
+    def differences(self, other: RunConfig, *, ignore: Sequence[str] = CONTINUABLE) -> list[str]:
         """What keeps a run of `self` from being continued as `other`, one line each.
 
         Args:
-            besides: of the training options, those that may differ. The data's path may, too.
+            ignore: training options that may differ. The data's path may, too.
         """
         mine, theirs = json.loads(self.to_json()), json.loads(other.to_json())
         for document in (mine, theirs):
             del document["dataset"]["path"]
-            for name in besides:
+            for name in ignore:
                 del document["training"][name]
         return [
             f"{section}.{key}: {mine[section].get(key)!r} before, {theirs[section].get(key)!r} now"

@@ -1,4 +1,4 @@
-"""Evaluations that may run beside the training they measure."""
+"""Evaluations while training, which may run concurrently with it."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Evaluation:
 class Evaluations:
     """Starts evaluations; a context manager, which waits at its end for one under way.
 
-    Beside training, the policy acts on the CPU: on the device, each of its calls would wait for
+    A concurrent evaluation acts on the CPU: on the device, each call of the policy would wait for
     the dispatch of updates that is running there.
 
     Args:
         measure: evaluates the networks of every seed.
-        beside: return at once and measure in a thread, while training goes on.
+        concurrent: return at once and measure in a thread, while training goes on.
     """
 
-    def __init__(self, measure: Measure, *, beside: bool):
+    def __init__(self, measure: Measure, *, concurrent: bool):
         self._measure = measure
-        self._beside = beside
+        self._concurrent = concurrent
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="farstep-evaluation")
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class Evaluations:
 
     def start(self, step: int, state: TrainState, params: Sequence[Params | None]) -> Evaluation:
         """Evaluate the networks `params` of each seed, as `state` holds them at `step`."""
-        if self._beside:
+        if self._concurrent:
             kept = jax.tree.map(jnp.copy, state)  # Training takes the original's memory over.
             copies = [on_cpu(one) for one in params]
             return Evaluation(step, kept, self._thread.submit(self._measure, step, copies))

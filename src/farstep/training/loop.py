@@ -87,7 +87,7 @@ class Trainer:
         table: training data, in device memory or on disk.
         validation: held-out data, if there is any, likewise.
         evaluator: measures the policy in its environment, if there is one.
-        evaluate_beside: whether training goes on meanwhile; else it waits.
+        concurrent_evaluation: whether training goes on during evaluations; else it waits.
         reporter: shows progress.
         loggers: for each run, where its numbers go besides its own logs.
         time_limit: end, as if that had been the last step, after so many seconds of updates from
@@ -103,7 +103,7 @@ class Trainer:
     reporter: Reporter
     loggers: Sequence[Sequence[Logger]] = ()
     time_limit: float = math.inf
-    evaluate_beside: bool = False
+    concurrent_evaluation: bool = False
     profiler: Profiler = field(default_factory=Profiler)
     layout: Layout = field(default_factory=Layout)
 
@@ -168,7 +168,7 @@ class _Session:
             for run in self._runs
         ]
         self._evaluations = resources.enter_context(
-            Evaluations(self._measure, beside=trainer.evaluate_beside)
+            Evaluations(self._measure, concurrent=trainer.concurrent_evaluation)
         )
         self._evaluation: Evaluation | None = None
         self._frozen: dict[int, str] = {}

@@ -158,7 +158,7 @@ class Map:
         space = self.policies[0].spaces.observation
         example = jax.ShapeDtypeStruct((1, *space.shape), space.dtype)
         for metric in filter(None, self.metrics):
-            learned = metric.packed.tree
+            learned = metric.flat.tree
             if learned.formula is None:
                 most = TABLE_STATES
             else:
@@ -296,7 +296,7 @@ class Map:
             states = np.concatenate([states, graph.landmarks.observations])
             landmarks = self._embeddings(metric, graph.landmarks.observations)
             embeddings = np.concatenate([embeddings, landmarks])
-        formula = metric.packed.tree.formula
+        formula = metric.flat.tree.formula
         goals = embeddings
         if not policy.spaces.rule.whole:
             goals = np.asarray(metric.embed_goals(policy.spaces.rule.of(states)))
