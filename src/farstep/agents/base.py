@@ -14,12 +14,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Int
 
 from farstep.agents.metric import Goals, Metric, Observations
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Probability, Range, check_fields
 from farstep.core.laws import Ahead, AnyState, Current, Law, UniformFuture, Window, mixture
+from farstep.core.rng import PRNGKey
 from farstep.core.types import (
     CHUNK,
     GOALS,
@@ -27,6 +28,7 @@ from farstep.core.types import (
     Augmentation,
     Batch,
     BatchSpec,
+    Loss,
     Metrics,
     Params,
     Sample,
@@ -151,7 +153,7 @@ class Agent(abc.ABC):
         return replace(self.spec(), crops=self.crops, augmentation=self.augmentation)
 
     @abc.abstractmethod
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> Params:
         """Freshly initialised networks for these spaces, whose actions are whole chunks.
 
         Raises:
@@ -159,9 +161,7 @@ class Agent(abc.ABC):
         """
 
     @abc.abstractmethod
-    def loss(
-        self, params: Params, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: Params, batch: Batch, key: PRNGKey) -> Loss:
         """The scalar that one Adam descends, and the terms it is made of."""
 
     def act(
@@ -169,7 +169,7 @@ class Agent(abc.ABC):
         params: Params,
         observations: Observations,
         goals: Goals,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar = 0.0,
     ) -> Array:
         """Actions of the networks' `actor`: (B, A) in [−1, 1], or (B,) integers if discrete.
@@ -224,7 +224,7 @@ class Agent(abc.ABC):
             return optax.adam(optax.linear_schedule(0.0, self.learning_rate, self.warmup_steps))
         return optax.adam(self.learning_rate)
 
-    def encoded_networks(self, spaces: Spaces, key: Key[Array, ""]) -> Params:
+    def encoded_networks(self, spaces: Spaces, key: PRNGKey) -> Params:
         """`networks` with the agent's encoders, for actions that are whole chunks.
 
         Args:
@@ -244,19 +244,17 @@ class Agent(abc.ABC):
             spaces = replace(spaces, action=Actions(chunk * actions.size))
         return self.networks(encoded_by(spaces, self.encoder), key)
 
-    def init(self, spaces: Spaces, key: Key[Array, ""]) -> AgentState:
+    def init(self, spaces: Spaces, key: PRNGKey) -> AgentState:
         """The state before the first update, without the weights of pretrained encoders."""
         params = self.encoded_networks(spaces, key)
         average = copy_of(params) if self.policy_average else None
         step = jnp.zeros((), jnp.int32)
         return AgentState(params, self.optimizer().init(params), step, average)
 
-    def update(
-        self, state: AgentState, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[AgentState, Metrics]:
+    def update(self, state: AgentState, batch: Batch, key: PRNGKey) -> tuple[AgentState, Metrics]:
         """One gradient step: pure, jittable, vmappable over seeds."""
 
-        def loss(params: Params) -> tuple[Float[Array, ""], Metrics]:
+        def loss(params: Params) -> Loss:
             return self.loss(kernels_in(params, self.precision), batch, key)
 
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)

@@ -8,13 +8,14 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Distance, Goals, Observations, PairMetric
 from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.contrastive import binary_nce
 from farstep.losses.policy import Value, of_other_rows
 from farstep.networks.critics import Embedding
@@ -84,7 +85,7 @@ class CMD(ExtractingAgent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CMDNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> CMDNetworks:
         self.require_whole_goals(spaces, "train mqe, tmd or gciql.")
         self.require_continuous(spaces, "train mqe, crl or gciql with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
@@ -100,15 +101,13 @@ class CMD(ExtractingAgent):
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
-    def loss(
-        self, params: CMDNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: CMDNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_NCE + L_π."""
         critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
         actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
-    def critic_loss(self, critic: Embedding, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, critic: Embedding, batch: Batch) -> Loss:
         """Binary classification of all pairs of rows and goals by −d."""
         start = critic(batch.observations, batch.actions)
         goal = critic(batch["goal/value"].goals, of_other_rows(batch.actions))

@@ -8,13 +8,14 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Discount, Range
 from farstep.core.laws import Geometric
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.contrastive import all_products, binary_nce, products
 from farstep.networks.critics import Embedding, StateActionEmbedding
 from farstep.networks.policies import Policy
@@ -67,7 +68,7 @@ class CRL(ExtractingAgent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> CRLNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> CRLNetworks:
         critic_key, state_key, goal_key, actor_key = jax.random.split(key, 4)
         value = None
         if self.extraction == "awr":
@@ -84,15 +85,13 @@ class CRL(ExtractingAgent):
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
-    def loss(
-        self, params: CRLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: CRLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_NCE + L_π."""
         critic_loss, critic_metrics = self.critic_loss(params, batch)
         actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
-    def critic_loss(self, params: CRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, params: CRLNetworks, batch: Batch) -> Loss:
         """Binary classification of all pairs of rows and goals; so for V, if there is one."""
         goals = batch["goal/value"].goals
         phi = params.critic.phi(batch.observations, batch.actions)

@@ -6,12 +6,13 @@ import abc
 from dataclasses import dataclass
 
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Weight
-from farstep.core.types import Batch, Metrics, Params, Scalar, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import Batch, Loss, Params, Scalar, Spaces
 from farstep.losses.policy import (
     AWR,
     DDPGBC,
@@ -78,15 +79,13 @@ class ExtractingAgent(Agent):
             case "best-of-n":
                 return BestOfN(self.candidates)
 
-    def make_policy(self, spaces: Spaces, hidden: tuple[int, ...], key: Key[Array, ""]) -> Policy:
+    def make_policy(self, spaces: Spaces, hidden: tuple[int, ...], key: PRNGKey) -> Policy:
         """The policy that the options ask for."""
         if self.climbs:
             self.require_continuous(spaces, "use --extraction awr or best-of-n.")
         return make_policy(self.policy, spaces, hidden, key, climbs=self.climbs)
 
-    def actor_loss(
-        self, params: Params, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def actor_loss(self, params: Params, batch: Batch, key: PRNGKey) -> Loss:
         """L_π: the critic gets no gradient."""
         fixed = jax.lax.stop_gradient(params)
         return self.extractor.loss(
@@ -102,7 +101,7 @@ class ExtractingAgent(Agent):
         params: Params,
         observations: Observations,
         goals: Goals,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar = 0.0,
     ) -> Array:
         def q(actions: Array, goals: Goals) -> Array:

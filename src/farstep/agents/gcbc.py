@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count
-from farstep.core.types import Batch, BatchSpec, Metrics, Scalar, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import Batch, BatchSpec, Loss, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.policies import Policy, make_policy
 
@@ -30,12 +31,10 @@ class GCBC(Agent):
     def spec(self) -> BatchSpec:
         return self.batch({"goal/policy": self.policy_goal()})
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> Policy:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> Policy:
         return make_policy(self.policy, spaces, self.hidden, key)
 
-    def loss(
-        self, params: Policy, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: Policy, batch: Batch, key: PRNGKey) -> Loss:
         behaviour = params.behaviour_loss(
             batch.observations, batch["goal/policy"].goals, batch.actions, key, batch.done
         )
@@ -46,7 +45,7 @@ class GCBC(Agent):
         params: Policy,
         observations: Observations,
         goals: Goals,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar = 0.0,
     ) -> Array:
         return params.sample(observations, goals, key, temperature)

@@ -8,14 +8,15 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float
 
 from farstep.agents.base import value_goal
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
-from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.values import expectile_loss, goal_backup, over_rows
 from farstep.networks.critics import GoalActionValue, GoalValue
 from farstep.networks.policies import Policy
@@ -67,7 +68,7 @@ class GCIQL(ExtractingAgent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIQLNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> GCIQLNetworks:
         value_key, critic_key, actor_key = jax.random.split(key, 3)
         critic = GoalActionValue(
             spaces, self.hidden, ensemble_size=self.ensemble_size, key=critic_key
@@ -79,9 +80,7 @@ class GCIQL(ExtractingAgent):
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
-    def loss(
-        self, params: GCIQLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: GCIQLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_V + L_Q + L_π."""
         value_loss, value_metrics = self.value_loss(params, batch)
         critic_loss, critic_metrics = self.critic_loss(params, batch)
@@ -91,7 +90,7 @@ class GCIQL(ExtractingAgent):
             value_metrics | critic_metrics | actor_metrics,
         )
 
-    def value_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def value_loss(self, params: GCIQLNetworks, batch: Batch) -> Loss:
         """V towards the upper expectile of the target ensemble's least Q (Eq. 5)."""
         goals, counted = batch["goal/value"].goals, self._counted(batch)
         target = jax.lax.stop_gradient(params.target_critic)
@@ -100,7 +99,7 @@ class GCIQL(ExtractingAgent):
         loss = over_rows(expectile_loss(q - values, q - values, self.expectile), counted)
         return loss, {"value/loss": loss, "value/mean": jnp.mean(values)}
 
-    def critic_loss(self, params: GCIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, params: GCIQLNetworks, batch: Batch) -> Loss:
         """Q onto r + γ·V(s', g) (Eq. 6)."""
         goal, reached = batch["goal/value"], batch["next"]
         value = jax.lax.stop_gradient(params.value)

@@ -8,13 +8,13 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
 
 from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
-from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.policy import advantage_weighted
 from farstep.losses.values import implicit_value
 from farstep.networks.critics import GoalValue
@@ -69,22 +69,20 @@ class GCIVL(Agent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> GCIVLNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> GCIVLNetworks:
         value_key, actor_key = jax.random.split(key)
         value = GoalValue(spaces, self.hidden, ensemble_size=self.ensemble_size, key=value_key)
         return GCIVLNetworks(
             value, copy_of(value), make_policy(self.policy, spaces, self.hidden, actor_key)
         )
 
-    def loss(
-        self, params: GCIVLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: GCIVLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_V + L_π."""
         value_loss, value_metrics = self.value_loss(params, batch)
         actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return value_loss + actor_loss, value_metrics | actor_metrics
 
-    def value_loss(self, params: GCIVLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def value_loss(self, params: GCIVLNetworks, batch: Batch) -> Loss:
         """Expectile regression of V onto r + γ·V̄(s', g)."""
         target = jax.lax.stop_gradient(params.target_value)
         goal = batch["goal/value"]
@@ -97,9 +95,7 @@ class GCIVL(Agent):
             expectile=self.expectile,
         )
 
-    def actor_loss(
-        self, params: GCIVLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def actor_loss(self, params: GCIVLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """Cloning weighted by exp(β·(V(s', g) − V(s, g)))."""
         value = jax.lax.stop_gradient(params.value)
         goals = batch["goal/policy"].goals

@@ -9,18 +9,19 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import Goals, Observations, ValueMetric
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, Geometric
+from farstep.core.rng import PRNGKey
 from farstep.core.types import (
     GOALS,
     Actions,
     Batch,
     BatchSpec,
-    Metrics,
+    Loss,
     Sample,
     Scalar,
     Space,
@@ -111,7 +112,7 @@ class HIQL(Agent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> HIQLNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> HIQLNetworks:
         keys = jax.random.split(key, 4)
         width, hidden = self.representation, self.hidden
         value = Embedding(
@@ -132,9 +133,7 @@ class HIQL(Agent):
             low_actor=make_policy(self.policy, named, hidden, keys[3], joins=False),
         )
 
-    def loss(
-        self, params: HIQLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: HIQLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_V, and the losses of the high and of the low policy."""
         value_loss, metrics = self.value_loss(params, batch)
         high_key, low_key = jax.random.split(key)
@@ -146,7 +145,7 @@ class HIQL(Agent):
             }
         return value_loss + high_loss + low_loss, metrics
 
-    def value_loss(self, params: HIQLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def value_loss(self, params: HIQLNetworks, batch: Batch) -> Loss:
         """Expectile regression of V onto r + γ·V̄(s', φ([s'; g])) (Eq. 4)."""
         goal = batch["goal/value"]
         goals, following = goal.goals, batch["next"].observations
@@ -160,9 +159,7 @@ class HIQL(Agent):
             expectile=self.expectile,
         )
 
-    def high_loss(
-        self, params: HIQLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def high_loss(self, params: HIQLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """Clone the representation of the state k steps towards the goal, by V's rise (Eq. 6)."""
         fixed = jax.lax.stop_gradient(params)
         goals = batch["goal/policy"].goals
@@ -174,9 +171,7 @@ class HIQL(Agent):
             -behaviour, jnp.mean(rise, axis=0), inverse_temperature=self.high_inverse_temperature
         )
 
-    def low_loss(
-        self, params: HIQLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def low_loss(self, params: HIQLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """Clone the action towards the state k steps ahead, by V's rise in one step (Eq. 7)."""
         fixed = jax.lax.stop_gradient(params)
         subgoals = batch["subgoal"].goals
@@ -201,7 +196,7 @@ class HIQL(Agent):
         params: HIQLNetworks,
         observations: Observations,
         goals: Goals,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar = 0.0,
     ) -> Array:
         """The low policy's actions towards the subgoal that the high policy names."""

@@ -13,13 +13,14 @@ from typing import Annotated, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Goals, MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range
 from farstep.core.laws import Ahead, Future, Geometric, Law, UniformAhead, at_least, mixture
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.invariance import action_invariance, goal_anchor
 from farstep.losses.linex import at_goals, multistep_backup
 from farstep.losses.policy import PolicyGoals, of_other_rows
@@ -41,7 +42,7 @@ class MQENetworks(eqx.Module):
 
 def expectile_value(
     values: Float[Array, "members batch"], targets: Float[Array, "members batch"], expectile: float
-) -> tuple[Float[Array, ""], Metrics]:
+) -> Loss:
     """`mean |κ − 1[A < 0]|·A²` with `A = d(ψ(s), ψ(g)) − sg[d(φ(s, a), ψ(g))]`.
 
     What Table 1a puts in the place of action invariance, as we read it (implicit value learning,
@@ -121,7 +122,7 @@ class MQE(ExtractingAgent):
         one_step = self.waypoint_one_step
         return mixture((one_step, Ahead(self.action_chunk)), (1 - one_step, law))
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> MQENetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> MQENetworks:
         critic_key, actor_key = jax.random.split(key)
         return MQENetworks(
             critic=StateActionEmbedding(
@@ -135,17 +136,13 @@ class MQE(ExtractingAgent):
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
-    def loss(
-        self, params: MQENetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: MQENetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_T + L_I + L_π (Section 4)."""
         critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
         actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
-    def critic_loss(
-        self, critic: StateActionEmbedding, batch: Batch
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, critic: StateActionEmbedding, batch: Batch) -> Loss:
         """The multistep backup L_T (Eq. 10-12) and action invariance L_I (Eq. 14)."""
         phi = critic.phi(batch.observations, batch.actions)
         goal = critic.psi_goal(batch["goal/value"].goals)

@@ -8,14 +8,15 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.base import Agent, value_goal
 from farstep.agents.metric import Distance, Goals, Observations, PairMetric
 from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, UniformFuture
-from farstep.core.types import Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.policy import DDPGBC, PolicyGoals, of_other_rows
 from farstep.losses.values import over_rows
 from farstep.networks.actors import TanhGaussianActor
@@ -101,7 +102,7 @@ class NSACBC(Agent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> NSACBCNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> NSACBCNetworks:
         self.require_continuous(spaces, "train gciql or crl with --extraction awr.")
         critic_key, actor_key = jax.random.split(key)
         critic = GoalActionValue(
@@ -119,18 +120,14 @@ class NSACBC(Agent):
             log_entropy_weight=jnp.zeros(()) if entropic else None,
         )
 
-    def loss(
-        self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: NSACBCNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_Q + L_π + the entropy's dual."""
         critic_key, actor_key = jax.random.split(key)
         critic_loss, critic_metrics = self.critic_loss(params, batch, critic_key)
         actor_loss, actor_metrics = self.actor_loss(params, batch, actor_key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
-    def critic_loss(
-        self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, params: NSACBCNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """Cross-entropy of Q with γ^k at a goal k ≤ n steps ahead, else with γ^n·Q̄(s_n, π, g)."""
         goal, later = batch["goal/value"], batch["later"]
         actor, target = jax.lax.stop_gradient((params.actor, params.target_critic))
@@ -147,9 +144,7 @@ class NSACBC(Agent):
         loss = jnp.mean(over_rows(entropies, self.backed_up(later, goal)))
         return loss, {"critic/loss": loss, "critic/q": jnp.mean(jax.nn.sigmoid(logits))}
 
-    def actor_loss(
-        self, params: NSACBCNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def actor_loss(self, params: NSACBCNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """Raise the logit of Q and the entropy, and stay near the logged actions."""
         critic = jax.lax.stop_gradient(params.critic)
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Distance, Formula, Goals, Metric, Observations, one_by_one
 from farstep.core.ensemble import make_ensemble
 from farstep.core.fields import Count, Discount, Weight
 from farstep.core.laws import Ahead, AnyState
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.values import over_rows
 from farstep.networks.critics import Embedding
 from farstep.networks.mlp import MLP
@@ -149,7 +150,7 @@ class QRL(ExtractingAgent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> QRLNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> QRLNetworks:
         self.require_whole_goals(spaces, "train mqe, tmd or gcivl.")
         embedding_key, dynamics_key, actor_key = jax.random.split(key, 3)
         dynamics = None
@@ -177,15 +178,13 @@ class QRL(ExtractingAgent):
             actor=self.make_policy(spaces, self.hidden, actor_key),
         )
 
-    def loss(
-        self, params: QRLNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: QRLNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """The constrained objective's Lagrangian, the latent dynamics' loss, and L_π."""
         critic_loss, critic_metrics = self.critic_loss(params, batch)
         actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
-    def critic_loss(self, params: QRLNetworks, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, params: QRLNetworks, batch: Batch) -> Loss:
         """Push d(s, g) up subject to E[relu(d(s, s') − 1)²] ≤ ε; predict s' in the latents."""
         critic = params.critic
         state = critic.embedding(batch.observations)

@@ -9,13 +9,14 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.extracting import ExtractingAgent
 from farstep.agents.metric import Goals, MRNMetric, Observations
 from farstep.core.fields import Count, Discount, Probability, Range, Weight
 from farstep.core.laws import Ahead, Geometric
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.contrastive import info_nce
 from farstep.losses.invariance import goal_anchor
 from farstep.losses.linex import at_goals, multistep_backup
@@ -73,7 +74,7 @@ class TMD(ExtractingAgent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TMDNetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> TMDNetworks:
         critic_key, actor_key = jax.random.split(key)
         return TMDNetworks(
             critic=StateActionEmbedding(
@@ -92,17 +93,13 @@ class TMD(ExtractingAgent):
         """√D: distances here are MRN's without its 1/√D, and only the logits have that."""
         return math.sqrt(self.latent)
 
-    def loss(
-        self, params: TMDNetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: TMDNetworks, batch: Batch, key: PRNGKey) -> Loss:
         """L_NCE + L_I + ζ·L_T, and L_π."""
         critic_loss, critic_metrics = self.critic_loss(params.critic, batch)
         actor_loss, actor_metrics = self.actor_loss(params, batch, key)
         return critic_loss + actor_loss, critic_metrics | actor_metrics
 
-    def critic_loss(
-        self, critic: StateActionEmbedding, batch: Batch
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def critic_loss(self, critic: StateActionEmbedding, batch: Batch) -> Loss:
         """The contrast over the rows of each goal, action invariance, and the backup."""
         phi = critic.phi(batch.observations, batch.actions)
         goal = critic.psi_goal(batch["goal/value"].goals)

@@ -8,13 +8,14 @@ from typing import Annotated
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Goals, Observations
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Geometric
-from farstep.core.types import GOALS, Batch, BatchSpec, Metrics, Sample, Scalar, Space, Spaces
+from farstep.core.rng import PRNGKey
+from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Scalar, Space, Spaces
 from farstep.losses.contrastive import all_products, info_nce
 from farstep.losses.policy import behaviour_cloning
 from farstep.networks.critics import Embedding
@@ -67,7 +68,7 @@ class TRA(Agent):
             },
         )
 
-    def networks(self, spaces: Spaces, key: Key[Array, ""]) -> TRANetworks:
+    def networks(self, spaces: Spaces, key: PRNGKey) -> TRANetworks:
         state_key, goal_key, actor_key = jax.random.split(key, 3)
         space, size = spaces.observation, self.ensemble_size
         represented = replace(spaces, goal=Space((self.latent,)))
@@ -77,9 +78,7 @@ class TRA(Agent):
             actor=make_policy(self.policy, represented, self.hidden, actor_key, joins=False),
         )
 
-    def loss(
-        self, params: TRANetworks, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: TRANetworks, batch: Batch, key: PRNGKey) -> Loss:
         """Cloning given ψ(g), and the symmetric contrast of φ(s) with ψ of the state's future."""
         represented = params.represent(batch["goal/policy"].goals)
         behaviour = params.actor.behaviour_loss(
@@ -97,7 +96,7 @@ class TRA(Agent):
         params: TRANetworks,
         observations: Observations,
         goals: Goals,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar = 0.0,
     ) -> Array:
         return params.actor.sample(observations, params.represent(goals), key, temperature)

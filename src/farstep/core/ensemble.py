@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array
+
+from farstep.core.rng import PRNGKey
 
 Module = TypeVar("Module")
 
 
-def make_ensemble(
-    make: Callable[[Key[Array, ""]], Module], size: int, key: Key[Array, ""]
-) -> Module:
+def make_ensemble(make: Callable[[PRNGKey], Module], size: int, key: PRNGKey) -> Module:
     """`size` independent modules, every parameter stacked along a new leading axis."""
     return jax.vmap(make)(jax.random.split(key, size))
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
+
+from farstep.core.rng import PRNGKey
 
 Offsets = Int[Array, "batch *window"]
 """Steps from each row to what was drawn for it.
@@ -64,11 +66,7 @@ class Law(abc.ABC):
 
     @abc.abstractmethod
     def draw(
-        self,
-        key: Key[Array, ""],
-        rows: Steps,
-        left: Int[Array, " batch"],
-        anywhere: Callable[[], Steps],
+        self, key: PRNGKey, rows: Steps, left: Int[Array, " batch"], anywhere: Callable[[], Steps]
     ) -> Drawn:
         """Steps for `rows`.
 
@@ -86,11 +84,7 @@ class Current(Law):
     """The row's own step."""
 
     def draw(
-        self,
-        key: Key[Array, ""],
-        rows: Steps,
-        left: Int[Array, " batch"],
-        anywhere: Callable[[], Steps],
+        self, key: PRNGKey, rows: Steps, left: Int[Array, " batch"], anywhere: Callable[[], Steps]
     ) -> Drawn:
         return Drawn(rows, jnp.zeros_like(rows.step))
 
@@ -100,11 +94,7 @@ class AnyState(Law):
     """Any step of the table that is not the last of its episode, uniformly."""
 
     def draw(
-        self,
-        key: Key[Array, ""],
-        rows: Steps,
-        left: Int[Array, " batch"],
-        anywhere: Callable[[], Steps],
+        self, key: PRNGKey, rows: Steps, left: Int[Array, " batch"], anywhere: Callable[[], Steps]
     ) -> Drawn:
         steps = anywhere()
         itself = (steps.episode == rows.episode) & (steps.step == rows.step)
@@ -115,15 +105,11 @@ class Future(Law):
     """A later step of the row's episode, no farther than `left`."""
 
     @abc.abstractmethod
-    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    def ahead(self, key: PRNGKey, left: Int[Array, " batch"]) -> Int[Array, " batch"]:
         """How far ahead; beyond `left` means `left`."""
 
     def draw(
-        self,
-        key: Key[Array, ""],
-        rows: Steps,
-        left: Int[Array, " batch"],
-        anywhere: Callable[[], Steps],
+        self, key: PRNGKey, rows: Steps, left: Int[Array, " batch"], anywhere: Callable[[], Steps]
     ) -> Drawn:
         law_key, _ = jax.random.split(key)
         offsets = jnp.minimum(self.ahead(law_key, left), left)
@@ -140,7 +126,7 @@ class Ahead(Future):
         if self.steps < 1:
             raise ValueError(f"steps ahead must be at least 1: {self.steps}")
 
-    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    def ahead(self, key: PRNGKey, left: Int[Array, " batch"]) -> Int[Array, " batch"]:
         return jnp.full_like(left, self.steps)
 
 
@@ -154,7 +140,7 @@ class Geometric(Future):
         if not 0 <= self.discount < 1:
             raise ValueError(f"the discount of a geometric law must be in [0, 1): {self.discount}")
 
-    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    def ahead(self, key: PRNGKey, left: Int[Array, " batch"]) -> Int[Array, " batch"]:
         if self.discount == 0:
             return jnp.ones_like(left)
         if self.discount <= WELL_ROUNDED:
@@ -165,7 +151,7 @@ class Geometric(Future):
         return 1 + jnp.floor(jnp.minimum(steps, LONGEST)).astype(jnp.int32)
 
 
-def exponential(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+def exponential(key: PRNGKey, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """A standard exponential, fine near 0, where one uniform float32 has steps of 2⁻²³."""
     coarse, fine = jax.random.uniform(key, (2, *shape))
     return -jnp.log1p(-(coarse + 2.0**-23 * fine))
@@ -179,7 +165,7 @@ class UniformFuture(Future):
     as those between.
     """
 
-    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    def ahead(self, key: PRNGKey, left: Int[Array, " batch"]) -> Int[Array, " batch"]:
         nearest = jnp.minimum(1, left)
         uniform = jax.random.uniform(key, left.shape)
         # Relative to the row, because a float32 cannot hold the number of a far step.
@@ -197,7 +183,7 @@ class UniformAhead(Future):
         if self.most is not None and self.most < 1:
             raise ValueError(f"a uniform law must reach at least 1 step ahead: {self.most}")
 
-    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    def ahead(self, key: PRNGKey, left: Int[Array, " batch"]) -> Int[Array, " batch"]:
         most = left if self.most is None else self.most
         return jax.random.randint(key, left.shape, 1, most + 1)
 
@@ -209,7 +195,7 @@ class AtLeast(Future):
     steps: int
     law: Future
 
-    def ahead(self, key: Key[Array, ""], left: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    def ahead(self, key: PRNGKey, left: Int[Array, " batch"]) -> Int[Array, " batch"]:
         return jnp.maximum(self.law.ahead(key, left), self.steps)
 
 
@@ -244,11 +230,7 @@ class Window(Law):
         return offsets == self.places
 
     def draw(
-        self,
-        key: Key[Array, ""],
-        rows: Steps,
-        left: Int[Array, " batch"],
-        anywhere: Callable[[], Steps],
+        self, key: PRNGKey, rows: Steps, left: Int[Array, " batch"], anywhere: Callable[[], Steps]
     ) -> Drawn:
         return self.around(rows, left)
 
@@ -266,11 +248,7 @@ class Mixture(Law):
     parts: tuple[tuple[float, Law], ...]
 
     def draw(
-        self,
-        key: Key[Array, ""],
-        rows: Steps,
-        left: Int[Array, " batch"],
-        anywhere: Callable[[], Steps],
+        self, key: PRNGKey, rows: Steps, left: Int[Array, " batch"], anywhere: Callable[[], Steps]
     ) -> Drawn:
         _, choice_key = jax.random.split(key)
         choice = jax.random.uniform(choice_key, rows.step.shape)

@@ -14,8 +14,11 @@ from jaxtyping import Array, Int, Integer, Key
 
 from farstep.core.seeds import check_seed
 
+PRNGKey = Key[Array, ""]
+"""A single key of `jax.random`."""
 
-def root_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
+
+def root_key(seed: int | Integer[Array, ""]) -> PRNGKey:
     """The root of every random stream of one run.
 
     Raises:
@@ -24,7 +27,7 @@ def root_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
     return jax.random.key(np.uint32(check_seed(seed)) if isinstance(seed, int) else seed)
 
 
-def stream_key(root: Key[Array, ""], stream: str, step: int | Int[Array, ""]) -> Key[Array, ""]:
+def stream_key(root: PRNGKey, stream: str, step: int | Int[Array, ""]) -> PRNGKey:
     """The key of `stream` (a name such as "batch" or "actor") at `step`."""
     return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(stream.encode())), step)
 

@@ -29,6 +29,8 @@ Scalar = float | Float[Array, ""]
 Metrics = dict[str, Float[Array, ""]]
 """Scalars named `term/quantity`, as they stand in `metrics.jsonl`."""
 
+Loss = tuple[Float[Array, ""], Metrics]
+"""A scalar to descend, and the terms that it is made of."""
 
 Column = Literal["observations", "goals", "actions"]
 """What a step of the table gives."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from farstep.core.types import Metrics
+from farstep.core.types import Loss, Metrics
 
 Logits = Float[Array, "members batch batch"]
 """f_ij of row i with the goal of row j; those on the diagonal belong together."""
@@ -28,7 +28,7 @@ def all_products(
     return jnp.einsum("eid,ejd->eij", x, y) / math.sqrt(x.shape[-1])
 
 
-def binary_nce(logits: Logits) -> tuple[Float[Array, ""], Metrics]:
+def binary_nce(logits: Logits) -> Loss:
     """Every pair classified by itself (Ma & Collins 2018): `f → log p(g|s,a)/p(g)`.
 
     The logits of the optimum also hold the odds of a pair, −log(B − 1).
@@ -38,7 +38,7 @@ def binary_nce(logits: Logits) -> tuple[Float[Array, ""], Metrics]:
     return loss, _described(logits, loss)
 
 
-def info_nce(logits: Logits, *, axes: tuple[int, ...]) -> tuple[Float[Array, ""], Metrics]:
+def info_nce(logits: Logits, *, axes: tuple[int, ...]) -> Loss:
     """Cross-entropy of the diagonal, summed over `axes`: −2 picks a row for each goal, −1 a goal
     for each row (van den Oord et al. 2018).
     """

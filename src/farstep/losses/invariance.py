@@ -5,12 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from farstep.core.types import Metrics
+from farstep.core.types import Loss
 
 
-def action_invariance(
-    distances: Float[Array, "members batch"],
-) -> tuple[Float[Array, ""], Metrics]:
+def action_invariance(distances: Float[Array, "members batch"]) -> Loss:
     """`mean (exp(−d(ψ(s), φ(s, a))) − 1)²` (arXiv 2511.07730, Eq. 14).
 
     Args:
@@ -23,9 +21,7 @@ def action_invariance(
     return loss, {"invariance/loss": loss, "invariance/distance": jnp.mean(distances)}
 
 
-def goal_anchor(
-    distances: Float[Array, "members batch"],
-) -> tuple[Float[Array, ""], Metrics]:
+def goal_anchor(distances: Float[Array, "members batch"]) -> Loss:
     """`mean (exp(−d(ψ(s), ψ_g(g(s)))) − 1)²`: a state is no step away from the goal that it is.
 
     Where goals are observations this holds by the quasimetric. Where they have an embedding of

@@ -7,7 +7,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from farstep.core.types import Metrics
+from farstep.core.types import Loss
 
 
 def multistep_backup(
@@ -19,7 +19,7 @@ def multistep_backup(
     clip: float = 5.0,
     diagonal_weight: float = 0.5,
     chunk: int = 1,
-) -> tuple[Float[Array, ""], Metrics]:
+) -> Loss:
     """Pull D_ij = d(φ(s_i,a_i), ψ(g_j)) towards T_ij = d(ψ(w_i), ψ(g_j)) plus the k_i steps to w_i.
 
     With δ = D − T, an entry costs γ^k·exp(δ) − D up to δ = `clip` and δ beyond. Its gradient in D,

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from farstep.core.types import Arrays, Batch, Metrics, Scalar
+from farstep.core.rng import PRNGKey
+from farstep.core.types import Arrays, Batch, Loss, Scalar
 from farstep.networks.policies import Policy
 
 Extractions = Literal["ddpg-bc", "awr", "best-of-n"]
@@ -24,9 +25,7 @@ PolicyGoals = Literal["cross", "paired"]
 Rows = TypeVar("Rows", Array, dict[str, Array])
 
 
-def behaviour_cloning(
-    log_probs: Float[Array, " batch"],
-) -> tuple[Float[Array, ""], Metrics]:
+def behaviour_cloning(log_probs: Float[Array, " batch"]) -> Loss:
     """`−mean log π(a|s,g)`: the whole of GCBC, and the anchor of DDPG+BC."""
     loss = -jnp.mean(log_probs)
     return loss, {"actor/bc_loss": loss}
@@ -34,7 +33,7 @@ def behaviour_cloning(
 
 def ddpg_bc(
     q_values: Float[Array, " batch"], log_probs: Float[Array, " batch"], *, alpha: float
-) -> tuple[Float[Array, ""], Metrics]:
+) -> Loss:
     """`−mean(q)/sg[mean|q|] − α·mean log π` (Fujimoto & Gu 2021; MQE, Eq. 15).
 
     Args:
@@ -60,7 +59,7 @@ def advantage_weighted(
     *,
     inverse_temperature: float,
     ceiling: float = 100.0,
-) -> tuple[Float[Array, ""], Metrics]:
+) -> Loss:
     """`−mean min(exp(β·A), ceiling)·log π` (Peng et al. 2019), cloning what did better than V.
 
     Args:
@@ -90,10 +89,10 @@ class Extraction(abc.ABC):
         self,
         policy: Policy,
         batch: Batch,
-        key: Key[Array, ""],
+        key: PRNGKey,
         q: Value,
         advantages: Callable[[Any], Float[Array, " batch"]],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Loss:
         """L_π.
 
         Args:
@@ -106,7 +105,7 @@ class Extraction(abc.ABC):
         policy: Policy,
         observations: Arrays,
         goals: Arrays,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar,
         q: Value,
     ) -> Array:
@@ -132,10 +131,10 @@ class DDPGBC(Extraction):
         self,
         policy: Policy,
         batch: Batch,
-        key: Key[Array, ""],
+        key: PRNGKey,
         q: Value,
         advantages: Callable[[Any], Float[Array, " batch"]],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Loss:
         clone_key, climb_key = jax.random.split(key)
         own = batch["goal/policy"].goals
         behaviour = policy.behaviour_loss(
@@ -162,10 +161,10 @@ class AWR(Extraction):
         self,
         policy: Policy,
         batch: Batch,
-        key: Key[Array, ""],
+        key: PRNGKey,
         q: Value,
         advantages: Callable[[Any], Float[Array, " batch"]],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Loss:
         own = batch["goal/policy"].goals
         behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key, batch.done)
         return advantage_weighted(
@@ -188,10 +187,10 @@ class BestOfN(Extraction):
         self,
         policy: Policy,
         batch: Batch,
-        key: Key[Array, ""],
+        key: PRNGKey,
         q: Value,
         advantages: Callable[[Any], Float[Array, " batch"]],
-    ) -> tuple[Float[Array, ""], Metrics]:
+    ) -> Loss:
         own = batch["goal/policy"].goals
         behaviour = policy.behaviour_loss(batch.observations, own, batch.actions, key, batch.done)
         return behaviour_cloning(-behaviour)
@@ -201,7 +200,7 @@ class BestOfN(Extraction):
         policy: Policy,
         observations: Arrays,
         goals: Arrays,
-        key: Key[Array, ""],
+        key: PRNGKey,
         temperature: Scalar,
         q: Value,
     ) -> Array:
@@ -210,7 +209,7 @@ class BestOfN(Extraction):
         # Without temperature the candidates still need one, and it is the policy's own.
         scale = jnp.where(jnp.asarray(temperature) > 0, temperature, 1.0)
 
-        def candidate(key: Key[Array, ""]) -> tuple[Array, Array]:
+        def candidate(key: PRNGKey) -> tuple[Array, Array]:
             actions = policy.sample(observations, goals, key, scale)
             return actions, q(actions, goals)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from farstep.core.types import Metrics
+from farstep.core.types import Loss
 
 SMALLEST = 1e-6
 """Least 1 + (1 − γ)·V that is told from 0: farther goals are 13.8 nats away."""
@@ -51,7 +51,7 @@ def implicit_value(
     *,
     discount: float,
     expectile: float,
-) -> tuple[Float[Array, ""], Metrics]:
+) -> Loss:
     """Expectile regression of each V(s, g) onto its target's `r + γ·mask·V̄(s', g)` (HIQL, Eq. 4).
 
     Whether a row counts as better than expected is decided for all members at once: by the

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
-from farstep.core.rng import stream_key
+from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Scalar, Spaces
 from farstep.networks.encoders import (
     Encoder,
@@ -62,11 +62,11 @@ class Gaussian(eqx.Module):
         squares = jnp.sum(jnp.square(actions - self.mean), axis=-1)
         return -0.5 * squares - 0.5 * actions.shape[-1] * math.log(2 * math.pi)
 
-    def sample(self, key: Key[Array, ""], temperature: Scalar) -> Float[Array, "*batch actions"]:
+    def sample(self, key: PRNGKey, temperature: Scalar) -> Float[Array, "*batch actions"]:
         """The mean plus noise of standard deviation `temperature`; 0 gives the mean itself."""
         return self.mean + temperature * jax.random.normal(key, self.mean.shape)
 
-    def act(self, key: Key[Array, ""], temperature: Scalar) -> Float[Array, "*batch actions"]:
+    def act(self, key: PRNGKey, temperature: Scalar) -> Float[Array, "*batch actions"]:
         """A sample, of actions in [−1, 1]."""
         sample = self.sample(key, temperature)
         return jnp.clip(sample, -1, 1) if self.bounded else sample
@@ -87,13 +87,13 @@ class Categorical(eqx.Module):
         logs = jax.nn.log_softmax(self.logits)
         return jnp.take_along_axis(logs, actions[..., None], axis=-1)[..., 0]
 
-    def sample(self, key: Key[Array, ""], temperature: Scalar) -> Int[Array, "*batch"]:
+    def sample(self, key: PRNGKey, temperature: Scalar) -> Int[Array, "*batch"]:
         """A draw from the logits over `temperature`; 0 gives the mode."""
         # Gumbel noise on the logits draws from them, and needs no division by zero.
         noise = temperature * jax.random.gumbel(key, self.logits.shape)
         return jnp.argmax(self.logits + noise, axis=-1)
 
-    def act(self, key: Key[Array, ""], temperature: Scalar) -> Int[Array, "*batch"]:
+    def act(self, key: PRNGKey, temperature: Scalar) -> Int[Array, "*batch"]:
         """A sample."""
         return self.sample(key, temperature)
 
@@ -109,12 +109,12 @@ class TanhGaussian(eqx.Module):
         """The tanh of the Gaussian's mean."""
         return jnp.tanh(self.mean)
 
-    def sample(self, key: Key[Array, ""], temperature: Scalar) -> Float[Array, "*batch actions"]:
+    def sample(self, key: PRNGKey, temperature: Scalar) -> Float[Array, "*batch actions"]:
         """A differentiable sample, its noise scaled by `temperature`; 0 gives `mode`."""
         return jnp.tanh(self.mean + temperature * self._noise(key))
 
     def sample_and_log_prob(
-        self, key: Key[Array, ""]
+        self, key: PRNGKey
     ) -> tuple[Float[Array, "*batch actions"], Float[Array, "*batch"]]:
         """A differentiable sample and its log-density in nats."""
         latent = self.mean + self._noise(key)
@@ -124,11 +124,11 @@ class TanhGaussian(eqx.Module):
         slope = 2 * (math.log(2) - latent - jax.nn.softplus(-2 * latent))
         return jnp.tanh(latent), jnp.sum(gaussian - slope, axis=-1)
 
-    def act(self, key: Key[Array, ""], temperature: Scalar) -> Float[Array, "*batch actions"]:
+    def act(self, key: PRNGKey, temperature: Scalar) -> Float[Array, "*batch actions"]:
         """A sample."""
         return self.sample(key, temperature)
 
-    def _noise(self, key: Key[Array, ""]) -> Float[Array, "*batch actions"]:
+    def _noise(self, key: PRNGKey) -> Float[Array, "*batch actions"]:
         return jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
 
 
@@ -156,7 +156,7 @@ class Actor(eqx.Module):
         extra_size: int = 0,
         joins: bool = True,
         bounded: bool = True,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         """
         Args:
@@ -194,7 +194,7 @@ class Actor(eqx.Module):
         observations: Observations,
         goals: Goals,
         actions: Array,
-        key: Key[Array, ""],
+        key: PRNGKey,
         done: Done = None,
     ) -> Float[Array, " batch"]:
         """−log π of the logged actions, by row; of chunks, the mean over a chunk's actions."""
@@ -205,16 +205,12 @@ class Actor(eqx.Module):
         each = Gaussian(apart(policy.mean, done)).log_prob(apart(actions, done))
         return -jnp.mean(done * each, axis=-1)
 
-    def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Array:
+    def climb(self, observations: Observations, goals: Goals, key: PRNGKey) -> Array:
         """The actions that a critic's gradient moves: the mode."""
         return self.mode(observations, goals)
 
     def sample(
-        self,
-        observations: Observations,
-        goals: Goals,
-        key: Key[Array, ""],
-        temperature: Scalar = 1.0,
+        self, observations: Observations, goals: Goals, key: PRNGKey, temperature: Scalar = 1.0
     ) -> Array:
         """Actions that the environment takes, by noise of this scale."""
         return self(observations, goals).act(key, temperature)
@@ -232,7 +228,7 @@ class TanhGaussianActor(eqx.Module):
     mean: Linear
     log_std: Linear
 
-    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, key: Key[Array, ""]):
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, key: PRNGKey):
         torso_key, mean_key, std_key = jax.random.split(key, 3)
         self.encoder = make_encoder(joined(spaces), stream_key(key, "encoder", 0))
         self.torso = MLP(
@@ -250,7 +246,7 @@ class TanhGaussianActor(eqx.Module):
         observations: Observations,
         goals: Goals,
         actions: Array,
-        key: Key[Array, ""],
+        key: PRNGKey,
         done: Done = None,
     ) -> Float[Array, " batch"]:
         """`|a' − a|²` of an action a' drawn from the policy, by row, as in SAC+BC.
@@ -260,16 +256,12 @@ class TanhGaussianActor(eqx.Module):
         drawn = self.sample(observations, goals, key)
         return over_actions(jnp.square(drawn - actions), done)
 
-    def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Array:
+    def climb(self, observations: Observations, goals: Goals, key: PRNGKey) -> Array:
         """A draw, which a critic's gradient passes."""
         return self.sample(observations, goals, key)
 
     def sample(
-        self,
-        observations: Observations,
-        goals: Goals,
-        key: Key[Array, ""],
-        temperature: Scalar = 1.0,
+        self, observations: Observations, goals: Goals, key: PRNGKey, temperature: Scalar = 1.0
     ) -> Array:
         """Actions by noise of this scale."""
         return self(observations, goals).sample(key, temperature)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
+from farstep.core.rng import PRNGKey
 from farstep.networks.precision import Product
 
 NORM_EPSILON = 1e-5
@@ -38,7 +39,7 @@ class Convolution(Product):
         stride: int = 1,
         bias: bool = True,
         initialise: Callable[..., Array] | None = None,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         if initialise is None:
             initialise = jax.nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.core.ensemble import apply_ensemble, make_ensemble
-from farstep.core.rng import stream_key
+from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Space, Spaces
 from farstep.networks.encoders import (
     ActionVector,
@@ -42,7 +42,7 @@ class Embedding(eqx.Module):
         extra_size: int = 0,
         ensemble_size: int = 1,
         layer_norm: bool = True,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         """
         Args:
@@ -87,7 +87,7 @@ class StateActionEmbedding(eqx.Module):
         *,
         ensemble_size: int,
         one_encoder: bool = False,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         """
         Args:
@@ -137,9 +137,7 @@ class GoalValue(eqx.Module):
 
     embedding: Embedding
 
-    def __init__(
-        self, spaces: Spaces, hidden: Sequence[int], *, ensemble_size: int, key: Key[Array, ""]
-    ):
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, ensemble_size: int, key: PRNGKey):
         self.embedding = Embedding(joined(spaces), hidden, 1, ensemble_size=ensemble_size, key=key)
 
     def __call__(self, observations: Observations, goals: Goals) -> Float[Array, "members batch"]:
@@ -152,9 +150,7 @@ class GoalActionValue(eqx.Module):
     embedding: Embedding
     action_vector: ActionVector
 
-    def __init__(
-        self, spaces: Spaces, hidden: Sequence[int], *, ensemble_size: int, key: Key[Array, ""]
-    ):
+    def __init__(self, spaces: Spaces, hidden: Sequence[int], *, ensemble_size: int, key: PRNGKey):
         self.embedding = Embedding(
             joined(spaces),
             hidden,

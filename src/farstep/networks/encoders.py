@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import safetensors
 import safetensors.numpy
-from jaxtyping import Array, Float, Int, Key, Real
+from jaxtyping import Array, Float, Int, Real
 
 from farstep.core.errors import FarstepError
 from farstep.core.registry import register, registered
-from farstep.core.rng import stream_key
+from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Kind, Space, Spaces
 from farstep.networks.encoder import Encoder, PretrainedEncoder
 from farstep.networks.impala import Impala
@@ -43,7 +43,7 @@ class Identity(Encoder):
 
     features: int = eqx.field(static=True)
 
-    def __init__(self, shape: tuple[int, ...], *, key: Key[Array, ""] | None = None):
+    def __init__(self, shape: tuple[int, ...], *, key: PRNGKey | None = None):
         (self.features,) = shape
 
     def __call__(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
@@ -141,7 +141,7 @@ def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
     return replace(spaces, observation=observation, goal=goal)
 
 
-def make_encoder(space: Space, key: Key[Array, ""]) -> Encoder:
+def make_encoder(space: Space, key: PRNGKey) -> Encoder:
     """The encoder of what lies in `space`: the one that it names, or the default of its kind."""
     if space.keys:
         made = {

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
+from farstep.core.rng import PRNGKey
 from farstep.core.types import Scalar, Spaces, size_of
 from farstep.networks.actors import Actor, Done, Gaussian, over_actions
 from farstep.networks.encoders import Goals, Observations
@@ -46,12 +47,12 @@ class FlowPolicy(eqx.Module):
         one_step: bool,
         joins: bool = True,
         bounded: bool = True,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         """Takes spaces of continuous actions; `joins` and `bounded` are an `Actor`'s."""
         keys, size = jax.random.split(key), spaces.action.size
 
-        def make(key: Key[Array, ""], extra_size: int) -> Actor:
+        def make(key: PRNGKey, extra_size: int) -> Actor:
             return Actor(
                 spaces, hidden, extra_size=extra_size, joins=joins, bounded=bounded, key=key
             )
@@ -64,7 +65,7 @@ class FlowPolicy(eqx.Module):
         observations: Observations,
         goals: Goals,
         actions: Actions,
-        key: Key[Array, ""],
+        key: PRNGKey,
         done: Done = None,
     ) -> Float[Array, " batch"]:
         """`|v(x_t, t) − (a − x_0)|²` at x_t = (1 − t)·x_0 + t·a, t ~ U[0, 1], by row.
@@ -85,16 +86,12 @@ class FlowPolicy(eqx.Module):
         distilled = _output(self.one_step, observations, goals, noise)
         return loss + jnp.mean(jnp.square(distilled - flowed), axis=-1)
 
-    def climb(self, observations: Observations, goals: Goals, key: Key[Array, ""]) -> Actions:
+    def climb(self, observations: Observations, goals: Goals, key: PRNGKey) -> Actions:
         """Actions of the one-step form, which a critic's gradient passes."""
         return self.sample(observations, goals, key)
 
     def sample(
-        self,
-        observations: Observations,
-        goals: Goals,
-        key: Key[Array, ""],
-        temperature: Scalar = 1.0,
+        self, observations: Observations, goals: Goals, key: PRNGKey, temperature: Scalar = 1.0
     ) -> Actions:
         """Actions. `temperature` scales x_0; at 0 it is the same noise every time."""
         shape = (size_of(observations), self._size)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Real
+from jaxtyping import Array, Float, Real
 
+from farstep.core.rng import PRNGKey
 from farstep.networks.convolution import Convolution
 from farstep.networks.encoder import Encoder
 from farstep.networks.mlp import Linear
@@ -20,7 +21,7 @@ class ResidualStack(eqx.Module):
     widen: Convolution
     blocks: tuple[tuple[Convolution, Convolution], ...]
 
-    def __init__(self, inputs: int, outputs: int, *, blocks: int = 1, key: Key[Array, ""]):
+    def __init__(self, inputs: int, outputs: int, *, blocks: int = 1, key: PRNGKey):
         first, *keys = jax.random.split(key, 1 + 2 * blocks)
         self.widen = Convolution(inputs, outputs, key=first)
         layers = [Convolution(outputs, outputs, key=one) for one in keys]
@@ -56,7 +57,7 @@ class Impala(Encoder):
         channels: Sequence[int] = (16, 32, 32),
         blocks: int = 2,
         features: int = 512,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         """
         Args:

@@ -8,8 +8,9 @@ from itertools import pairwise
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
+from farstep.core.rng import PRNGKey
 from farstep.networks.precision import Product
 
 LAYER_NORM_EPSILON = 1e-6
@@ -24,7 +25,7 @@ class Linear(Product):
     kernel: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
-    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, key: Key[Array, ""]):
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, key: PRNGKey):
         """Kernels are drawn by variance scaling (`scale`, fan-avg, uniform); biases are zero."""
         initialise = jax.nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
         self.kernel = initialise(key, (inputs, outputs))
@@ -65,7 +66,7 @@ class MLP(eqx.Module):
         *,
         layer_norm: bool,
         activate_final: bool = False,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         """`widths` are the outputs of each layer; the last is the output of the network."""
         keys = jax.random.split(key, len(widths))

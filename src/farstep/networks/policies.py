@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from farstep.core.errors import FarstepError
 from farstep.core.registry import register, registered
+from farstep.core.rng import PRNGKey
 from farstep.core.types import Arrays, Scalar, Spaces
 from farstep.networks.actors import Actor, Done
 from farstep.networks.flow import FlowPolicy
@@ -23,19 +24,19 @@ class Policy(Protocol):
         observations: Arrays,
         goals: Arrays,
         actions: Array,
-        key: Key[Array, ""],
+        key: PRNGKey,
         done: Done = None,
         /,
     ) -> Float[Array, " batch"]:
         """What cloning minimises, by row; of the actions of a chunk, those `done` count."""
         ...
 
-    def climb(self, observations: Arrays, goals: Arrays, key: Key[Array, ""], /) -> Array:
+    def climb(self, observations: Arrays, goals: Arrays, key: PRNGKey, /) -> Array:
         """Actions that a critic's gradient passes to the policy."""
         ...
 
     def sample(
-        self, observations: Arrays, goals: Arrays, key: Key[Array, ""], temperature: Scalar = 1.0, /
+        self, observations: Arrays, goals: Arrays, key: PRNGKey, temperature: Scalar = 1.0, /
     ) -> Array:
         """Actions by noise of this scale; at 0 the mode."""
         ...
@@ -57,7 +58,7 @@ class MakePolicy(Protocol):
         climbs: bool,
         joins: bool,
         bounded: bool,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ) -> Policy:
         """
         Args:
@@ -73,25 +74,13 @@ class MakePolicy(Protocol):
 
 
 def _gaussian(
-    spaces: Spaces,
-    hidden: Sequence[int],
-    *,
-    climbs: bool,
-    joins: bool,
-    bounded: bool,
-    key: Key[Array, ""],
+    spaces: Spaces, hidden: Sequence[int], *, climbs: bool, joins: bool, bounded: bool, key: PRNGKey
 ) -> Actor:
     return Actor(spaces, hidden, joins=joins, bounded=bounded, key=key)
 
 
 def _flow(
-    spaces: Spaces,
-    hidden: Sequence[int],
-    *,
-    climbs: bool,
-    joins: bool,
-    bounded: bool,
-    key: Key[Array, ""],
+    spaces: Spaces, hidden: Sequence[int], *, climbs: bool, joins: bool, bounded: bool, key: PRNGKey
 ) -> FlowPolicy:
     if spaces.action.discrete:
         raise FarstepError(
@@ -121,7 +110,7 @@ def make_policy(
     name: str,
     spaces: Spaces,
     hidden: Sequence[int],
-    key: Key[Array, ""],
+    key: PRNGKey,
     *,
     climbs: bool = False,
     joins: bool = True,

@@ -12,9 +12,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Real
+from jaxtyping import Array, Float, Real
 
 from farstep.core.errors import FarstepError
+from farstep.core.rng import PRNGKey
 from farstep.networks.convolution import (
     Convolution,
     FrozenBatchNorm,
@@ -49,7 +50,7 @@ class Normed(eqx.Module):
         *,
         size: int = 3,
         stride: int = 1,
-        key: Key[Array, ""],
+        key: PRNGKey,
     ):
         self.convolution = Convolution(
             inputs,
@@ -85,12 +86,7 @@ class Trunk(eqx.Module):
     stages: tuple[tuple[Block, ...], ...]
 
     def __init__(
-        self,
-        inputs: int,
-        depths: Sequence[int],
-        make_norm: Callable[[int], Norm],
-        *,
-        key: Key[Array, ""],
+        self, inputs: int, depths: Sequence[int], make_norm: Callable[[int], Norm], *, key: PRNGKey
     ):
         keys = iter(jax.random.split(key, 1 + 3 * sum(depths)))
         self.stem = Normed(inputs, CHANNELS[0], make_norm, size=7, stride=2, key=next(keys))
@@ -129,7 +125,7 @@ class ResNet(Encoder):
 
     trunk: Trunk
 
-    def __init__(self, shape: tuple[int, int, int], *, depths: Sequence[int], key: Key[Array, ""]):
+    def __init__(self, shape: tuple[int, int, int], *, depths: Sequence[int], key: PRNGKey):
         """
         Args:
             shape: (H, W, C) of an image.
@@ -160,7 +156,7 @@ class FrozenResNet(PretrainedEncoder):
 
     trunk: Trunk
 
-    def __init__(self, shape: tuple[int, int, int], *, depths: Sequence[int], key: Key[Array, ""]):
+    def __init__(self, shape: tuple[int, int, int], *, depths: Sequence[int], key: PRNGKey):
         """
         Args:
             shape: (H, W, C) of an image.

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from farstep.core.errors import FarstepError
-from farstep.core.rng import stream_key
+from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Arrays, Augmentation, BatchSpec, Spaces
 
 Images = UInt8[Array, "batch height width channels"]
@@ -57,7 +57,7 @@ def check_crops(crops: float, spaces: Spaces) -> None:
 
 
 def random_crops(
-    spec: BatchSpec, columns: Mapping[str, Mapping[str, Arrays]], key: Key[Array, ""]
+    spec: BatchSpec, columns: Mapping[str, Mapping[str, Arrays]], key: PRNGKey
 ) -> Mapping[str, Mapping[str, Arrays]]:
     """What was read of a batch, its images cropped if `spec` asks for it and chance has it.
 
@@ -76,7 +76,7 @@ def random_crops(
 
 
 def random_views(
-    spec: BatchSpec, columns: Mapping[str, Mapping[str, Arrays]], key: Key[Array, ""]
+    spec: BatchSpec, columns: Mapping[str, Mapping[str, Arrays]], key: PRNGKey
 ) -> Mapping[str, Mapping[str, Arrays]]:
     """What was read of a batch, its images seen otherwise if `spec` asks for it."""
     if spec.augmentation == "none":
@@ -126,7 +126,7 @@ class View(eqx.Module):
     hue: Float[Array, " batch"]
 
     @classmethod
-    def draw(cls, key: Key[Array, ""], size: int) -> View:
+    def draw(cls, key: PRNGKey, size: int) -> View:
         """One for each of `size` rows; the draws are streams apart from those that choose rows."""
 
         def uniform(name: str, low: float, high: float) -> Float[Array, " batch"]:

@@ -12,11 +12,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Drawn, Steps, Window
-from farstep.core.rng import stream_key
+from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import CURRENT, Arrays, Batch, BatchSpec, Column, Sampled, Spaces
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table, goals_of
@@ -27,7 +27,7 @@ Columns = Mapping[str, Mapping[str, Arrays]]
 """What was read of each sample, by its name and the column's."""
 
 
-def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> dict[str, Drawn]:
+def draw(spec: BatchSpec, episodes: Episodes, key: PRNGKey) -> dict[str, Drawn]:
     """The steps of everything that `spec` asks for, by name."""
     rows = episodes.uniform(stream_key(key, "rows", 0), spec.size)
     drawn = {CURRENT: Drawn(rows, jnp.zeros_like(rows.step))}
@@ -47,9 +47,7 @@ def draw(spec: BatchSpec, episodes: Episodes, key: Key[Array, ""]) -> dict[str, 
     return drawn
 
 
-def assemble(
-    spec: BatchSpec, drawn: Mapping[str, Drawn], columns: Columns, key: Key[Array, ""]
-) -> Batch:
+def assemble(spec: BatchSpec, drawn: Mapping[str, Drawn], columns: Columns, key: PRNGKey) -> Batch:
     """The batch of what was read at the steps `drawn`, its images augmented as `spec` asks."""
     columns = random_views(spec, random_crops(spec, columns, key), key)
     return Batch({name: Sampled(one.offsets, dict(columns[name])) for name, one in drawn.items()})
@@ -84,7 +82,7 @@ class DeviceTable(eqx.Module):
             frames,
         )
 
-    def sample(self, spec: BatchSpec, key: Key[Array, ""]) -> Batch:
+    def sample(self, spec: BatchSpec, key: PRNGKey) -> Batch:
         """A batch as a pure function of the key."""
         drawn = draw(spec, self.episodes, key)
         columns = {

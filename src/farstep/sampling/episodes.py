@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
 from farstep.core.laws import Steps
+from farstep.core.rng import PRNGKey
 
 BLOCK = 2**16
 """Transitions of one block of a long table: a power of two, which `randint` draws without bias."""
@@ -60,7 +61,7 @@ class Episodes(eqx.Module):
         ended = jnp.where(before >= 0, self.block[before] * self.size + self.place[before], 0)
         return ended + steps.episode + steps.step
 
-    def uniform(self, key: Key[Array, ""], size: int) -> Steps:
+    def uniform(self, key: PRNGKey, size: int) -> Steps:
         """Steps that are not the last of their episode, uniformly."""
         place = jax.random.randint(key, (size,), 0, self.size)
         block = jnp.zeros_like(place)

@@ -27,7 +27,7 @@ from jaxtyping import Array, Int, Key
 from farstep.core.frames import stacked
 from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Drawn
-from farstep.core.rng import stream_key
+from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Arrays, Batch, BatchSpec, Column
 from farstep.data.normalize import Normalization
 from farstep.data.table import Table, goals_of
@@ -153,7 +153,7 @@ class Chunk(eqx.Module):
     drawn: dict[str, Drawn]
     columns: dict[str, dict[str, Arrays]]
 
-    def sample(self, spec: BatchSpec, key: Key[Array, ""], index: Int[Array, ""]) -> Batch:
+    def sample(self, spec: BatchSpec, key: PRNGKey, index: Int[Array, ""]) -> Batch:
         """One seed's batch number `index`; `key` is the one that its rows were drawn by."""
         drawn, columns = jax.tree.map(lambda leaf: leaf[index], (self.drawn, self.columns))
         return assemble(spec, drawn, columns, key)
@@ -178,7 +178,7 @@ class Reader:
         self._starts = table.episodes.starts()
 
         def draws(
-            root: Key[Array, ""], episodes: Episodes, updates: Int[Array, " updates"]
+            root: PRNGKey, episodes: Episodes, updates: Int[Array, " updates"]
         ) -> dict[str, Drawn]:
             # Draw by draw: each is computed as in a program that draws one batch an update.
             return jax.lax.map(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from farstep.agents.base import Agent, AgentState
 from farstep.core.errors import FarstepError
 from farstep.core.mesh import BATCH, SEEDS
-from farstep.core.rng import root_key, stream_key
+from farstep.core.rng import PRNGKey, root_key, stream_key
 from farstep.core.types import Batch, BatchSpec, Metrics, Params, Spaces
 from farstep.networks.encoders import with_weights
 from farstep.networks.targets import copy_of
@@ -147,7 +147,7 @@ def advance(
     read = isinstance(source, Chunk)
 
     def of_seeds(state: TrainState, source: Source, roots: Key[Array, " some"]) -> TrainState:
-        def of_one_seed(state: TrainState, source: Source, root: Key[Array, ""]) -> TrainState:
+        def of_one_seed(state: TrainState, source: Source, root: PRNGKey) -> TrainState:
             return _repeat(agent, state, source, first, root, updates, mesh)
 
         if len(roots) > 1:
@@ -204,7 +204,7 @@ def _repeat(
     state: TrainState,
     source: Source,
     first: Int[Array, ""],
-    root: Key[Array, ""],
+    root: PRNGKey,
     updates: Int[Array, ""],
     mesh: Mesh | None,
 ) -> TrainState:
@@ -225,7 +225,7 @@ def _repeat(
     return jax.lax.fori_loop(0, updates, body, state)
 
 
-def _batch(source: Source, spec: BatchSpec, key: Key[Array, ""], index: Int[Array, ""]) -> Batch:
+def _batch(source: Source, spec: BatchSpec, key: PRNGKey, index: Int[Array, ""]) -> Batch:
     """The batch that `key` draws: from a table, or number `index` of those that were read."""
     if isinstance(source, Chunk):
         return source.sample(spec, key, index)
