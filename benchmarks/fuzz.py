@@ -40,7 +40,7 @@ ROWS = 100_000
 stream."""
 
 DEFAULT = ImportOptions()
-KEYS = ImportOptions(observation_keys=("observation",), action_key="action")
+KEYS = ImportOptions(observation_key=("observation",), action_key="action")
 
 
 def _hdf5(path: Path, **arrays: Any) -> Path:
@@ -212,7 +212,7 @@ def spoilt_values(path: Path, generator: np.random.Generator) -> None:
 KINDS: dict[str, Kind] = {
     "rlds": Kind(rlds, lambda file: file.parent, inside=spoilt_records),
     "parquet": Kind(parquet, lambda file: file.parents[1], inside=spoilt_values),
-    "video": Kind(video, lambda file: file.parent, ImportOptions(observation_keys=("top",))),
+    "video": Kind(video, lambda file: file.parent, ImportOptions(observation_key=("top",))),
     "minari": Kind(minari),
     "d4rl": Kind(d4rl),
     "robomimic": Kind(robomimic),

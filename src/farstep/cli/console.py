@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 
@@ -14,6 +22,25 @@ def plain_console(width: int | None = None, *, stderr: bool = False) -> Console:
     Rich otherwise reads `[x]` as markup and `:x:` as a picture, and both stand in paths and names.
     """
     return _Plain(width=width, stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def progress_bar(*columns: ProgressColumn | str, **options: Any) -> Progress:
+    """A bar with a task's description, these columns, the time taken and the time left.
+
+    Args:
+        columns: what is told of a task, such as `{task.fields[rate]:,.0f} steps/s`.
+        options: of `rich.progress.Progress`; it is drawn on standard error by default.
+    """
+    options.setdefault("console", plain_console(stderr=True))
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *columns,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        **options,
+    )
 
 
 class _Plain(Console):

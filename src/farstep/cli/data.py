@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import tyro
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
 from rich.table import Table as Grid
 
-from farstep.cli.console import plain_console
+from farstep.cli.console import plain_console, progress_bar
 from farstep.cli.make import against_published
 from farstep.core.arrays import part
 from farstep.core.errors import FarstepError
@@ -55,82 +48,31 @@ class DataImport:
             LeRobot or raw Bridge dataset.
         format: the kind of files; told by the files themselves unless said.
         name: the dataset's name; by default that of the file.
-        val: a validation file or directory that lies elsewhere.
         environment: the environment to evaluate in; known for published names.
-        observations: vector (of any shape, then laid flat), or images, channels last (hwc) or
-            first (chw); auto tells them by their shape.
-        out_of_range: actions outside [-1, 1] are scaled from their bounds in training, kept as
-            they are, clipped, or refused; by default scaled, but kept in published files.
-        one_step_episodes: what to do with episodes of a single observation.
-        ends: a key that is 1 on the last observation of each episode, in place of terminals and
-            its kin; repeatable.
-        close_last_episode: the end of each file ends its last episode.
-        extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
-        num_actions: actions are integers from 0 up to this number, exclusive; the environment's,
-            if it has discrete actions.
-        observation_key: the array that becomes the observations, such as observation/state;
-            vectors given by several are joined in that order.
-        action_key: the array that becomes the actions.
-        image_size: scale pictures to squares of this many pixels.
-        missing_files: what to do with episodes whose files are not there.
-        relabel: take as Bridge's actions the motions that the arm made.
-        only: import the episodes whose task or name contains this text; * stands for anything.
+        reading: what the data do not say themselves.
         check: write nothing, and name the episodes that look wrong.
-        leave_out: number of an episode of the training table to leave out, from 0, as --check tells
-            it; repeatable.
         overwrite: replace a dataset of this name.
     """
 
     source: tyro.conf.Positional[Path]
     format: str | None = None
     name: str | None = None
-    val: Path | None = None
     environment: str | None = None
-    observations: Literal["auto", "vector", "hwc", "chw"] = "auto"
-    out_of_range: Literal["scale", "keep", "clip", "error"] | None = None
-    one_step_episodes: Literal["error", "drop"] = "error"
-    ends: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    close_last_episode: bool = False
-    extra: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    num_actions: int | None = None
-    observation_key: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    action_key: str | None = None
-    image_size: int | None = None
-    missing_files: Literal["error", "drop"] = "error"
-    relabel: Literal["none", "reached"] = "none"
-    only: str | None = None
+    reading: tyro.conf.OmitArgPrefixes[tyro.conf.UseAppendAction[ImportOptions]] = field(
+        default_factory=ImportOptions
+    )
     check: bool = False
-    leave_out: tyro.conf.UseAppendAction[tuple[int, ...]] = ()
     overwrite: bool = False
 
     def run(self) -> None:
-        """Import with a progress bar, and say what was found.
-
-        Raises:
-            FarstepError: the files cannot be imported as asked; nothing is left behind.
-        """
-        if self.num_actions is not None and self.num_actions < 1:
-            raise FarstepError(f"--num-actions must be at least 1, not {self.num_actions}.")
         name = self.name or default_name(self.source)
         published = _published_environment(name)
         known = self.environment or published
         spec = None if known is None else environment(known)
-        options = ImportOptions(
-            val=self.val,
-            observations=self.observations,
-            out_of_range=self.out_of_range or ("keep" if published else "scale"),
-            one_step_episodes=self.one_step_episodes,
-            ends=self.ends,
-            close_last_episode=self.close_last_episode,
-            extras=self.extra,
-            num_actions=self.num_actions or (None if spec is None else spec.num_actions),
-            observation_keys=self.observation_key,
-            action_key=self.action_key,
-            image_size=self.image_size,
-            missing_files=self.missing_files,
-            relabel=self.relabel,
-            only=self.only,
-            leave_out=self.leave_out,
+        options = replace(
+            self.reading,
+            out_of_range=self.reading.out_of_range or ("keep" if published else "scale"),
+            num_actions=self.reading.num_actions or (None if spec is None else spec.num_actions),
         )
         if self.check:
             self._check(replace(options, one_step_episodes="drop"))
@@ -199,11 +141,6 @@ class DataGet:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Download and import with progress bars.
-
-        Raises:
-            FarstepError: no such dataset, or no mirror gave its file whole.
-        """
         if self.timeout <= 0 or self.attempts < 1:
             raise FarstepError("--timeout must be positive, and --attempts at least 1.")
         published = _published_environment(self.name)
@@ -245,12 +182,6 @@ class DataInfo:
     picture: Path | None = None
 
     def run(self) -> None:
-        """Print the tables, and draw the picture if asked.
-
-        Raises:
-            FarstepError: no such dataset, a damaged one, or a picture of something other than a
-                maze.
-        """
         console = plain_console()
         dataset = open_dataset(self.name, verify=self.verify)
         console.print(f"{dataset.name}  ({dataset.path})")
@@ -279,11 +210,6 @@ class DataCheck:
     json: bool = False
 
     def run(self) -> None:
-        """Print the findings.
-
-        Raises:
-            FarstepError: no such dataset, or a damaged one.
-        """
         dataset = open_dataset(self.name)
         episodes = dataset.train.num_episodes + (dataset.val.num_episodes if dataset.val else 0)
         _print_findings(check_dataset(dataset), episodes, self.json)
@@ -446,15 +372,7 @@ class _Bars:
     """A progress bar for each file that is fetched, and one for the import. A context manager."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=plain_console(stderr=True),
-        )
+        self._progress = progress_bar("{task.fields[amount]}")
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:

@@ -23,6 +23,7 @@ class Distill:
     """Teach a policy to act towards far goals as it does towards planned subgoals. Experimental.
 
     Writes an exported policy that needs no graph: `farstep eval` and `farstep.load_policy` read it.
+    A policy that was exported with landmarks needs no data: its landmarks are the states.
     """
 
     run_path: Annotated[Path, tyro.conf.arg(name="RUN"), tyro.conf.Positional]
@@ -31,29 +32,12 @@ class Distill:
     """Of a run: `last`, `best`, or a number of updates."""
     out: Path | None = None
     """Directory to write; RUN/distilled by default."""
-    updates: int = Distillation.updates
-    """Updates of the policy."""
-    batch_size: int = Distillation.batch_size
-    """Pairs of a state and a goal in each."""
-    learning_rate: float = Distillation.learning_rate
-    """Of Adam."""
-    states: int = Distillation.states
-    """Of the data, that states and goals are drawn from; fewer where they are images. A policy that
-    was exported with landmarks needs no data: they are its states."""
-    seed: int = 0
-    """Root of everything random."""
+    options: tyro.conf.OmitArgPrefixes[Distillation] = field(default_factory=Distillation)
     planning: tyro.conf.OmitArgPrefixes[Planning] = field(default_factory=Planning)
     overwrite: bool = False
     """Replace an earlier result."""
 
     def run(self) -> None:
-        options = Distillation(
-            updates=self.updates,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            states=self.states,
-            seed=self.seed,
-        )
         out = self.out or self.run_path / "distilled"
         if out.exists() and not self.overwrite:
             raise FarstepError(f"{out} already exists; --overwrite replaces it")
@@ -62,7 +46,7 @@ class Distill:
         # Of an export with landmarks these are what is there of the data.
         keeps = self.planning.keeps(policy)
         table = None if keeps else self.planning.data(policy).train
-        planned = self.planning.plan(policy, self.seed)
+        planned = self.planning.plan(policy, self.options.seed)
         print(described(planned))
         graph = planned.graph
         if table is None:
@@ -72,11 +56,11 @@ class Distill:
         print(f"States and goals are drawn from {'the landmarks' if keeps else 'the data'}")
 
         def report(update: int, loss: float) -> None:
-            if update % EVERY == 0 or update == self.updates:
-                print(f"update {update:,} of {self.updates:,}: loss {loss:.4f}", flush=True)
+            if update % EVERY == 0 or update == self.options.updates:
+                print(f"update {update:,} of {self.options.updates:,}: loss {loss:.4f}", flush=True)
 
-        params = distill(graph, *source, options, report)
-        source = {**policy.source, "distilled": asdict(options)}
+        params = distill(graph, *source, self.options, report)
+        source = {**policy.source, "distilled": asdict(self.options)}
         replace(policy, params=params, source=source, landmarks=None).save(
             out, overwrite=self.overwrite
         )

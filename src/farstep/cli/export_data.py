@@ -37,12 +37,6 @@ class DataExport:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Export, and say what was written.
-
-        Raises:
-            FarstepError: no such dataset, neither or both forms are asked for, or a file that is
-                there or has another ending.
-        """
         if (self.npz is None) == (self.rlds is None):
             raise FarstepError("Say either --npz FILE.npz or --rlds DIRECTORY.")
         dataset = open_dataset(self.dataset)

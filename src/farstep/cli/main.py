@@ -26,88 +26,71 @@ EXIT_BAD_INPUT = 2
 
 @dataclass(frozen=True)
 class Command:
-    """Where a subcommand lives: a dataclass whose fields are its options, with a `run` method."""
+    """A subcommand: a dataclass in a module of `farstep.cli`, whose fields are its options.
+
+    Its method `run` carries it out, and raises `FarstepError` where the input is at fault.
+    """
 
     module: str
     name: str
     summary: str
 
     def load(self) -> Any:
-        return getattr(importlib.import_module(self.module), self.name)
+        return getattr(importlib.import_module(f"farstep.cli.{self.module}"), self.name)
 
 
 COMMANDS: Mapping[str, Command | Mapping[str, Command]] = {
     "quickstart": Command(
-        "farstep.cli.quickstart", "Quickstart", "Data, training, evaluation and a picture, at once."
+        "quickstart", "Quickstart", "Data, training, evaluation and a picture, at once."
     ),
-    "doctor": Command(
-        "farstep.cli.doctor", "Doctor", "Check this machine and say what to install."
-    ),
+    "doctor": Command("doctor", "Doctor", "Check this machine and say what to install."),
     "data": {
-        "list": Command("farstep.cli.make", "DataList", "List published datasets."),
-        "make": Command("farstep.cli.make", "DataMake", "Generate a published dataset anew."),
-        "render": Command("farstep.cli.render", "DataRender", "Draw a dataset of states."),
-        "get": Command("farstep.cli.data", "DataGet", "Download a published dataset."),
-        "import": Command("farstep.cli.data", "DataImport", "Turn logs into a dataset."),
-        "info": Command("farstep.cli.data", "DataInfo", "Show what a dataset holds."),
-        "check": Command("farstep.cli.data", "DataCheck", "Name the episodes that look wrong."),
-        "export": Command(
-            "farstep.cli.export_data", "DataExport", "Write OGBench's .npz files, or RLDS."
-        ),
+        "list": Command("make", "DataList", "List published datasets."),
+        "make": Command("make", "DataMake", "Generate a published dataset anew."),
+        "render": Command("render", "DataRender", "Draw a dataset of states."),
+        "get": Command("data", "DataGet", "Download a published dataset."),
+        "import": Command("data", "DataImport", "Turn logs into a dataset."),
+        "info": Command("data", "DataInfo", "Show what a dataset holds."),
+        "check": Command("data", "DataCheck", "Name the episodes that look wrong."),
+        "export": Command("export_data", "DataExport", "Write OGBench's .npz files, or RLDS."),
     },
     "walker": {
-        "train": Command("farstep.cli.walker", "WalkerTrain", "Teach a body to walk as told."),
-        "test": Command("farstep.cli.walker", "WalkerTest", "Measure how well a walker walks."),
+        "train": Command("walker", "WalkerTrain", "Teach a body to walk as told."),
+        "test": Command("walker", "WalkerTest", "Measure how well a walker walks."),
     },
-    "train": Command("farstep.cli.train", "DefaultTrain", "Train an agent on a dataset."),
-    "eval": Command("farstep.cli.evaluate", "Evaluate", "Measure a policy's success rates."),
-    "compare": Command(
-        "farstep.cli.compare", "Compare", "Put runs in one table beside the published numbers."
-    ),
-    "sweep": Command(
-        "farstep.cli.sweep", "SweepCommand", "Train many runs, here, on SLURM or on Ray."
-    ),
+    "train": Command("train", "DefaultTrain", "Train an agent on a dataset."),
+    "eval": Command("evaluate", "Evaluate", "Measure a policy's success rates."),
+    "compare": Command("compare", "Compare", "Put runs in one table beside the published numbers."),
+    "sweep": Command("sweep", "SweepCommand", "Train many runs, here, on SLURM or on Ray."),
     "study": {
         "ablation-invariance": Command(
-            "farstep.cli.study", "InvarianceStudy", "With and without action invariance."
+            "study", "InvarianceStudy", "With and without action invariance."
         ),
-        "ablation-waypoint": Command(
-            "farstep.cli.study", "WaypointStudy", "The laws of MQE's waypoints."
-        ),
-        "p-lambda-grid": Command("farstep.cli.study", "GridStudy", "p against λ, as a heat map."),
-        "horizon": Command("farstep.cli.study", "HorizonStudy", "Success by distance, as curves."),
+        "ablation-waypoint": Command("study", "WaypointStudy", "The laws of MQE's waypoints."),
+        "p-lambda-grid": Command("study", "GridStudy", "p against λ, as a heat map."),
+        "horizon": Command("study", "HorizonStudy", "Success by distance, as curves."),
         "policy-goals": Command(
-            "farstep.cli.study", "PolicyGoalsStudy", "Crossed against paired goals of policies."
+            "study", "PolicyGoalsStudy", "Crossed against paired goals of policies."
         ),
         "policy-levers": Command(
-            "farstep.cli.study",
-            "PolicyLeversStudy",
-            "Flows, chunks of actions, averaged parameters.",
+            "study", "PolicyLeversStudy", "Flows, chunks of actions, averaged parameters."
         ),
     },
     "plot": {
-        "distance": Command(
-            "farstep.cli.plot", "PlotDistance", "Draw the learned distance over the maze."
-        ),
-        "plan": Command(
-            "farstep.cli.plot_plan", "PlotPlan", "Draw a plan over the maze and the way taken."
-        ),
+        "distance": Command("plot", "PlotDistance", "Draw the learned distance over the maze."),
+        "plan": Command("plot_plan", "PlotPlan", "Draw a plan over the maze and the way taken."),
         "calibration": Command(
-            "farstep.cli.plot_calibration",
+            "plot_calibration",
             "PlotCalibration",
             "Draw learned steps over logged steps, in held-out episodes.",
         ),
     },
-    "view": Command(
-        "farstep.cli.view", "View", "Look at distances, plans, ways and runs on a page."
-    ),
-    "distill": Command(
-        "farstep.cli.distill", "Distill", "Teach a policy to act as planned, without a plan."
-    ),
-    "export": Command("farstep.cli.export", "Export", "Write a policy that stands alone."),
-    "serve": Command("farstep.cli.serve", "Serve", "Answer requests for actions over a websocket."),
-    "widowx": Command("farstep.cli.widowx", "WidowX", "Let a policy move a WidowX-250 robot."),
-    "presets": Command("farstep.cli.presets", "Presets", "List presets and explain their values."),
+    "view": Command("view", "View", "Look at distances, plans, ways and runs on a page."),
+    "distill": Command("distill", "Distill", "Teach a policy to act as planned, without a plan."),
+    "export": Command("export", "Export", "Write a policy that stands alone."),
+    "serve": Command("serve", "Serve", "Answer requests for actions over a websocket."),
+    "widowx": Command("widowx", "WidowX", "Let a policy move a WidowX-250 robot."),
+    "presets": Command("presets", "Presets", "List presets and explain their values."),
 }
 
 

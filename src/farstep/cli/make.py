@@ -9,17 +9,10 @@ from typing import Any
 
 import numpy as np
 import tyro
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn
 from rich.table import Table as Grid
 
-from farstep.cli.console import plain_console
+from farstep.cli.console import plain_console, progress_bar
 from farstep.collect.collector import FAMILIES, Recipe
 from farstep.collect.generate import generate
 from farstep.collect.walkers.bodies import walker_body
@@ -85,36 +78,19 @@ class DataMake:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Generate, with a progress bar, and say where the data are and how fast that went.
-
-        Raises:
-            FarstepError: no recipe of that name, a number that makes no sense, a map that cannot
-                be read, or a data set that is already there.
-        """
         check_seed(self.seed, "--seed")
         if self.processes is not None and self.processes < 1:
             raise FarstepError(f"--processes must be at least 1, not {self.processes}")
         name, spec, recipe = self._asked()
         check_installed(spec)
         path = self.out or data_root() / name
-        columns = (
-            TextColumn(name, markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("episodes"),
-            TextColumn("{task.fields[rate]:,.0f} steps/s"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        console = plain_console(stderr=True)
-        with Progress(*columns, console=console, speed_estimate_period=300) as bar:
+        rate = "episodes {task.fields[rate]:,.0f} steps/s"
+        with progress_bar(MofNCompleteColumn(), rate, speed_estimate_period=300) as bar:
             task = bar.add_task(name, total=None, rate=0.0)
             clock = _Clock(recipe.steps)
 
             def report(done: int, total: int) -> None:
-                rate = clock.rate(done)
-                bar.update(task, completed=done, total=total, rate=rate)
+                bar.update(task, completed=done, total=total, rate=clock.rate(done))
 
             try:
                 generate(
@@ -133,6 +109,7 @@ class DataMake:
                 raise
         dataset = open_dataset(path)
         done = dataset.train.num_steps + (dataset.val.num_steps if dataset.val else 0)
+        console = plain_console(stderr=True)
         console.print(f"{done:,} steps in {path}, made at {clock.rate(None):,.0f} a second")
         for line in against_published(dataset.train):
             console.print(line)
@@ -201,11 +178,6 @@ class DataList:
     names: tyro.conf.Positional[tuple[str, ...]] = ()
 
     def run(self) -> None:
-        """Print a line for each name.
-
-        Raises:
-            FarstepError: no name contains the words.
-        """
         chosen = [name for name in DATASETS if all(word in name for word in self.names)]
         if not chosen:
             words = " ".join(self.names)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from farstep.cli.console import plain_console, progress_bar
 from farstep.collect.render import render
 from farstep.core.errors import FarstepError
 from farstep.data.table import data_root, open_dataset
@@ -35,11 +34,6 @@ class DataRender:
     overwrite: bool = False
 
     def run(self) -> None:
-        """Draw, with a progress bar, and say where the pictures are and how fast that went.
-
-        Raises:
-            FarstepError: no such data set, none with states, or no environment that shows it.
-        """
         if self.processes is not None and self.processes < 1:
             raise FarstepError(f"--processes must be at least 1, not {self.processes}")
         source = open_dataset(self.name)
@@ -53,17 +47,8 @@ class DataRender:
             )
         name = f"visual-{source.name}"
         path = self.out or data_root() / name
-        columns = (
-            TextColumn(name, markup=False),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f} frames"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
         began = time.perf_counter()
-        with Progress(*columns, console=console) as bar:
+        with progress_bar("{task.completed:,.0f} frames") as bar:
             task = bar.add_task(name, total=None)
 
             def report(done: int, total: int) -> None:
@@ -80,6 +65,4 @@ class DataRender:
             )
         seconds = time.perf_counter() - began
         frames = source.train.num_steps + (source.val.num_steps if source.val else 0)
-        console.print(
-            f"{frames:,} frames in {path}, {seconds:,.0f} s", soft_wrap=True, markup=False
-        )
+        plain_console(stderr=True).print(f"{frames:,} frames in {path}, {seconds:,.0f} s")

@@ -49,11 +49,6 @@ class Serve:
     session: tyro.conf.OmitArgPrefixes[SessionOptions] = field(default_factory=SessionOptions)
 
     def run(self) -> None:
-        """Serve until SIGTERM or Ctrl-C; SIGHUP loads the policy again.
-
-        Raises:
-            FarstepError: no policy, an option out of range, or the address is taken.
-        """
         try:
             from farstep.serving.server import PolicyServer, ServerOptions
         except ImportError as error:

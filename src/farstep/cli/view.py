@@ -53,11 +53,6 @@ class View:
     """Open the page in a browser."""
 
     def run(self) -> None:
-        """Serve until Ctrl-C, or write the file.
-
-        Raises:
-            FarstepError: a path that is neither a run nor data, or an option out of range.
-        """
         try:
             from farstep.viewing.documents import Documents
             from farstep.viewing.server import serve
@@ -125,13 +120,9 @@ class View:
 
 def _runs_below(path: Path) -> list[Path]:
     """The run or exported policy at `path`, or those in it, seeds together."""
-    if (path / DESCRIPTION).exists():
-        return [path]
-    try:
-        return run_paths(path)
-    except FarstepError:
-        if not path.is_dir() or is_dataset(path):
-            return []
+    found = _run_or_seeds(path)
+    if found or not path.is_dir() or is_dataset(path):
+        return found
     return [
         run for child in sorted(path.iterdir()) if child.is_dir() for run in _run_or_seeds(child)
     ]

@@ -60,11 +60,6 @@ class WalkerTrain:
     resume: bool = False
 
     def run(self) -> None:
-        """Train, with a line of progress and one for each test.
-
-        Raises:
-            FarstepError: no such body, a number that makes no sense, or a directory in use.
-        """
         from farstep.collect.walkers.sac import RECIPES, WalkerRecipe
         from farstep.collect.walkers.training import stored_recipe, train
 
@@ -145,11 +140,6 @@ class WalkerTest:
     seed: int = 0
 
     def run(self) -> None:
-        """Walk, and print the figures.
-
-        Raises:
-            FarstepError: no such walker or maze, or a number that makes no sense.
-        """
         check_seed(self.seed, "--seed")
         if self.episodes < 1 or not self.noise >= 0:
             raise FarstepError("--episodes must be at least 1, and --noise at least 0")

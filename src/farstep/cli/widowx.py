@@ -56,11 +56,6 @@ class WidowX:
     session: tyro.conf.OmitArgPrefixes[SessionOptions] = field(default_factory=SessionOptions)
 
     def run(self) -> None:
-        """Drive, and say how it ended.
-
-        Raises:
-            FarstepError: no policy, goal or robot, an option out of range, or the robot failed.
-        """
         try:
             from farstep.serving.widowx import DriveOptions, Limits, Robot, StopKey, drive
         except ImportError as error:

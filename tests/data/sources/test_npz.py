@@ -217,7 +217,7 @@ def test_unknown_keys_are_named_and_left_out_unless_asked_for(tmp_path):
     assert any("'rewards' was left out" in note for note in notes)
     assert any("Did you mean 'qvel'" in note for note in notes)
     assert set(open_dataset("mine").train.extras) == {"qpos"}
-    import_source(source, options=ImportOptions(extras=("rewards",)), overwrite=True)
+    import_source(source, options=ImportOptions(extra=("rewards",)), overwrite=True)
     assert set(open_dataset("mine").train.extras) == {"qpos", "rewards"}
 
 

@@ -18,42 +18,42 @@ from farstep.data.episodes import Episode, Split
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the reader says of data that do not speak for themselves.
+    """What the user says of data that do not speak for themselves.
 
     Attributes:
         val: a validation file or directory that lies elsewhere.
-        observations: `vector` (of any shape, then flattened), or images with their channels last
-            (`hwc`) or first (`chw`); `auto` tells them by their shape.
-        out_of_range: where actions leave [-1, 1], they are scaled from their bounds in training,
-            kept as they are, clipped, or refused.
-        one_step_episodes: refuse or leave out episodes of a single observation.
-        ends: keys that are 1 on the last observation of an episode; by default the usual ones.
-        close_last_episode: take the end of each file for the end of its last episode, where no
-            key marks it.
-        extras: further keys to store.
-        num_actions: actions are integers in [0, num_actions).
-        observation_keys: the arrays that become the observations, joined in this order if they
-            are several vectors, and apart by name if one holds images; by default the format's
-            usual.
+        observations: vector (of any shape, then flattened), or images, channels last (hwc) or
+            first (chw); auto tells them by their shape.
+        out_of_range: actions outside [-1, 1] are scaled from their bounds in training, kept as
+            they are, clipped, or refused; by default scaled, but kept in published files.
+        one_step_episodes: what to do with episodes of a single observation.
+        ends: a key that is 1 on the last observation of each episode, in place of terminals and
+            its kin; repeatable.
+        close_last_episode: the end of each file ends its last episode, where no key marks it.
+        extra: a further array to keep, besides qpos, qvel and button_states; repeatable.
+        num_actions: actions are integers from 0 up to this number, exclusive; the environment's,
+            if it has discrete actions.
+        observation_key: the array that becomes the observations, such as observation/state;
+            repeatable. Several vectors are joined in that order, and arrays stay apart by name if
+            one holds images.
         action_key: the array that becomes the actions.
-        image_size: pictures are scaled to squares of this many pixels, by Lanczos' filter.
-        missing_files: files that the metadata name and that are not there are refused, or the
-            episodes that need them left out.
-        relabel: `reached` replaces Bridge's commanded motions by those that the arm made.
-        only: import the episodes whose task or name contains this text, in any case; `*` stands
-            for anything.
-        leave_out: numbers of episodes of the training split that are left out, from 0.
+        image_size: scale pictures to squares of this many pixels, by Lanczos' filter.
+        missing_files: what to do with episodes whose files are not there.
+        relabel: take as Bridge's actions the motions that the arm made.
+        only: import the episodes whose task or name contains this text; * stands for anything.
+        leave_out: number of an episode of the training table to leave out, from 0, as --check tells
+            it; repeatable.
     """
 
     val: Path | None = None
     observations: Literal["auto", "vector", "hwc", "chw"] = "auto"
-    out_of_range: Literal["scale", "keep", "clip", "error"] = "scale"
+    out_of_range: Literal["scale", "keep", "clip", "error"] | None = None
     one_step_episodes: Literal["error", "drop"] = "error"
     ends: tuple[str, ...] = ()
     close_last_episode: bool = False
-    extras: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
     num_actions: int | None = None
-    observation_keys: tuple[str, ...] = ()
+    observation_key: tuple[str, ...] = ()
     action_key: str | None = None
     image_size: int | None = None
     missing_files: Literal["error", "drop"] = "error"
@@ -64,6 +64,8 @@ class ImportOptions:
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:
             raise FarstepError(f"images need at least 1 pixel a side, not {self.image_size}.")
+        if self.num_actions is not None and self.num_actions < 1:
+            raise FarstepError(f"--num-actions must be at least 1, not {self.num_actions}.")
 
     def wants(self, *labels: str) -> bool:
         """Whether an episode of this task and name is to be imported."""
@@ -91,9 +93,9 @@ class ImportOptions:
             FarstepError: one of them is not known.
         """
         fields = FieldMap(
-            self.observation_keys or observations,
+            self.observation_key or observations,
             self.action_key or actions,
-            tuple(dict.fromkeys((*extras, *self.extras))),
+            tuple(dict.fromkeys((*extras, *self.extra))),
         )
         names = list(known)
         for key in fields.keys:

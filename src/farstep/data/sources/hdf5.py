@@ -44,7 +44,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
         names = episode_groups(file)
         arrays = arrays_in(file[names[0]] if names else file)
         shapes = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-    if not options.observation_keys or options.action_key is None:
+    if not options.observation_key or options.action_key is None:
         raise FarstepError(_explanation(path, files, names, shapes))
     if not names:
         return open_flat(path, options, FLAT)

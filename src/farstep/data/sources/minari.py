@@ -48,7 +48,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
     usual = "observations"
     if usual not in known and f"{usual}/observation" in known:
         usual = f"{usual}/observation"
-    if usual not in known and not options.observation_keys:
+    if usual not in known and not options.observation_key:
         inner = [name for name in known if name.startswith("observations/")]
         raise FarstepError(
             f"Observations in {main} are several arrays: choose by --observation-key, which may be"

@@ -146,7 +146,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
     found = _trajectories(path)
     if options.action_key not in (None, "actions"):
         raise FarstepError(f"Raw Bridge data have 'actions' alone, not '{options.action_key}'.")
-    fields = FieldMap(options.observation_keys or ("images0",), "actions", options.extras)
+    fields = FieldMap(options.observation_key or ("images0",), "actions", options.extra)
     provenance = {
         "format": "raw bridge",
         "path": str(path),

@@ -118,8 +118,11 @@ def import_source(
     if target.exists() and not overwrite:
         raise FarstepError(f"{target} already exists. Choose another name, or --overwrite it.")
     source = open_source(path, options, format)
-    if options.num_actions is None:
-        options = replace(options, num_actions=source.num_actions)
+    options = replace(
+        options,
+        num_actions=options.num_actions or source.num_actions,
+        out_of_range=options.out_of_range or "scale",
+    )
     plan = json.loads(
         json.dumps(
             {

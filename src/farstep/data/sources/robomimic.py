@@ -54,7 +54,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
     vectors = [name for name, shape in known.items() if name.startswith("obs/") and len(shape) < 3]
     seen = [name for name in vectors if USUAL.fullmatch(name)] or vectors or ["states"]
     notes = []
-    if not options.observation_keys:
+    if not options.observation_key:
         images = [name for name, shape in known.items() if name[:4] == "obs/" and len(shape) > 2]
         rest = [name for name in (*vectors, *images) if name not in seen]
         also = f"; there are {', '.join(rest)} besides" if rest else ""
