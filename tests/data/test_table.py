@@ -327,7 +327,7 @@ def _ends(*ends: int):
         (lambda path: _edit(path, num_episodes=3), "counts 3 episodes"),
         (lambda path: _edit(path, version=99), "format version 99"),
         (lambda path: _edit(path, format="zarr"), "not the manifest of a farstep table"),
-        (lambda path: _edit(path, colour="red"), "is damaged"),
+        (lambda path: _edit(path, colour="red"), "has no 'colour'"),
         (lambda path: _edit(path, arrays={}), "lists no 'observations'"),
         (lambda path: (path / "manifest.json").write_text("{"), "is damaged"),
         (lambda path: (path / "manifest.json").unlink(), "not a table"),

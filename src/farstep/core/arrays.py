@@ -41,6 +41,17 @@ def arrays_of(rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: rows[name] for name in rows.dtype.names}
 
 
+def by_name(
+    observations: np.ndarray, actions: np.ndarray, extras: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """All arrays of some steps by name, those of the observations each by itself.
+
+    The observations are called as by `part`.
+    """
+    named = {part("observations", key): array for key, array in arrays_of(observations).items()}
+    return {**named, "actions": actions, **extras}
+
+
 def part(name: str, key: str) -> str:
     """What one of the arrays is called in messages and statistics: `observations/image`."""
     return f"{name}/{key}" if key else name

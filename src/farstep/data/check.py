@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from farstep.core.arrays import arrays_of, part
+from farstep.core.arrays import arrays_of
 from farstep.data.episodes import Episode
 from farstep.data.table import Dataset, Table
 
@@ -197,7 +197,7 @@ class _Current:
         self._runs: dict[str, tuple[int, int]] = {}
 
     def add(self, episode: Episode, usual: _Usual, in_range: bool) -> None:
-        arrays = _arrays(episode)
+        arrays = episode.arrays
         for name, array in arrays.items():
             if array.dtype.kind == "f":
                 self._note("not finite", ~np.isfinite(array), lambda at, n=name: f"{n}{at}")
@@ -241,7 +241,7 @@ class _Current:
         last = self._last
         before = frames[0]
         if last is not None:
-            before = _arrays(last)[name][-1]
+            before = last.arrays[name][-1]
         for t, frame in enumerate(frames):
             if t == 0 and last is None:
                 continue
@@ -286,13 +286,6 @@ class _At:
 
     def __str__(self) -> str:
         return f" {', '.join(map(str, self.row[1:]))}" if len(self.row) > 1 else ""
-
-
-def _arrays(episode: Episode) -> dict[str, np.ndarray]:
-    """All arrays of an episode, those of its observations each by itself."""
-    observations = arrays_of(episode.observations).items()
-    own = {part("observations", key): array for key, array in observations}
-    return {**own, "actions": episode.actions, **episode.extras}
 
 
 def _vectors(observations: np.ndarray) -> np.ndarray | None:

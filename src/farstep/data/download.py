@@ -7,11 +7,11 @@ own directory agree. A later call resumes it; a finished file is never requested
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -226,7 +226,7 @@ def fetch(
         for mirror in mirrors:
             url = f"{mirror}/{quote(filename)}"
             try:
-                _fetch_from(url, target, sha256, patience, progress)
+                _Download(url, target, patience, progress).run(sha256)
                 return target
             except _Failure as failure:
                 failures[url] = failure
@@ -247,9 +247,7 @@ class _Failure(Exception):
             other bytes than the file's, `final` refused.
     """
 
-    def __init__(
-        self, kind: Literal["passing", "missing", "spoiled", "final"], answer: str
-    ) -> None:
+    def __init__(self, kind: Literal["passing", "missing", "spoiled", "final"], answer: str):
         super().__init__(answer)
         self.kind = kind
 
@@ -257,11 +255,6 @@ class _Failure(Exception):
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Keep a second process from fetching the same file; a dead process holds no lock."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
     lock = target.with_name(f"{target.name}.lock")
     with lock.open("w") as file:
         try:
@@ -276,147 +269,136 @@ def _locked(target: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _fetch_from(
-    url: str,
-    target: Path,
-    sha256: str | None,
-    patience: Patience,
-    progress: DownloadProgress | None,
-) -> None:
-    """Complete `target` from `url`, or raise the last `_Failure`.
+class _Download:
+    """One file from one URL, into `target`."""
 
-    Bytes that turn out wrong are asked for once more from the start if some of them were of an
-    earlier try; a file that comes wrong in one piece would come wrong again.
-    """
-    part, state = (target.with_name(f"{target.name}{end}") for end in (".part", ".part.json"))
-    for attempt in range(1, patience.attempts + 1):
-        validator = _stored_validator(state, url) if part.exists() else None
-        begin = part.stat().st_size if validator else 0
+    def __init__(
+        self, url: str, target: Path, patience: Patience, progress: DownloadProgress | None
+    ):
+        self._url, self._target, self._patience, self._progress = url, target, patience, progress
+        self._part, self._state = (
+            target.with_name(f"{target.name}{end}") for end in (".part", ".part.json")
+        )
+
+    def run(self, sha256: str | None) -> None:
+        """Complete the target, or raise the last `_Failure`.
+
+        Bytes that turn out wrong are fetched once more from the start if some of them were of an
+        earlier try; a file that comes wrong in one piece would come wrong again.
+        """
+        for attempt in range(self._patience.attempts):
+            version = self._version() if self._part.exists() else None
+            begin = self._part.stat().st_size if version else 0
+            try:
+                self._transfer(begin, version)
+                self._check(sha256)
+            except _Failure as failure:
+                if failure.kind == "spoiled":
+                    self._discard()
+                again = failure.kind == "passing" or (failure.kind == "spoiled" and begin > 0)
+                if not again or attempt + 1 == self._patience.attempts:
+                    raise
+                time.sleep(min(self._patience.pause * 2**attempt, _LONGEST_PAUSE))
+            else:
+                self._part.replace(self._target)
+                self._state.unlink(missing_ok=True)
+                return
+
+    def _version(self) -> str | None:
+        """The entity tag or the date of the bytes that are here, if they came from this URL."""
         try:
-            _transfer(url, part, state, begin, validator, patience, progress)
-            _check_whole(url, part, sha256, patience)
-        except _Failure as failure:
-            if failure.kind == "spoiled":
-                _discard(part, state)
-            again = failure.kind == "passing" or (failure.kind == "spoiled" and begin > 0)
-            if not again or attempt == patience.attempts:
+            stored = json.loads(self._state.read_text(encoding="utf-8"))
+            return stored["validator"] if stored["url"] == self._url else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _discard(self) -> None:
+        # The state goes first: bytes without one are never resumed.
+        self._state.unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+
+    def _transfer(self, begin: int, version: str | None) -> None:
+        """Append what is missing from byte `begin` on, or all of the file if it has changed."""
+        headers = {"Range": f"bytes={begin}-", "If-Range": version or ""} if begin else {}
+        with ExitStack() as stack:
+            stack.enter_context(self._failures_named())
+            try:
+                response = stack.enter_context(_open(self._url, self._patience, headers))
+            except urllib.error.HTTPError as error:
+                if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{begin}":
+                    error.close()
+                    return  # The server knows of no byte after ours: all are here.
                 raise
-            time.sleep(min(patience.pause * 2 ** (attempt - 1), _LONGEST_PAUSE))
-        else:
-            part.replace(target)
-            state.unlink(missing_ok=True)
-            return
-
-
-def _stored_validator(state: Path, url: str) -> str | None:
-    """The entity tag or date of the bytes that are here, if they came from `url`."""
-    try:
-        stored = json.loads(state.read_text(encoding="utf-8"))
-        return stored["validator"] if stored["url"] == url else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _discard(part: Path, state: Path) -> None:
-    # The state goes first: bytes without one are never resumed.
-    state.unlink(missing_ok=True)
-    part.unlink(missing_ok=True)
-
-
-def _transfer(
-    url: str,
-    part: Path,
-    state: Path,
-    begin: int,
-    validator: str | None,
-    patience: Patience,
-    progress: DownloadProgress | None,
-) -> None:
-    """Append what is missing of `url` from byte `begin` on, or all of it if that has changed."""
-    headers = {"Range": f"bytes={begin}-", "If-Range": validator or ""} if begin else {}
-    with ExitStack() as stack:
-        stack.enter_context(_failures_named(url, part))
-        try:
-            response = stack.enter_context(_open(url, patience, headers))
-        except urllib.error.HTTPError as error:
-            if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{begin}":
-                error.close()
-                return  # The server knows of no byte after ours: all are here.
-            raise
-        total = response.headers.get("Content-Length")
-        total = begin + int(total) if total and total.isdigit() else None
-        if response.status == 206:
-            if response.headers.get("Content-Range") != f"bytes {begin}-{(total or 0) - 1}/{total}":
+            length = response.headers.get("Content-Length") or ""
+            if response.status != 206:
+                begin = 0
+                self._discard()
+                tag = response.headers.get("ETag") or "W/"
+                version = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
+                self._part.touch()
+                if version is not None:
+                    write_text(self._state, json.dumps({"url": self._url, "validator": version}))
+            total = begin + int(length) if length.isdigit() else None
+            place = response.headers.get("Content-Range")
+            if response.status == 206 and place != f"bytes {begin}-{(total or 0) - 1}/{total}":
                 raise _Failure("spoiled", "it resumed at another place than was asked for")
-        else:
-            total, begin = None if total is None else total - begin, 0
-            _discard(part, state)
-            tag = response.headers.get("ETag") or "W/"
-            validator = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
-            part.touch()
-            if validator is not None:
-                write_text(state, json.dumps({"url": url, "validator": validator}))
-        if total is not None:
-            check_free_space(part.parent, total - begin)
-        read = getattr(response, "read1", response.read)
-        with part.open("ab") as file:
-            while chunk := read(_CHUNK):
-                file.write(chunk)
-                begin += len(chunk)
-                if progress is not None:
-                    progress(part.name.removesuffix(".part"), begin, total)
-    if total is not None and begin < total:
-        answer = f"it stopped after {format_bytes(begin)} of {format_bytes(total)}"
-        raise _Failure("passing", answer)
+            check_free_space(self._part.parent, (total or begin) - begin)
+            read = getattr(response, "read1", response.read)
+            with self._part.open("ab") as file:
+                while chunk := read(_CHUNK):
+                    file.write(chunk)
+                    begin += len(chunk)
+                    if self._progress is not None:
+                        self._progress(self._target.name, begin, total)
+        if total is not None and begin < total:
+            answer = f"it stopped after {format_bytes(begin)} of {format_bytes(total)}"
+            raise _Failure("passing", answer)
+
+    @contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """Turn what goes wrong with a request or while its answer is read into a `_Failure`."""
+        try:
+            yield
+        except urllib.error.HTTPError as error:
+            error.close()
+            kinds = {404: "missing", 410: "missing", 416: "spoiled"}
+            passing = error.code in (408, 425, 429) or error.code >= 500
+            kind = kinds.get(error.code, "passing" if passing else "final")
+            raise _Failure(kind, f"HTTP {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                raise FarstepError(
+                    f"No space left to write {self._part} ({error.strerror}). Free some space and"
+                    " run this again: it resumes."
+                ) from error
+            reason = getattr(error, "reason", error)
+            late = isinstance(reason, TimeoutError)
+            answer = "no answer in time" if late else str(reason) or type(reason).__name__
+            kind = "missing" if self._url.startswith("file:") else "passing"
+            raise _Failure(kind, answer) from error
+
+    def _check(self, sha256: str | None) -> None:
+        """Refuse a file of another checksum or, where none is known, one that is no zip file."""
+        expected = (sha256 or _published_sum(self._url, self._patience) or "").lower()
+        if not expected:
+            if not zipfile.is_zipfile(self._part):
+                raise _Failure("spoiled", "what it sent is not a whole .npz file")
+        elif (found := file_sha256(self._part)) != expected:
+            raise _Failure("spoiled", f"the file's SHA-256 is {found}, not {expected}")
 
 
-def _open(url: str, patience: Patience, headers: Mapping[str, str] | None = None) -> Any:
+def _open(url: str, patience: Patience, headers: Mapping[str, str]) -> Any:
     request = urllib.request.Request(
-        url, headers={"User-Agent": "farstep", "Accept-Encoding": "identity", **(headers or {})}
+        url, headers={"User-Agent": "farstep", "Accept-Encoding": "identity", **headers}
     )
     # An opener of its own reads the proxy settings of the environment as they are now.
     return urllib.request.build_opener().open(request, timeout=patience.timeout)
 
 
-@contextmanager
-def _failures_named(url: str, part: Path) -> Iterator[None]:
-    """Turn what goes wrong with a request or while its answer is read into a `_Failure`."""
-    try:
-        yield
-    except urllib.error.HTTPError as error:
-        error.close()
-        answer = f"HTTP {error.code} {error.reason}"
-        if error.code in (404, 410):
-            raise _Failure("missing", answer) from error
-        if error.code == 416:
-            raise _Failure("spoiled", answer) from error
-        passing = error.code in (408, 425, 429) or error.code >= 500
-        raise _Failure("passing" if passing else "final", answer) from error
-    except (OSError, http.client.HTTPException) as error:
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise FarstepError(
-                f"No space left to write {part} ({error.strerror}). Free some space and run this"
-                " again: it resumes."
-            ) from error
-        reason = getattr(error, "reason", error)
-        late = isinstance(reason, TimeoutError)
-        answer = "no answer in time" if late else str(reason) or type(reason).__name__
-        raise _Failure("missing" if url.startswith("file:") else "passing", answer) from error
-
-
-def _check_whole(url: str, part: Path, sha256: str | None, patience: Patience) -> None:
-    if expected := (sha256 or _published_sum(url, patience)):
-        found = file_sha256(part)
-        if found != expected.lower():
-            raise _Failure("spoiled", f"the file's SHA-256 is {found}, not {expected.lower()}")
-    elif not zipfile.is_zipfile(part):
-        raise _Failure("spoiled", "what it sent is not a whole .npz file")
-
-
 def _published_sum(url: str, patience: Patience) -> str | None:
     """The checksum in the sidecar `<url>.sha256`, in the form that `sha256sum` writes."""
     try:
-        with _open(f"{url}.sha256", patience) as response:
+        with _open(f"{url}.sha256", patience, {}) as response:
             text = response.read(4096).decode("utf-8", errors="replace")
     except urllib.error.HTTPError as error:
         error.close()

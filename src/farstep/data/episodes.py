@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from farstep.core.arrays import by_name
 from farstep.core.errors import FarstepError
 from farstep.core.files import staged_directory, write_text
 from farstep.core.types import Spaces
@@ -38,6 +39,11 @@ class Episode:
     ends: bool = True
     where: str = ""
     task: str | None = None
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, those of the observations each by itself."""
+        return by_name(self.observations, self.actions, self.extras)
 
 
 @dataclass(frozen=True, eq=False)

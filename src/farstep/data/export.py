@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from farstep.core.arrays import arrays_of, part
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_free_space, whole_file
-from farstep.data.table import Dataset, Table
+from farstep.data.table import Dataset
 
 
 def export_npz(dataset: Dataset, path: Path, *, overwrite: bool = False) -> list[Path]:
@@ -37,7 +36,7 @@ def export_npz(dataset: Dataset, path: Path, *, overwrite: bool = False) -> list
         if file.exists() and not overwrite:
             raise FarstepError(f"{file} already exists. Choose another name, or ask to overwrite.")
     # They are compressed, and may not become smaller.
-    check_free_space(path, sum(_bytes(table) for table in tables.values()))
+    check_free_space(path, sum(table.num_bytes for table in tables.values()))
     for file, table in tables.items():
         terminals = np.zeros(table.num_steps, bool)
         terminals[table.episode_ends] = True
@@ -45,17 +44,7 @@ def export_npz(dataset: Dataset, path: Path, *, overwrite: bool = False) -> list
             np.savez_compressed(
                 unfinished,
                 allow_pickle=False,
-                **{
-                    part("observations", key): a for key, a in arrays_of(table.observations).items()
-                },
-                actions=table.actions,
+                **table.arrays,
                 terminals=terminals,
-                **table.extras,
             )
     return list(tables)
-
-
-def _bytes(table: Table) -> int:
-    return sum(
-        array.nbytes for array in (table.observations, table.actions, *table.extras.values())
-    )

@@ -134,28 +134,9 @@ class Manifest:
                     f"{where} has format version {version}; this farstep reads version"
                     f" {VERSION}. Import the data again, or install the version that wrote it."
                 )
-            arrays = {
-                name: ArrayEntry(**(entry | {"shape": tuple(entry["shape"])}))
-                for name, entry in content.pop("arrays").items()
-            }
-            statistics = {
-                name: Statistics(**{key: tuple(values) for key, values in entry.items()})
-                for name, entry in content.pop("statistics").items()
-            }
-            observation = dataclass_from_dict(Space, content.pop("observation"), where=where)
-            bounds = content.pop("action_bounds")
-            if bounds is not None:
-                low, high = map(tuple, bounds)
-                bounds = low, high
-            tasks = tuple(content.pop("tasks", ()))
-            manifest = cls(
-                **content,
-                tasks=tasks,
-                action_bounds=bounds,
-                arrays=arrays,
-                observation=observation,
-                statistics=statistics,
-            )
+            bounds = content["action_bounds"]
+            content["action_bounds"] = bounds and tuple(map(tuple, bounds))
+            manifest = dataclass_from_dict(cls, content, where=where)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise FarstepError(
                 f"{where} is damaged ({type(error).__name__}: {error}). Import the data again."

@@ -60,9 +60,7 @@ def export_rlds(dataset: Dataset, path: Path, *, overwrite: bool = False) -> lis
     except ImportError as error:
         raise FarstepError(f"Writing RLDS needs more: {install_command('bridge')}") from error
     tables = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
-    check_free_space(
-        path, sum(array.nbytes for t in tables.values() for array in _arrays(t).values())
-    )
+    check_free_space(path, sum(table.num_bytes for table in tables.values()))
     fields = _Fields(dataset.train)
     name = re.sub(r"\W", "_", path.name).lower()
     with staged_directory(path, overwrite=overwrite, owned=_owned(path)) as staging:
@@ -98,13 +96,6 @@ def _owned(path: Path) -> list[str]:
     return [VERSION] if (path / VERSION / ABOUT).is_file() else []
 
 
-def _arrays(table: Table) -> dict[str, np.ndarray]:
-    """All arrays of a table, those of its observations each by itself."""
-    observations = arrays_of(table.observations).items()
-    own = {part("observations", key): array for key, array in observations}
-    return {**own, "actions": table.actions, **table.extras}
-
-
 class _Fields:
     """The names and descriptions of a step's arrays.
 
@@ -138,7 +129,7 @@ class _Fields:
             "actions": self.names["actions"],
             "extras": [self.names[name] for name in stored],
         }
-        arrays = _arrays(table)
+        arrays = table.arrays
         self.pictures = {name for name in self.names if _is_picture(arrays[name])}
         steps: dict[str, Any] = {}
         for name, key in self.names.items():
@@ -172,7 +163,7 @@ class _Fields:
     def example(self, table: Table, number: int, begin: int, stop: int) -> dict[str, Any]:
         """Episode `number`, rows `begin` to `stop`, as the features of a `tf.Example`."""
         steps = stop - begin
-        arrays = _arrays(table)
+        arrays = table.arrays
         found: dict[str, Any] = {}
         for name, key in self.names.items():
             rows = np.asarray(arrays[name][begin:stop])
@@ -206,7 +197,7 @@ def _write_split(
     bounds = list(
         zip(table.episode_starts.tolist(), (table.episode_ends + 1).tolist(), strict=True)
     )
-    row = sum(array[:1].nbytes for array in _arrays(table).values())
+    row = sum(array[:1].nbytes for array in table.arrays.values())
     each = max(1, int(SHARD_BYTES / row / (table.num_steps / table.num_episodes)))
     shards = [range(n, min(n + each, len(bounds))) for n in range(0, len(bounds), each)]
 

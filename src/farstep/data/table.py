@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from farstep.core.arrays import by_name
 from farstep.core.errors import FarstepError, nearest
 from farstep.core.frames import stacked
 from farstep.core.goals import GoalRule
@@ -128,6 +129,16 @@ class Table:
         first = self.episode_starts[np.searchsorted(self.episode_ends, rows)]
         steps = (np.maximum(rows - back, first) for back in reversed(range(count)))
         return stacked([np.asarray(self.observations[step]) for step in steps])
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays of N rows by name, those of the observations each by itself."""
+        return by_name(self.observations, self.actions, self.extras)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def digest(self) -> str:

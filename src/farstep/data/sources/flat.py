@@ -74,6 +74,17 @@ class Rows(Protocol):
         ...
 
 
+class SlicedRows:
+    """The rows of an array that can be sliced, in order."""
+
+    def __init__(self, array: Any) -> None:
+        self._array, self._begin = array, 0
+
+    def read(self, count: int) -> np.ndarray:
+        self._begin += count
+        return np.ascontiguousarray(self._array[self._begin - count : self._begin])
+
+
 class ArrayFile(Protocol):
     """An open file of arrays by name. A context manager."""
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from farstep.core.errors import FarstepError, install_command
-from farstep.data.sources.flat import ArrayHeader, FlatFiles, Rows
+from farstep.data.sources.flat import ArrayHeader, FlatFiles, Rows, SlicedRows
 
 SUFFIXES = (".hdf5", ".h5")
 
@@ -189,18 +189,7 @@ class Hdf5File:
         """A reader of array `name` from its first row; several may be read side by side."""
         array = self._arrays[name]
         check_stored(array, f"{self.path}: '{name}'")
-        yield _Rows(array)
-
-
-class _Rows:
-    """Rows of an array, in order."""
-
-    def __init__(self, array: Any) -> None:
-        self._array, self._begin = array, 0
-
-    def read(self, count: int) -> np.ndarray:
-        self._begin += count
-        return self._array[self._begin - count : self._begin]
+        yield SlicedRows(array)
 
 
 FLAT = FlatFiles(SUFFIXES, Hdf5File)

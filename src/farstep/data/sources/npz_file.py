@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from farstep.core.errors import FarstepError
-from farstep.data.sources.flat import ArrayHeader, Rows
+from farstep.data.sources.flat import ArrayHeader, Rows, SlicedRows
 
 _CHUNK = 1 << 20
 
@@ -83,7 +83,7 @@ class NpzFile:
                 unpacked = stack.enter_context(tempfile.TemporaryFile())
                 with damage_named(self.path):
                     shutil.copyfileobj(stream, unpacked, _CHUNK)
-                yield MappedRows(np.memmap(unpacked, header.dtype, "r", 0, header.shape, "F"))
+                yield SlicedRows(np.memmap(unpacked, header.dtype, "r", 0, header.shape, "F"))
             else:
                 yield StreamedRows(self.path, name, header, stream)
 
@@ -100,17 +100,6 @@ class NpzFile:
                 f" bytes, and has {member.file_size - begin}. The file is damaged; get it again.",
             )
         return header
-
-
-class MappedRows:
-    """Rows of a mapped array."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._array, self._begin = array, 0
-
-    def read(self, count: int) -> np.ndarray:
-        self._begin += count
-        return np.ascontiguousarray(self._array[self._begin - count : self._begin])
 
 
 class StreamedRows:
