@@ -17,11 +17,11 @@ from farstep.collect.generate import generate  # noqa: E402
 from farstep.collect.mazes import MazeRecipe  # noqa: E402
 from farstep.core.errors import FarstepError  # noqa: E402
 from farstep.core.rng import stream_generator  # noqa: E402
+from farstep.core.seeds import stream  # noqa: E402
 from farstep.data.records import unfinished  # noqa: E402
 from farstep.data.table import open_dataset  # noqa: E402
 from farstep.envs import environment  # noqa: E402
 from farstep.envs.catalog import EnvironmentSpec  # noqa: E402
-from farstep.envs.seeds import stream  # noqa: E402
 
 RECIPE = MazeRecipe("stitch", episodes=12, steps=15)
 MEDIUM = environment("pointmaze-medium-v0")

@@ -125,10 +125,10 @@ PRESET = Preset(
 
 
 def test_settings_tell_where_each_value_comes_from():
-    settings = {s.name: s for s in PRESET.settings("mqe", "cube-double-play-v0")}
-    assert (settings["alpha"].value, settings["alpha"].source) == (2.0, "there")
-    assert (settings["discount"].value, settings["discount"].datasets) == (0.9, "*")
-    assert (settings["latent"].value, settings["latent"].source) == (512, None)
+    settings = PRESET.settings("mqe", "cube-double-play-v0")
+    assert settings["alpha"] == (2.0, PRESET.entries[1])
+    assert settings["discount"] == (0.9, PRESET.entries[0])
+    assert settings["latent"] == (512, None)
     assert list(settings) == [field.name for field in fields(AGENTS["mqe"])]
 
 

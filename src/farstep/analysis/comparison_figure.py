@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.typing import ColorType
 
-from farstep.analysis.comparison import THRESHOLDS, Cell, Comparison
-from farstep.analysis.figures import begin_figure, draw_success, finish_success
+from farstep.analysis.comparison import THRESHOLDS, Comparison
+from farstep.analysis.curves import draw_success, finish_success, learning_curve
+from farstep.analysis.figures import begin_figure
 from farstep.analysis.published import PublishedResult
-from farstep.analysis.statistics import mean_interval
 
 COLUMNS = 3
 """Most panels beside each other."""
@@ -63,8 +63,9 @@ def draw_curves(comparison: Comparison) -> Figure | None:
     Lines are means over seeds, bands their pointwise 95 % intervals. A method is drawn where all
     its seeds were evaluated.
     """
-    drawn = [cell for cell in comparison.cells if common_updates(cell)]
-    datasets = sorted({cell.dataset for cell in drawn})
+    drawn = [(cell.dataset, learning_curve(cell)) for cell in comparison.cells]
+    drawn = [(dataset, curve) for dataset, curve in drawn if curve.x.size]
+    datasets = sorted({dataset for dataset, _ in drawn})
     if not drawn:
         return None
     columns = min(COLUMNS, len(datasets))
@@ -72,21 +73,12 @@ def draw_curves(comparison: Comparison) -> Figure | None:
     figure, grid = begin_figure(4.6 * columns + 0.8, 3.2 * rows, rows=rows, columns=columns)
     colours = method_colours(comparison.methods)
     for axes, dataset in zip(grid, datasets, strict=False):
-        for cell in (cell for cell in drawn if cell.dataset == dataset):
-            updates = common_updates(cell)
-            curves = np.array([[score.curve[step] for step in updates] for score in cell.scores])
-            style = (colours[cell.method], label(cell.method))
-            band = mean_interval([curves.T])
-            draw_success(axes, updates, curves.mean(axis=0), band, *style)
+        for curve in (curve for where, curve in drawn if where == dataset):
+            draw_success(axes, curve, colours[curve.method], label(curve.method))
         finish_success(axes, dataset, "updates")
     for axes in grid[len(datasets) :]:
         axes.set_axis_off()
     return figure
-
-
-def common_updates(cell: Cell) -> list[int]:
-    """Updates after which all seeds of a cell were evaluated, in order."""
-    return sorted(set[int].intersection(*(set(score.curve) for score in cell.scores)))
 
 
 def label(method: str) -> str:

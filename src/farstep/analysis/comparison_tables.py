@@ -9,8 +9,15 @@ import numpy as np
 from farstep.analysis.comparison import THRESHOLDS, Aggregate, Cell, Comparison
 from farstep.analysis.published import PublishedResult
 from farstep.analysis.statistics import FEWEST_RUNS
-from farstep.analysis.tables import MISSING, Cells, csv_table, latex_table, markdown_table
-from farstep.evaluation.intervals import Interval
+from farstep.analysis.tables import (
+    MISSING,
+    Cells,
+    csv_table,
+    latex_table,
+    markdown_table,
+    percent,
+    range_text,
+)
 
 PROFILE_STEPS = (0, 10, 25, 50, 75, 90)
 """Thresholds, in %, of a profile's table."""
@@ -40,7 +47,7 @@ def overall_cells(comparison: Comparison) -> Cells:
     """Every method over the datasets that all share."""
     cells = [["method", "runs", "mean", "95 %", "IQM", "95 %"]]
     for method, figures in comparison.overall.items():
-        texts = [*cell_texts(figures), _range(figures.interquartile_interval)]
+        texts = [*cell_texts(figures), range_text(figures.interquartile_interval)]
         cells.append([method, str(figures.runs), *texts])
     return cells
 
@@ -249,15 +256,6 @@ def cell_texts(figures: Aggregate) -> list[str]:
         mean += f" ± {percent(figures.standard_error)}"
     return [
         mean,
-        _range(figures.mean_interval),
+        range_text(figures.mean_interval),
         percent(figures.interquartile_mean),
     ]
-
-
-def percent(rate: float) -> str:
-    """A rate in %, without the sign."""
-    return f"{100 * rate:.1f}"
-
-
-def _range(interval: Interval | None) -> str:
-    return MISSING if interval is None else f"{percent(interval.low)}–{percent(interval.high)}"

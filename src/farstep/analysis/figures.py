@@ -1,8 +1,7 @@
-"""What all figures share: beginning and saving one, curves of success, and drawing a maze."""
+"""What all figures share: beginning and saving one, and drawing a maze."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.typing import ColorType
 
 from farstep.core.errors import FarstepError
 from farstep.core.files import check_writable, whole_file
@@ -102,26 +100,3 @@ def bare_maze(axes: Axes, maze: MazeMap) -> None:
     """Show the whole maze but half of its outer wall, without ticks."""
     left, right, bottom, top = maze_extent(maze)
     axes.set(xticks=[], yticks=[], xlim=(left + 2, right - 2), ylim=(bottom - 2, top + 2))
-
-
-def draw_success(
-    axes: Axes,
-    x: Sequence[float] | np.ndarray,
-    success: np.ndarray,
-    band: tuple[np.ndarray, np.ndarray] | None,
-    colour: ColorType,
-    label: str,
-) -> None:
-    """A curve of success rates in %, and its band where there is one."""
-    axes.plot(x, 100 * success, "o-", color=colour, ms=3, label=label)
-    if band is not None:
-        low, high = (100 * end for end in band)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def finish_success(axes: Axes, title: str, x: str) -> None:
-    """Labels, limits and legend of axes with success curves over `x`."""
-    axes.set(xlabel=x, ylabel="success %", ylim=(-3, 103))
-    axes.set_title(title, fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)

@@ -21,7 +21,7 @@ from farstep.core.errors import FarstepError
 from farstep.evaluation.results import Evaluation
 from farstep.evaluation.rollout import SLOTS
 from farstep.training.checkpoint import SUCCESS
-from farstep.training.config import RunConfig
+from farstep.training.config import CONTINUABLE, RunConfig
 from farstep.training.run import CONFIG, Run
 
 LAST_EVALUATIONS = 3
@@ -30,19 +30,7 @@ LAST_EVALUATIONS = 3
 SIMULATORS = ("ogbench", "mujoco")
 """Packages whose version is the environments' version."""
 
-BOOKKEEPING = frozenset(
-    {
-        "steps",
-        "seed",
-        "log_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "evaluate_every",
-        "evaluation_episodes",
-        "validation_batches",
-        "normalize",
-    }
-)
+BOOKKEEPING = {*CONTINUABLE, "seed", "normalize"}
 """Training settings that change no number, or that a protocol names in another way.
 
 Every other training setting belongs to the protocol, those of later versions included.

@@ -13,16 +13,15 @@ from farstep.analysis.comparison_figure import MARK, draw_dataset, label, method
 from farstep.analysis.comparison_tables import (
     cell_texts,
     explanation,
-    percent,
     protocol_lines,
     published_text,
     seeds_of,
 )
-from farstep.analysis.curves import Curve
-from farstep.analysis.figures import begin_figure, draw_success, finish_success
+from farstep.analysis.curves import Curve, draw_success, finish_success
+from farstep.analysis.figures import begin_figure
 from farstep.analysis.statistics import standard_error
 from farstep.analysis.studies import Study, grid_name
-from farstep.analysis.tables import MISSING, Cells, markdown_table
+from farstep.analysis.tables import MISSING, Cells, markdown_table, percent
 
 
 def study_cells(study: Study, comparison: Comparison) -> Cells:
@@ -106,7 +105,6 @@ def draw_curves(title: str, curves: Sequence[Curve], x: str) -> Figure:
     figure, (axes,) = begin_figure(6.4, 4.0)
     colours = method_colours([curve.method for curve in curves])
     for curve in curves:
-        style = (colours[curve.method], label(curve.method))
-        draw_success(axes, curve.x, curve.success, curve.band, *style)
+        draw_success(axes, curve, colours[curve.method], label(curve.method))
     finish_success(axes, title, x)
     return figure

@@ -34,8 +34,8 @@ def evaluation_cells(evaluation: Evaluation) -> Cells:
         cells.append(
             [
                 str(task.task),
-                _percent(task.success_rate),
-                _range(task.interval),
+                percent(task.success_rate),
+                range_text(task.interval),
                 str(task.episodes),
                 _number(task.mean_steps),
                 _number(task.mean_success_steps),
@@ -45,8 +45,8 @@ def evaluation_cells(evaluation: Evaluation) -> Cells:
     cells.append(
         [
             "mean",
-            _percent(evaluation.mean_success),
-            _range(evaluation.interval),
+            percent(evaluation.mean_success),
+            range_text(evaluation.interval),
             str(len(evaluation.episodes)),
             _number(evaluation.steps / len(evaluation.episodes)),
             _number(sum(wins) / len(wins) if wins else None),
@@ -204,16 +204,18 @@ def csv_table(cells: Cells) -> str:
     return text.getvalue()
 
 
-def _percent(rate: float) -> str:
+def percent(rate: float) -> str:
+    """A rate in %, without the sign."""
     return f"{100 * rate:.1f}"
 
 
-def _range(interval: Interval) -> str:
-    return f"{_percent(interval.low)}–{_percent(interval.high)}"
+def range_text(interval: Interval | None) -> str:
+    """An interval of rates in %."""
+    return MISSING if interval is None else f"{percent(interval.low)}–{percent(interval.high)}"
 
 
 def _rate(rate: float, interval: Interval) -> str:
-    return f"{_percent(rate)} ({_range(interval)})"
+    return f"{percent(rate)} ({range_text(interval)})"
 
 
 def _number(value: float | None) -> str:

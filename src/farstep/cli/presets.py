@@ -85,9 +85,9 @@ def _show_values(console: Console, preset: Preset, agent: str, dataset: str) -> 
         console.print(fallback, highlight=False)
     table = Table("hyperparameter", "value", "datasets", "source")
     sources = _Footnotes()
-    for setting in preset.settings(agent, dataset):
-        source = "default" if setting.source is None else sources.mark(setting.source)
-        table.add_row(setting.name, shown(setting.value), setting.datasets or "", source)
+    for name, (value, entry) in preset.settings(agent, dataset).items():
+        where, source = ("", "default") if entry is None else (entry.datasets, entry.source)
+        table.add_row(name, shown(value), where, sources.mark(source) if entry else source)
     console.print(table)
     sources.show(console)
     for text in preset.remarks_on(agent, dataset):

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from farstep.collect.collector import Collector, Family, Layout, Recipe
+from farstep.core.seeds import stream
 from farstep.envs.processes import Worker, in_order
-from farstep.envs.seeds import stream
 
 SERVICE = "farstep.collect.worker:service"
 

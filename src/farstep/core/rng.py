@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Integer, Key
 
+from farstep.core import seeds
 from farstep.core.seeds import check_seed
 
 PRNGKey = Key[Array, ""]
@@ -34,4 +35,4 @@ def stream_key(root: PRNGKey, stream: str, step: int | Int[Array, ""]) -> PRNGKe
 
 def stream_generator(seed: int, stream: str, *indices: int) -> np.random.Generator:
     """A NumPy generator for a host-side `stream`, told apart by `indices` (task, episode …)."""
-    return np.random.default_rng([check_seed(seed), zlib.crc32(stream.encode()), *indices])
+    return seeds.stream(check_seed(seed), stream, *indices)

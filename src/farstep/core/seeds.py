@@ -1,9 +1,12 @@
-"""Which numbers may be seeds: one rule for training, data, evaluation and planning. No JAX here."""
+"""Seeds and generators for processes that do without JAX, whose import takes long."""
 
 from __future__ import annotations
 
 import operator
+import zlib
 from typing import SupportsIndex
+
+import numpy as np
 
 from farstep.core.errors import FarstepError
 
@@ -24,3 +27,8 @@ def check_seed(seed: SupportsIndex, name: str = "seed") -> int:
     if not 0 <= number < SEEDS:
         raise FarstepError(f"{name} must be at least 0 and below 2³² = {SEEDS}, not {number}.")
     return number
+
+
+def stream(seed: int, name: str, *indices: int) -> np.random.Generator:
+    """A NumPy generator for the random stream `name`, told apart by `indices`."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), *indices])

@@ -125,16 +125,8 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
         ogbench("puzzle", board, cap, "play noisy", seen=True, sharing="copies")
     for elements in ("easy", "medium", "hard"):
         # Its pictures are its state: NumPy, not OpenGL.
-        ogbench(
-            "powderworld",
-            elements,
-            500,
-            "play",
-            draws=True,
-            num_actions=8,
-            pixels=True,
-            sized=False,
-        )
+        looks: dict[str, Any] = {"num_actions": 8, "pixels": True, "sized": False}
+        ogbench("powderworld", elements, 500, "play", draws=True, **looks)
     tabletop = EnvironmentSpec(
         name="widowx-tabletop-v0",
         entry_point="farstep.envs.tabletop:TabletopEnv",
@@ -145,16 +137,9 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
         family="widowx",
     )
     add(tabletop, "play")
-    pictures = replace(
-        tabletop,
-        name=f"visual-{tabletop.name}",
-        kwargs={"pixels": True},
-        sized=False,
-        drawn=True,
-        pixels=True,
-        states=tabletop.name,
-    )
-    add(pictures, "play")
+    looks = {"sized": False, "drawn": True, "pixels": True, "kwargs": {"pixels": True}}
+    visual = replace(tabletop, name=f"visual-{tabletop.name}", states=tabletop.name, **looks)
+    add(visual, "play")
     return environments, datasets
 
 
@@ -273,12 +258,8 @@ def own_maze(family: str, maze: MazeMap) -> EnvironmentSpec:
             f"no body '{family}' for a maze of your own.{nearest(family, OWN_MAZES)}"
         )
     body_family, pixels = OWN_MAZES[family]
-    name = f"{family}-{_as_id(maze.name)}-v0"
+    name = re.sub(r"[^\w.-]", "_", f"{family}-{maze.name}-v0")
     return _maze_spec(name, body_family, OWN_MAZE_STEPS, pixels=pixels).in_maze(maze)
-
-
-def _as_id(name: str) -> str:
-    return re.sub(r"[^\w.-]", "_", name)
 
 
 def check_installed(spec: EnvironmentSpec) -> None:

@@ -17,7 +17,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from farstep.envs.seeds import stream
+from farstep.core.seeds import stream
 
 # MuJoCo's classes are compiled and have no types that a checker could read.
 _mujoco: Any = mujoco

@@ -29,8 +29,8 @@ from ogbench.locomaze.humanoid import HumanoidEnv
 from ogbench.locomaze.point import PointEnv
 
 from farstep.core.errors import FarstepError, nearest
+from farstep.core.seeds import stream
 from farstep.envs.mazes import PUBLISHED, UNIT, WALL, Cell, MazeMap
-from farstep.envs.seeds import stream
 from farstep.envs.specs import BodyName
 
 # MuJoCo's classes are compiled and have no types that a checker could read.

@@ -224,8 +224,7 @@ class MazeMap:
         places without a way are infinite. Teleports are not used.
         """
         cell = self._fine_cell(np.asarray(goal_xy, float)[None], refine)
-        field = _geodesic_field(self.rows, (int(cell[0, 0]), int(cell[0, 1])), refine)
-        return field
+        return _geodesic_field(self.rows, (int(cell[0, 0]), int(cell[0, 1])), refine)
 
     def geodesic(
         self,

@@ -42,6 +42,9 @@ SLOTS = 50
 Progress = Callable[[int, int, int], None]
 """Called with (episodes finished, episodes in all, successes so far) as episodes finish."""
 
+Render = Callable[[], np.ndarray]
+"""Draws a picture of a simulator as it stands, (height, width, 3) uint8."""
+
 
 class Recorder(Protocol):
     """Watches chosen episodes: trajectories for a picture, frames for a video.
@@ -54,12 +57,7 @@ class Recorder(Protocol):
     def start(self, task: int, index: int) -> bool: ...
 
     def see(
-        self,
-        task: int,
-        index: int,
-        observation: np.ndarray,
-        goal: np.ndarray,
-        render: Callable[[], np.ndarray],
+        self, task: int, index: int, observation: np.ndarray, goal: np.ndarray, render: Render
     ) -> None: ...
 
 
@@ -137,15 +135,8 @@ def evaluate(
         if spaces is not None:
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
-        rollout = _Rollout(
-            policy,
-            simulators,
-            spec,
-            rows=slots,
-            seed=seed,
-            record=record,
-            spaces=spaces,
-        )
+        seen = policy if spaces is None else SeenBy(policy, spaces, _whole(simulators))
+        rollout = _Rollout(seen, simulators, spec, slots, seed, record)
         episodes = rollout.run(waiting, start_every, progress)
         seconds = time.perf_counter() - began
     return Evaluation(
@@ -184,6 +175,7 @@ class _Running:
     watched: bool
 
 
+@dataclass
 class _Rollout:
     """The episodes in flight: row `i` of the arrays is slot `i` of the simulators.
 
@@ -191,26 +183,17 @@ class _Rollout:
     they last held: the policy computes them and nobody reads the answer.
     """
 
-    def __init__(
-        self,
-        policy: BatchPolicy,
-        simulators: EnvironmentPool,
-        spec: EnvironmentSpec,
-        *,
-        rows: int,
-        seed: int,
-        record: Recorder | None,
-        spaces: Spaces | None,
-    ):
-        self._policy = policy if spaces is None else SeenBy(policy, spaces, _whole(simulators))
-        self._simulators = simulators
-        self._spec = spec
-        self._rows = rows
-        self._seed = seed
-        self._record = record
+    policy: BatchPolicy
+    simulators: EnvironmentPool
+    spec: EnvironmentSpec
+    rows: int
+    seed: int
+    record: Recorder | None
+
+    def __post_init__(self) -> None:
         self._observations = self._goals = np.empty(0)
-        self._episodes: list[_Running | None] = [None] * simulators.num_slots
-        self._steps = np.zeros(simulators.num_slots, int)
+        self._episodes: list[_Running | None] = [None] * self.simulators.num_slots
+        self._steps = np.zeros(self.simulators.num_slots, int)
 
     def run(
         self,
@@ -223,7 +206,7 @@ class _Rollout:
         finished: list[Episode] = []
         active = np.zeros(0, int)
         # There are at least as many episodes as slots, so all slots start.
-        free = np.arange(self._simulators.num_slots)
+        free = np.arange(self.simulators.num_slots)
         step = 0
         while len(finished) < len(waiting):
             if not active.size:
@@ -238,27 +221,27 @@ class _Rollout:
             for slot, won in zip(active[over], success[over], strict=True):
                 finished.append(self._finish(int(slot), bool(won)))
             if over.any():
-                self._policy.end(active[over])
+                self.policy.end(active[over])
                 if progress is not None:
                     progress(len(finished), len(waiting), sum(e.success for e in finished))
             free, active = np.concatenate([free, active[over]]), active[~over]
         return finished
 
     def _start(self, slots: Int[np.ndarray, " n"], episodes: list[tuple[int, int]]) -> None:
-        seeds = [episode_seed(self._seed, task, index) for task, index in episodes]
-        observations, goals = self._simulators.reset(slots, seeds, [task for task, _ in episodes])
+        seeds = [episode_seed(self.seed, task, index) for task, index in episodes]
+        observations, goals = self.simulators.reset(slots, seeds, [task for task, _ in episodes])
         if self._observations.size:
             self._observations[slots], self._goals[slots] = observations, goals
-            self._policy.begin(slots, observations, goals)
+            self.policy.begin(slots, observations, goals)
         else:
             # The first start fills every row, so that the policy never meets an undefined one.
-            self._observations = np.resize(observations, (self._rows, *observations.shape[1:]))
-            self._goals = np.resize(goals, (self._rows, *goals.shape[1:]))
-            self._policy.begin(np.arange(self._rows), self._observations.copy(), self._goals.copy())
-            self._policy.end(np.arange(len(slots), self._rows))
+            self._observations = np.resize(observations, (self.rows, *observations.shape[1:]))
+            self._goals = np.resize(goals, (self.rows, *goals.shape[1:]))
+            self.policy.begin(np.arange(self.rows), self._observations.copy(), self._goals.copy())
+            self.policy.end(np.arange(len(slots), self.rows))
         self._steps[slots] = 0
         for slot, (task, index), seed in zip(slots, episodes, seeds, strict=True):
-            watched = self._record is not None and self._record.start(task, index)
+            watched = self.record is not None and self.record.start(task, index)
             self._episodes[slot] = _Running(task, index, seed, watched)
         self._show(slots)
 
@@ -267,7 +250,7 @@ class _Rollout:
     ) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """One step of the `active` slots: which are at success now, and which are over."""
         actions = self._actions(active)
-        observations, success, terminated, truncated = self._simulators.step(actions, active)
+        observations, success, terminated, truncated = self.simulators.step(actions, active)
         self._observations[active] = observations
         self._steps[active] += 1
         self._show(active)
@@ -275,15 +258,15 @@ class _Rollout:
 
     def _actions(self, active: Int[np.ndarray, " n"]) -> np.ndarray:
         # Copies: a policy may scale what it is given in place.
-        actions = np.asarray(self._policy.act(self._observations.copy(), self._goals.copy()))
-        expected = (self._rows, *self._simulators.action_shape)
+        actions = np.asarray(self.policy.act(self._observations.copy(), self._goals.copy()))
+        expected = (self.rows, *self.simulators.action_shape)
         if actions.shape != expected:
             raise FarstepError(
-                f"{self._spec.name} needs actions of shape {expected}, but the policy returned "
+                f"{self.spec.name} needs actions of shape {expected}, but the policy returned "
                 f"{actions.shape}; was it trained for another environment?"
             )
         actions = actions[active]
-        if self._simulators.num_actions is not None:
+        if self.simulators.num_actions is not None:
             return actions
         if not np.isfinite(actions).all():
             slot = int(active[np.argmin(np.isfinite(actions).all(axis=-1))])
@@ -293,15 +276,15 @@ class _Rollout:
                 f"task {episode.task}, episode {episode.index}; if its training has diverged, "
                 "evaluate an earlier checkpoint"
             )
-        return np.clip(actions, self._simulators.action_low, self._simulators.action_high)
+        return np.clip(actions, self.simulators.action_low, self.simulators.action_high)
 
     def _finish(self, slot: int, success: bool) -> Episode:
         episode = self._running(slot)
         self._episodes[slot] = None
         distance = None
-        if self._spec.position:
-            where = self._observations[slot, list(self._spec.position)]
-            gap = where - self._goals[slot, list(self._spec.goal_position)]
+        if self.spec.position:
+            where = self._observations[slot, list(self.spec.position)]
+            gap = where - self._goals[slot, list(self.spec.goal_position)]
             distance = float(np.linalg.norm(gap))
         return Episode(
             task=episode.task,
@@ -310,8 +293,8 @@ class _Rollout:
             success=success,
             steps=int(self._steps[slot]),
             final_distance=distance,
-            progress=float(self._simulators.extras[key][slot])
-            if (key := self._spec.progress_key)
+            progress=float(self.simulators.extras[key][slot])
+            if (key := self.spec.progress_key)
             else None,
         )
 
@@ -321,17 +304,17 @@ class _Rollout:
         return episode
 
     def _show(self, slots: Int[np.ndarray, " n"]) -> None:
-        if self._record is None:
+        if self.record is None:
             return
         for slot in map(int, slots):
             episode = self._running(slot)
             if episode.watched:
-                self._record.see(
+                self.record.see(
                     episode.task,
                     episode.index,
                     self._observations[slot],
                     self._goals[slot],
-                    functools.partial(self._simulators.render, slot),
+                    functools.partial(self.simulators.render, slot),
                 )
 
 

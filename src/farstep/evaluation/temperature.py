@@ -7,17 +7,11 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Int
 
-from farstep.core.types import Spaces
+from farstep.core.types import BatchPolicy, Spaces
 
 
-class SamplingPolicy(Protocol):
+class SamplingPolicy(BatchPolicy, Protocol):
     """A policy whose noise is a function of (seed, step)."""
-
-    def begin(
-        self, slots: Int[np.ndarray, " n"], observations: np.ndarray, goals: np.ndarray
-    ) -> None: ...
-
-    def end(self, slots: Int[np.ndarray, " n"]) -> None: ...
 
     def act(
         self,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Float
+
+from farstep.evaluation.rollout import Render
 
 
 class Trajectories:
@@ -29,12 +29,7 @@ class Trajectories:
         return index < self._per_task
 
     def see(
-        self,
-        task: int,
-        index: int,
-        observation: np.ndarray,
-        goal: np.ndarray,
-        render: Callable[[], np.ndarray],
+        self, task: int, index: int, observation: np.ndarray, goal: np.ndarray, render: Render
     ) -> None:
         """Keeps the position."""
         self._positions.setdefault((task, index), []).append(np.array(observation[:2]))

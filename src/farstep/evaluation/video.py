@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +15,7 @@ import numpy as np
 
 from farstep.core.errors import FarstepError, install_command
 from farstep.core.files import whole_file
+from farstep.evaluation.rollout import Render
 
 Format = Literal["mp4", "gif"]
 
@@ -67,12 +67,7 @@ class Videos:
         return index < self._per_task
 
     def see(
-        self,
-        task: int,
-        index: int,
-        observation: np.ndarray,
-        goal: np.ndarray,
-        render: Callable[[], np.ndarray],
+        self, task: int, index: int, observation: np.ndarray, goal: np.ndarray, render: Render
     ) -> None:
         """Draws the step if it is one of every `every`."""
         episode = task, index

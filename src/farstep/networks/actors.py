@@ -66,11 +66,6 @@ class Gaussian(eqx.Module):
         """The mean plus noise of standard deviation `temperature`; 0 gives the mean itself."""
         return self.mean + temperature * jax.random.normal(key, self.mean.shape)
 
-    def act(self, key: PRNGKey, temperature: Scalar) -> Float[Array, "*batch actions"]:
-        """A sample, of actions in [−1, 1]."""
-        sample = self.sample(key, temperature)
-        return jnp.clip(sample, -1, 1) if self.bounded else sample
-
 
 class Categorical(eqx.Module):
     """A distribution over numbered actions."""
@@ -92,10 +87,6 @@ class Categorical(eqx.Module):
         # Gumbel noise on the logits draws from them, and needs no division by zero.
         noise = temperature * jax.random.gumbel(key, self.logits.shape)
         return jnp.argmax(self.logits + noise, axis=-1)
-
-    def act(self, key: PRNGKey, temperature: Scalar) -> Int[Array, "*batch"]:
-        """A sample."""
-        return self.sample(key, temperature)
 
 
 class TanhGaussian(eqx.Module):
@@ -123,10 +114,6 @@ class TanhGaussian(eqx.Module):
         # log(1 − tanh²), in the form that does not round to log 0.
         slope = 2 * (math.log(2) - latent - jax.nn.softplus(-2 * latent))
         return jnp.tanh(latent), jnp.sum(gaussian - slope, axis=-1)
-
-    def act(self, key: PRNGKey, temperature: Scalar) -> Float[Array, "*batch actions"]:
-        """A sample."""
-        return self.sample(key, temperature)
 
     def _noise(self, key: PRNGKey) -> Float[Array, "*batch actions"]:
         return jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
@@ -213,7 +200,8 @@ class Actor(eqx.Module):
         self, observations: Observations, goals: Goals, key: PRNGKey, temperature: Scalar = 1.0
     ) -> Array:
         """Actions that the environment takes, by noise of this scale."""
-        return self(observations, goals).act(key, temperature)
+        actions = self(observations, goals).sample(key, temperature)
+        return jnp.clip(actions, -1, 1) if self.bounded and not self.discrete else actions
 
     def mode(self, observations: Observations, goals: Goals) -> Array:
         """The most likely actions."""

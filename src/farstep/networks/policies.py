@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
@@ -73,21 +73,17 @@ class MakePolicy(Protocol):
         ...
 
 
-def _gaussian(
-    spaces: Spaces, hidden: Sequence[int], *, climbs: bool, joins: bool, bounded: bool, key: PRNGKey
-) -> Actor:
-    return Actor(spaces, hidden, joins=joins, bounded=bounded, key=key)
+def _gaussian(spaces: Spaces, hidden: Sequence[int], *, climbs: bool, **options: Any) -> Actor:
+    return Actor(spaces, hidden, **options)
 
 
-def _flow(
-    spaces: Spaces, hidden: Sequence[int], *, climbs: bool, joins: bool, bounded: bool, key: PRNGKey
-) -> FlowPolicy:
+def _flow(spaces: Spaces, hidden: Sequence[int], *, climbs: bool, **options: Any) -> FlowPolicy:
     if spaces.action.discrete:
         raise FarstepError(
             "A flow carries vectors, and these actions are discrete: leave --policy flow out, and "
             "the policy is a categorical."
         )
-    return FlowPolicy(spaces, hidden, one_step=climbs, joins=joins, bounded=bounded, key=key)
+    return FlowPolicy(spaces, hidden, one_step=climbs, **options)
 
 
 POLICIES: dict[str, MakePolicy] = {"gaussian": _gaussian, "flow": _flow}

@@ -56,23 +56,6 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One hyperparameter of an agent on a dataset.
-
-    Attributes:
-        name: the field.
-        value: its value.
-        source: where it comes from; None where it is the agent's default.
-        datasets: the pattern of the entry that set it.
-    """
-
-    name: str
-    value: Any
-    source: str | None = None
-    datasets: str | None = None
-
-
-@dataclass(frozen=True)
 class Preset:
     """A named set of entries.
 
@@ -108,19 +91,18 @@ class Preset:
             merged |= entry.values
         return merged
 
-    def settings(self, agent: str, dataset: str) -> list[Setting]:
-        """Every hyperparameter of `agent` on `dataset` with its source, in the agent's order.
+    def settings(self, agent: str, dataset: str) -> dict[str, tuple[Any, Entry | None]]:
+        """Every hyperparameter of `agent` on `dataset`: its value, and the entry that sets it.
 
         Raises:
             FarstepError: there is no such agent.
         """
-        found = {
-            field.name: Setting(field.name, field.default) for field in fields(agent_class(agent))
+        found: dict[str, tuple[Any, Entry | None]] = {
+            field.name: (field.default, None) for field in fields(agent_class(agent))
         }
         for entry in self.matching(agent, dataset):
-            for name, value in entry.values.items():
-                found[name] = Setting(name, value, entry.source, entry.datasets)
-        return list(found.values())
+            found |= {name: (value, entry) for name, value in entry.values.items()}
+        return found
 
     def applied(self, agent: str, dataset: str) -> list[str]:
         """In lines, the entries that apply and what stands where none does."""

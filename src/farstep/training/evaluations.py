@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +16,18 @@ Measure = Callable[[int, Sequence[Params | None]], list[Mapping[str, float]]]
 """At a step, the networks of each seed to what their evaluation found; None is left out."""
 
 
-class Evaluation:
+class Evaluation(NamedTuple):
     """One evaluation, under way or over.
 
     Attributes:
         step: updates done when it began.
         state: of the training then; a copy, if training went on.
+        result: what was found for each seed.
     """
 
-    def __init__(self, step: int, state: TrainState, result: Future[list[Mapping[str, float]]]):
-        self.step = step
-        self.state = state
-        self._result = result
-
-    @property
-    def over(self) -> bool:
-        """Whether `result` returns at once."""
-        return self._result.done()
-
-    def result(self) -> list[Mapping[str, float]]:
-        """What was found for each seed; waits for it, and raises what the evaluation raised."""
-        return self._result.result()
+    step: int
+    state: TrainState
+    result: Future[list[Mapping[str, float]]]
 
 
 class Evaluations:

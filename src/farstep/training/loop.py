@@ -234,12 +234,12 @@ class _Session:
         The best checkpoint is chosen by it, so the one that it is about is saved now.
         """
         evaluation = self._evaluation
-        if evaluation is None or not (wait or evaluation.over):
+        if evaluation is None or not (wait or evaluation.result.done()):
             return
         self._evaluation = None
         with self._trainer.profiler.phase("evaluation"):
             try:
-                found = evaluation.result()
+                found = evaluation.result.result()
             except BaseException:
                 self._save(evaluation.step, evaluation.state, None)
                 raise

@@ -11,9 +11,9 @@ import numpy as np
 from farstep.collect.mazes import walk_towards
 from farstep.collect.walkers.policy import Walker
 from farstep.core.errors import FarstepError
+from farstep.core.seeds import stream
 from farstep.envs.catalog import environment as environment_spec
 from farstep.envs.catalog import make
-from farstep.envs.seeds import stream
 
 
 @dataclass(frozen=True)

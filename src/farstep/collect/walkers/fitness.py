@@ -10,7 +10,7 @@ import numpy as np
 
 from farstep.collect.walkers.ground import Ground, unit_direction
 from farstep.collect.walkers.policy import Walker
-from farstep.envs.seeds import stream
+from farstep.core.seeds import stream
 
 LEG = 100
 """Steps before the command is turned by 180°."""

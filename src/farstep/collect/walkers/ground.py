@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from farstep.collect.walkers.bodies import BodyName
-from farstep.envs.seeds import stream
+from farstep.core.seeds import stream
 
 GOAL_BOX = 12.0
 """The ball's goals lie within this of the origin along x and y, in metres."""

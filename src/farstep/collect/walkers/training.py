@@ -24,8 +24,8 @@ from farstep.collect.walkers.sac import WalkerRecipe
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.rng import root_key
+from farstep.core.seeds import stream
 from farstep.core.trees import from_named, named_leaves
-from farstep.envs.seeds import stream
 
 CHECKPOINT = "checkpoint.safetensors"
 WALKER = "walker.safetensors"
