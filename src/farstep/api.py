@@ -66,7 +66,7 @@ class Execution:
     profile: bool = False
     """Write a trace of half a second of updates to RUN/profile, and print where the time went."""
     max_minutes: float | None = None
-    """End earlier, after so many minutes of updates from now on."""
+    """Minutes of updates after which training ends early."""
     tensorboard: bool = False
     """Also write TensorBoard event files."""
     wandb: str | None = None
@@ -129,7 +129,7 @@ def train(
             directory for each lies inside it.
         overwrite: replace existing runs.
         execution: how training is carried out.
-        reporter: is told how it goes.
+        reporter: hears how training goes.
 
     Returns:
         The runs, a seed each; `load_policy(run.path)` reads the policy of one.
@@ -206,7 +206,7 @@ def resume(
         training: theirs by default. The number of steps may change, and how often to look.
         from_step: continue from the checkpoint of this step and forget later ones; 0 begins anew.
         execution: how training is carried out.
-        reporter: is told how it goes.
+        reporter: hears how training goes.
 
     Raises:
         FarstepError: no runs, or none that can go on so; or as `train`.
@@ -262,7 +262,7 @@ def _going_on(paths: Sequence[Path], reporter: Reporter) -> list[Run]:
     going = [run for run in runs if not run.frozen or run.path.resolve() in alone]
     for run in runs:
         if run not in going:
-            reporter.told(
+            reporter.message(
                 f"{run.path} was frozen and is left out; --resume {run.path} continues it."
             )
     if not going:
@@ -287,14 +287,14 @@ def _placed(
 ) -> list[DeviceTable | HostTable]:
     """The training table, and the validation table if there is one."""
     for line in report(data.train, config.normalization):
-        reporter.told(line)
+        reporter.message(line)
     tables = [data.train] if data.val is None else [data.train, data.val]
     spaces = config.spaces
     placed = place(
         tables, config.normalization, execution.data_location, spaces.rule, spaces.frames
     )
     if isinstance(placed[0], HostTable):
-        reporter.told(
+        reporter.message(
             f"Batches are read from {data.path} as they are needed"
             f" ({format_bytes(data.train.observations.nbytes)} of observations)."
         )
@@ -316,7 +316,7 @@ def _train(
     if execution.evaluation == "auto":
         concurrent = jax.default_backend() != "cpu"
     for run in runs:
-        reporter.told(f"Run directory: {run.path}")
+        reporter.message(f"Run directory: {run.path}")
     with ExitStack() as resources:
         loggers = [_loggers(run, execution) for run in runs]
         for logger in (logger for each in loggers for logger in each):
@@ -349,7 +349,7 @@ def _loggers(run: Run, execution: Execution) -> list[Logger]:
 
 
 def environment_evaluator(config: RunConfig, reporter: Reporter) -> Evaluator | None:
-    """Measures success in the dataset's environment; None, said aloud, where it has none.
+    """Measures success in the dataset's environment; None where there is none.
 
     Raises:
         FarstepError: the environment cannot be made here, or its spaces are not the data's.
@@ -359,7 +359,7 @@ def environment_evaluator(config: RunConfig, reporter: Reporter) -> Evaluator | 
     if episodes == 0:
         return None
     if environment is None:
-        reporter.told("The data name no environment: training without evaluation.")
+        reporter.message("The data name no environment: training without evaluation.")
         return None
     check_environment(environment, config.spaces)
     temperature = protocol_temperature(config.spaces)
@@ -422,7 +422,7 @@ def evaluate(
         workers: simulator processes, 0 for none. Results do not depend on it.
         options: for the environment, such as the size of its pictures.
         record: watches chosen episodes.
-        progress: told of every finished episode.
+        progress: called for every finished episode.
 
     Raises:
         FarstepError: no environment, one that does not fit the policy, or a number out of range.
@@ -495,7 +495,7 @@ def plan(
         dataset: where states come from; the policy's own data by default.
         options: how the graph is made. A policy that was exported with landmarks keeps them unless
             data or options are given.
-        observer: is told of every choice of a subgoal, for pictures and the like.
+        observer: called for every choice of a subgoal.
         execute: how many actions of the policy's chunks are carried out; all by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a method has learned about how far states are apart: one object for all who ask.
+"""The temporal distance that a method has learned.
 
 Planning, serving and evaluation take a `Metric` from `agent.metric(params)` and know nothing of the
 networks behind it.
@@ -50,7 +50,7 @@ class Distance(NamedTuple):
 class Formula(NamedTuple):
     """How the steps between two states follow from their embeddings, to be computed elsewhere.
 
-    They are `steps` times the mean over an ensemble of MRN or IQE with so many `groups`.
+    They are `steps` times the mean over an ensemble of MRN or IQE.
 
     Attributes:
         quasimetric: of embeddings (members, latent).

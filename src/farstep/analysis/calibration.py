@@ -89,12 +89,7 @@ class HeldOutCalibration:
 
     @classmethod
     def measure(cls, metric: LearnedMetric, table: Table, seed: int = 0) -> HeldOutCalibration:
-        """Measure a distance on the episodes of a table.
-
-        Args:
-            metric: the distance.
-            table: episodes, best those that the distance was not learned from.
-            seed: of the choice of pairs.
+        """Measure a distance on the episodes of a table, best those that it was not learned from.
 
         Raises:
             FarstepError: learned distances are not finite.

@@ -133,7 +133,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All groups of runs, and what is to be said about them.
+    """All groups of runs, and notes about them.
 
     Attributes:
         cells: in order of dataset, then of the methods' first appearance.
@@ -277,8 +277,7 @@ def compare(
     """Groups runs that differ in nothing but their seed, and notes what does not fit.
 
     Args:
-        scores: of the runs.
-        notes: what is to be noted already, such as runs that were left out.
+        notes: earlier notes, such as runs that were left out.
         seed: of the bootstrap.
         resamples: of the bootstrap.
 

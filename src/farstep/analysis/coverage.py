@@ -15,12 +15,9 @@ from farstep.envs.mazes import OFFSET, UNIT, MazeMap
 def visits(
     maze: MazeMap, positions: Float[np.ndarray, "n 2"], squares: int = 8
 ) -> Int[np.ndarray, "height width"]:
-    """How many of `positions` lie in each of `squares` × `squares` squares a cell, row 0 first.
+    """How many of `positions` lie in each of `squares` × `squares` squares per cell, row 0 first.
 
-    Args:
-        maze: the map.
-        positions: x and y in metres; those outside the maze count in the nearest square.
-        squares: squares along a cell's side.
+    Positions are x and y in metres; those outside the maze count in the nearest square.
     """
     height, width = (cells * squares for cells in maze.shape)
     fine = np.floor((positions + OFFSET + UNIT / 2) * (squares / UNIT)).astype(np.int64)

@@ -30,13 +30,9 @@ def begin_figure(
     layout: Literal["constrained", "compressed"] = "constrained",
     **shared: Any,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of so many inches and its axes, row by row, without a window or global state.
+    """A figure, width and height in inches, and its axes row by row; no window, no global state.
 
     Args:
-        width: inches.
-        height: inches.
-        rows: rows of axes.
-        columns: columns of axes.
         layout: `compressed` keeps axes of a fixed aspect together.
         shared: `sharex` and `sharey` of `Figure.subplots`.
     """
@@ -80,13 +76,7 @@ def maze_extent(maze: MazeMap) -> tuple[float, float, float, float]:
 
 
 def draw_walls(axes: Axes, maze: MazeMap, **style: Any) -> None:
-    """Fill the cells of a maze that are walls.
-
-    Args:
-        axes: where.
-        maze: the map.
-        style: options of `Axes.imshow`.
-    """
+    """Fill the cells of a maze that are walls; `style` goes to `Axes.imshow`."""
     axes.imshow(
         np.where(maze.grid, 1.0, np.nan),
         cmap=ListedColormap([WALL_COLOUR]),

@@ -106,11 +106,9 @@ def distance_field(
 
     Args:
         distance: from observations to one goal, in environment steps.
-        maze: the map.
         goal: the goal's observation.
         goal_xy: its position in metres.
-        observations: where to ask.
-        positions: the positions of `observations` in metres.
+        positions: of `observations`, in metres.
         squares: squares along a cell's side of the pictures.
 
     Raises:
@@ -151,8 +149,6 @@ def draw_distance_field(
     The maze is drawn as its text is written, row 0 on top. Contours lie at equal steps.
 
     Args:
-        field: what to draw.
-        title: first line above the pictures.
         routes: positions of episodes in metres, drawn from their starts.
         reached: how many of `routes` end at the goal, if known.
     """

@@ -34,9 +34,7 @@ def pair_distances(maze: MazeMap) -> dict[int, float]:
 def spread_pairs(maze: MazeMap, count: int, seed: int) -> list[tuple[Cell, Cell]]:
     """Pairs of start and goal cells whose distances are spread evenly from next door to farthest.
 
-    Args:
-        count: how many; of each distance, pairs are drawn at random.
-        seed: of the draw.
+    Of each distance, pairs are drawn at random.
     """
     by_distance: dict[int, list[tuple[Cell, Cell]]] = {}
     for goal in maze.free_cells:

@@ -172,12 +172,6 @@ def resampled_interval(
     are would spread less than the data do, by a factor that three runs put at 1.2 (Rao and Wu
     1988).
 
-    Args:
-        statistic: of a method's strata, over leading axes.
-        strata: of the method.
-        seed: of the resampling; the same seed gives the same interval.
-        resamples: how many times.
-
     Returns:
         The lower and the upper end, each of the statistic's shape; None if there are fewer than
         `FEWEST_DATASETS` datasets or one of them has a single run.

@@ -170,12 +170,7 @@ def policy_goals(agents: Sequence[str]) -> Study:
 
 
 def policy_levers(chunk: int, average: float) -> Study:
-    """What a policy can be given beyond the Gaussian of the paper, each alone.
-
-    Args:
-        chunk: actions of a chunk.
-        average: rate of the moving average that acts.
-    """
+    """Alternatives to the paper's Gaussian policy: flows, chunks, an average of parameters."""
     flow = {"policy": "flow"}
     return Study(
         "policy-levers",

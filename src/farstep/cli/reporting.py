@@ -49,7 +49,7 @@ class TrainingReporter(Reporter):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def told(self, line: str) -> None:
+    def message(self, line: str) -> None:
         self._console.print(line)
 
     def advanced(self, step: int, updates_per_second: float) -> None:

@@ -121,7 +121,7 @@ class Train(Generic[Kind]):
         dataset = open_dataset(self.dataset)
         preset = find_preset(self.preset or PRESET, PRESETS)
         for line in preset.applied(self.agent, dataset.name):
-            reporter.told(line)
+            reporter.message(line)
         train(
             dataset,
             self.hyperparameters,

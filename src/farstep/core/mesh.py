@@ -12,7 +12,7 @@ BATCH = "batch"
 
 
 def devices_of_batch(rows: int) -> jax.sharding.AbstractMesh | None:
-    """The mesh in force, where it shards batches and so many rows divide over it; else None."""
+    """The mesh in force if it shards batches and `rows` divide over it; else None."""
     mesh = jax.sharding.get_abstract_mesh()
     if BATCH in mesh.axis_names and rows % mesh.shape[BATCH] == 0:
         return mesh

@@ -307,7 +307,7 @@ class Spaces:
     frames: int = 1
 
     def stacked(self, frames: int) -> Spaces:
-        """The spaces where so many single frames are seen as one.
+        """The spaces where `frames` single frames are stacked.
 
         Raises:
             FarstepError: fewer than one.

@@ -34,14 +34,14 @@ FROZEN = 10
 """Equal pictures in a row that no slow camera explains."""
 
 JUMP = 2.0, 10.0
-"""Changes that are told: beyond so many times the range of 99 % of the column's values, and so many
-times the largest change of the median episode."""
+"""A jump is a change beyond the first factor times the range of 99 % of a column's values, and the
+second times the largest change of the median episode."""
 
 FAR_OUT = 3.0
-"""Actions that are told: so many times the range of 99 % of them beyond it."""
+"""An action is far out if it lies beyond the range of 99 % of them by this many such ranges."""
 
 SHORT = 0.1
-"""Episodes that are told, in median lengths."""
+"""Longest short episode, in median lengths."""
 
 _SAMPLE = 1 << 17
 _BLOCK = 4096

@@ -135,10 +135,10 @@ class Rounding:
     """What single precision costs the columns of a vector: a clock in seconds loses its minutes."""
 
     _ROUNDING = 0.01
-    """Of a column's change within an episode, the rounding error that goes without saying."""
+    """Largest rounding error to ignore, as a share of a column's change within an episode."""
 
     _NOISE = 1e-9
-    """Of a column's magnitude, the change that is a simulator's own rounding, and no matter."""
+    """Largest change to ignore, as a share of a column's magnitude: a simulator's own rounding."""
 
     def __init__(self, size: int) -> None:
         self._error = np.zeros(size)

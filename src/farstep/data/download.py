@@ -107,16 +107,12 @@ def get(
         name: as OGBench names it; `-v0` may be left out.
         mirrors: addresses to try in order; `mirror_list()` if left out.
         offline: use only files that are already there.
-        sha256: checksum that the training file must have; else its `.sha256` sidecar on the
-            mirror is used, if there is one.
-        val_sha256: the same for the validation file.
+        sha256: checksum of the training file; that of the mirror's `.sha256` sidecar by default.
+        val_sha256: the same of the validation file.
         environment: name of the environment, stored in the tables.
         num_actions: how many discrete actions there are; None where actions are continuous.
         overwrite: import again where the dataset exists already.
         keep_files: keep the downloaded files after the import.
-        patience: timeouts and retries.
-        on_download: told of every chunk.
-        on_import: told of every imported block.
 
     Raises:
         FarstepError: no mirror has the file whole; says what each answered, and where to put the
@@ -190,14 +186,10 @@ def fetch(
     """Download one file into `directory`, unless it is there.
 
     Args:
-        filename: its name on every mirror.
-        directory: where it goes; created if need be.
         mirrors: URLs of directories, tried in order.
-        sha256: checksum it must have; else that of the mirror's sidecar, if there is one.
+        sha256: its checksum; that of the mirror's `.sha256` sidecar by default.
         offline: request nothing.
         optional: give `None` if every mirror says that it has no such file.
-        patience: timeouts and retries.
-        progress: told of every chunk.
 
     Raises:
         FarstepError: no mirror gave the file whole, or it is not there and `offline` is set, or
@@ -239,6 +231,9 @@ def fetch(
     )
 
 
+Kind = Literal["passing", "missing", "spoiled", "final"]
+
+
 class _Failure(Exception):
     """A mirror did not give the file; what it answered.
 
@@ -247,7 +242,7 @@ class _Failure(Exception):
             other bytes than the file's, `final` refused.
     """
 
-    def __init__(self, kind: Literal["passing", "missing", "spoiled", "final"], answer: str):
+    def __init__(self, kind: Kind, answer: str):
         super().__init__(answer)
         self.kind = kind
 
@@ -361,9 +356,10 @@ class _Download:
             yield
         except urllib.error.HTTPError as error:
             error.close()
-            kinds = {404: "missing", 410: "missing", 416: "spoiled"}
             passing = error.code in (408, 425, 429) or error.code >= 500
-            kind = kinds.get(error.code, "passing" if passing else "final")
+            kind: Kind = "passing" if passing else "final"
+            if error.code in (404, 410, 416):
+                kind = "spoiled" if error.code == 416 else "missing"
             raise _Failure(kind, f"HTTP {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in NO_SPACE:
@@ -374,8 +370,8 @@ class _Download:
             reason = getattr(error, "reason", error)
             late = isinstance(reason, TimeoutError)
             answer = "no answer in time" if late else str(reason) or type(reason).__name__
-            kind = "missing" if self._url.startswith("file:") else "passing"
-            raise _Failure(kind, answer) from error
+            unreachable: Kind = "missing" if self._url.startswith("file:") else "passing"
+            raise _Failure(unreachable, answer) from error
 
     def _check(self, sha256: str | None) -> None:
         """Refuse a file of another checksum or, where none is known, one that is no zip file."""

@@ -312,7 +312,7 @@ def is_dataset(path: Path) -> bool:
 def dataset_files(path: Path) -> list[str]:
     """What belongs to the dataset in directory `path`, by path below it; nothing if there is none.
 
-    Besides the tables that is `maze.txt`, the map of data that were made in a maze of one's own.
+    Besides the tables there may be `maze.txt`, the map of a user's own maze.
     """
     tables = [f"{split}/{name}" for split in ("train", "val") for name in table_files(path / split)]
     return [*tables, *table_files(path), "maze.txt"] if is_dataset(path) else []

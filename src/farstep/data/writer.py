@@ -46,7 +46,7 @@ class TableWriter:
         scale_actions: where actions leave [-1, 1], store their bounds, from which they are scaled
             in training and to which policies act. Otherwise they are used as they are.
         overwrite: replace a table at `path`.
-        expected_steps: refuse to begin where so many steps will not fit on the disk.
+        expected_steps: refuse to begin where this many steps will not fit on the disk.
 
     Attributes:
         tasks: what the numbers in an array `language` mean; stored in the manifest.

@@ -46,7 +46,7 @@ OWN_MAZES = {
 
 
 def _maze_spec(name: str, family: str, steps: int, *, pixels: bool = False) -> EnvironmentSpec:
-    """A body in a map that is to be set."""
+    """A body in a maze whose map is set later."""
     options: dict[str, Any] = {"body": MAZE_FAMILIES[family]}
     if pixels:
         options |= {"ob_type": "pixels", "width": 64, "height": 64, "camera_name": "back"}

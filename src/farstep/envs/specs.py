@@ -1,4 +1,4 @@
-"""What is to be known of an environment before it is made: the contract with farstep.
+"""How an environment is described before it is made: its contract with farstep.
 
 An `EnvironmentSpec` holds JSON values only, so that a worker process can make the environment
 without the registry that it was found in.
@@ -149,8 +149,7 @@ def attribute(reference: str, what: str) -> Any:
     """The `module:name` that `reference` stands for.
 
     Args:
-        reference: a module and a name in it, with a colon between them.
-        what: what it is, for errors.
+        what: describes it in errors.
 
     Raises:
         FarstepError: it cannot be imported, or the module has no such name.

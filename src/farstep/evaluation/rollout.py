@@ -104,7 +104,7 @@ def evaluate(
             waiting so long: a policy that plans every n steps is quickest if all plan together. The
             result does not depend on it, unless the policy draws from the number of the call.
         record: watches chosen episodes.
-        progress: told of every finished episode.
+        progress: called for every finished episode.
 
     Raises:
         FarstepError: unknown environment or task, a number out of range, a policy for other

@@ -249,7 +249,7 @@ def attempt(document: str) -> None:
 class _LogReporter(Reporter):
     """A line for everything that happens."""
 
-    def told(self, line: str) -> None:
+    def message(self, line: str) -> None:
         print(line, flush=True)
 
     def logged(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:

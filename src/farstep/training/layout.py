@@ -28,10 +28,10 @@ class Layout:
 
     @classmethod
     def of(cls, devices: int, *, seeds: int, batch_size: int) -> Layout:
-        """So many devices for so many seeds.
+        """The layout of `seeds` seeds on `devices` devices.
 
         Raises:
-            FarstepError: there are fewer devices, or what is to be divided does not.
+            FarstepError: there are fewer devices, or seeds or rows do not divide evenly.
         """
         there = jax.devices()
         if not 1 <= devices <= len(there):

@@ -1,4 +1,4 @@
-"""One writer for a run directory: a second process is told who the first one is."""
+"""One writer for each run directory."""
 
 from __future__ import annotations
 

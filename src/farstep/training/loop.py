@@ -46,10 +46,10 @@ class Evaluator(Protocol):
 
 
 class Reporter:
-    """Is told how training goes. This one keeps it to itself."""
+    """Hears how training goes. This one prints nothing."""
 
-    def told(self, line: str) -> None:
-        """A sentence about what is trained on, and where."""
+    def message(self, line: str) -> None:
+        """A sentence about the data or the run directory."""
 
     def advanced(self, step: int, updates_per_second: float) -> None:
         """All seeds have done `step` updates."""
@@ -90,9 +90,8 @@ class Trainer:
         concurrent_evaluation: whether training goes on during evaluations; else it waits.
         reporter: shows progress.
         loggers: for each run, where its numbers go besides its own logs.
-        time_limit: end, as if that had been the last step, after so many seconds of updates from
-            here on.
-        profiler: told where the time goes.
+        time_limit: seconds of updates after which training ends as at its last step.
+        profiler: measures where the time goes.
         layout: the devices that updates are done on.
     """
 
@@ -146,7 +145,7 @@ class Trainer:
 
 
 class _Session:
-    """One call of `Trainer.train`: where it stands, and what it does between updates.
+    """One call of `Trainer.train`.
 
     Args:
         trainer: what is trained, and how.
@@ -215,12 +214,12 @@ class _Session:
             self._save(self.step, self._state, None)
 
     def evaluate_if_owed(self) -> None:
-        """Make up for an evaluation that a stop came before."""
+        """Do an evaluation that was due when training was stopped."""
         if not all(_evaluated(run, self.step) for run in self._runs):
             self.evaluate()
 
     def evaluate(self) -> None:
-        """Begin an evaluation; at the end of training, or where updates wait, also record it."""
+        """Begin an evaluation, and record it if it is over or training is finished."""
         with self._trainer.profiler.phase("evaluation"):
             params: list[Params | None] = [None] * len(self._runs)
             for index, _, one in self._sound(self.step, self._state):
@@ -229,10 +228,7 @@ class _Session:
             self.record(wait=self.finished)
 
     def record(self, *, wait: bool) -> None:
-        """Write down what the evaluation under way has found, if it is over or is waited for.
-
-        The best checkpoint is chosen by it, so the one that it is about is saved now.
-        """
+        """Log the evaluation under way if it is over or `wait`, and save its checkpoint."""
         evaluation = self._evaluation
         if evaluation is None or not (wait or evaluation.result.done()):
             return
@@ -324,7 +320,7 @@ class _Session:
             self._checkpoints[index].save(step, items, success=reached)
 
     def _sound(self, step: int, state: TrainState) -> list[tuple[int, Run, TrainState]]:
-        """The seeds that go on, by index; one that is lost is frozen here.
+        """The seeds with finite metrics, by index; others are frozen here.
 
         Raises:
             FarstepError: none is left.

@@ -46,7 +46,7 @@ class Profiler:
 
     @contextmanager
     def dispatch(self, updates: int) -> Iterator[None]:
-        """Count the time inside as one dispatch of so many updates."""
+        """Count the time inside as one dispatch of `updates` updates."""
         self._dispatches += 1
         with ExitStack() as contexts:
             contexts.enter_context(self.phase("compiling" if self._dispatches == 1 else "updates"))

@@ -106,7 +106,7 @@ def check(agent: Agent, spaces: Spaces, *, resumed: bool = False) -> None:
     """Trace initialisation and an update without computing either.
 
     Args:
-        resumed: a pretrained encoder's file is not needed any more.
+        resumed: without the files of pretrained encoders.
 
     Raises:
         FarstepError: the agent's hyperparameters do not fit each other or the data.

@@ -56,7 +56,7 @@ def begin(
 
 
 def items_of(state: TrainState, seconds: float) -> dict[str, Any]:
-    """The parts of one seed's checkpoint, after so many seconds of updates."""
+    """The parts of one seed's checkpoint, after `seconds` of updates."""
     return state.items() | {"clock": {"seconds": np.asarray(seconds, np.float32)}}
 
 

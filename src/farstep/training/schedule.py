@@ -9,7 +9,7 @@ from farstep.training.config import TrainConfig
 
 
 class Due(NamedTuple):
-    """What is to be done between two dispatches of updates."""
+    """What is due between two dispatches of updates."""
 
     log: bool
     evaluate: bool
@@ -37,7 +37,7 @@ class Schedule:
         )
 
     def due(self, step: int, *, finished: bool) -> Due:
-        """What is due after update `step`; everything is at the end."""
+        """What is due after update `step`; at the end, everything."""
         config = self.config
         return Due(
             log=finished or _is_multiple(step, config.log_every),

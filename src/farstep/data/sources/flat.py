@@ -152,7 +152,7 @@ def open_flat(path: Path, options: ImportOptions, kind: FlatFiles) -> Source:
     sibling.
 
     Raises:
-        FarstepError: files missing, damaged or of the wrong shape, or ends that cannot be told.
+        FarstepError: files missing, damaged or of the wrong shape, or unknown ends of episodes.
     """
     if options.only is not None:
         raise FarstepError(
