@@ -99,7 +99,7 @@ class Conversion:
             done = {
                 "clip": "were clipped",
                 "scale": "are scaled from their bounds, and policies act in these units",
-            }.get(self._options.out_of_range, "are kept as they are")
+            }.get(self._options.out_of_range or "scale", "are kept as they are")
             notes.append(f"{self._seen()}; they {done}.")
         return tuple(notes)
 
