@@ -55,7 +55,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    spaces = Spaces.of(Space((options.observation,)), Actions(options.action))
+    spaces = Spaces.from_observation(Space((options.observation,)), Actions(options.action))
     table = synthetic_table(spaces)
     trainings = {
         name: Training(sized(AGENTS[name], options), spaces, table) for name in options.agents

@@ -249,7 +249,7 @@ def read(path: Path, options: ImportOptions) -> None:
     source = open_source(path, options)
     if options.num_actions is None:
         options = replace(options, num_actions=source.num_actions)
-    conversion, train = Conversion.of(source.splits["train"], options)
+    conversion, train = Conversion.from_split(source.splits["train"], options)
     rows = 0
     for split in (train, source.splits.get("val")):
         for episode in conversion(split.episodes) if split is not None else ():

@@ -36,7 +36,7 @@ NO_GPU = 2
 
 REPORT = "gpu-check.md"
 
-SPACES = Spaces.of(Space((29,)), Actions(8))
+SPACES = Spaces.from_observation(Space((29,)), Actions(8))
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,9 @@ def measure(options: Options, path: Path) -> None:
     agent = MQE(batch_size=options.batch_size)
     pixels = options.table != "vectors"
     spaces = (
-        Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(ACTION))
+        Spaces.from_observation(Space((64, 64, 3), "uint8", "image"), Actions(ACTION))
         if pixels
-        else Spaces.of(Space((29,)), Actions(ACTION))
+        else Spaces.from_observation(Space((29,)), Actions(ACTION))
     )
     spec = replace(agent.spec(), crops=float(pixels))
     rows = options.episodes * LENGTH

@@ -39,7 +39,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    spaces = Spaces.of(Space((29,)), Actions(8))
+    spaces = Spaces.from_observation(Space((29,)), Actions(8))
     table = synthetic_table(spaces)
     agent = MQE(hidden=(options.width,) * 3, latent=options.latent, batch_size=options.batch_size)
     trainings = {seeds: Training(agent, spaces, table, seeds) for seeds in (1, *options.seeds)}

@@ -28,7 +28,7 @@ REQUESTS = 1000
 
 def untrained() -> Policy:
     """A policy of the usual size."""
-    spaces = Spaces.of(Space((29,)), Actions(8))
+    spaces = Spaces.from_observation(Space((29,)), Actions(8))
     agent = MQE(hidden=(256, 256, 256), latent=128)
     return Policy(
         agent=agent,

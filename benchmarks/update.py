@@ -111,7 +111,7 @@ class Comparison:
 
 def compare(agent: MQE, options: Options) -> Comparison:
     """Alternate farstep's update, the plain one, and the machine's matrix products."""
-    spaces = Spaces.of(Space((options.observation,)), Actions(options.action))
+    spaces = Spaces.from_observation(Space((options.observation,)), Actions(options.action))
     table = synthetic_table(spaces)
     training = Training(agent, spaces, table)
     updates = training.updates_in(options.seconds)

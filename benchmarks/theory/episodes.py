@@ -55,7 +55,7 @@ def one_hot_table(rollouts: Rollouts, mdp: TabularMDP) -> DeviceTable:
 
 def one_hot_spaces(mdp: TabularMDP) -> Spaces:
     """The spaces of `one_hot_table`."""
-    return Spaces.of(Space((mdp.states,)), Actions(mdp.actions))
+    return Spaces.from_observation(Space((mdp.states,)), Actions(mdp.actions))
 
 
 def _draw(

@@ -380,7 +380,7 @@ class _Transitions:
                 "goal/value": Sampled(offset[None], {"goals": states[goal][None]}),
                 "next": Sampled(jnp.ones(1, jnp.int32), {"observations": states[following][None]}),
             }
-            batch = Batch.of(states[state][None], actions[action][None], samples)
+            batch = Batch.from_arrays(states[state][None], actions[action][None], samples)
             return loss(batch)
 
         each = jax.vmap(one)(self.state, self.action, self.following, self.goal)
@@ -400,7 +400,7 @@ def _transitions(mdp: TabularMDP, behaviour: Policy) -> _Transitions:
 
 
 def _one_hot_spaces(mdp: TabularMDP) -> Spaces:
-    return Spaces.of(Space((mdp.states,)), Actions(mdp.actions))
+    return Spaces.from_observation(Space((mdp.states,)), Actions(mdp.actions))
 
 
 def fit_nsacbc(
@@ -440,7 +440,7 @@ def fit_nsacbc(
                 "goal/value": Sampled(offset[None], {"goals": states[goal][None]}),
                 "later": Sampled(later[1][None], {"observations": states[later[0]][None]}),
             }
-            batch = Batch.of(states[state][None], actions[action][None], samples)
+            batch = Batch.from_arrays(states[state][None], actions[action][None], samples)
             return agent.critic_loss(params, batch, jax.random.key(0))[0]
 
         return jnp.sum(weights * jax.vmap(one)(*columns))
@@ -495,11 +495,13 @@ def fit_qrl(mdp: TabularMDP, how: Descent, *, margin: float = 0.05) -> StateGoal
         "goal/value": Sampled(jnp.asarray(-ahead), {"goals": one_hot[goals]}),
         "next": Sampled(jnp.asarray(ahead), {"observations": one_hot[rows[:, 2]]}),
     }
-    batch = Batch.of(one_hot[rows[:, 0]], jnp.asarray(rows[:, 1], jnp.int32), samples)
+    batch = Batch.from_arrays(one_hot[rows[:, 0]], jnp.asarray(rows[:, 1], jnp.int32), samples)
     key = jax.random.key(how.seed)
     networks = eqx.tree_at(
         lambda n: n.critic.embedding,
-        agent.networks(Spaces.of(Space((mdp.states,)), Actions(mdp.actions, discrete=True)), key),
+        agent.networks(
+            Spaces.from_observation(Space((mdp.states,)), Actions(mdp.actions, discrete=True)), key
+        ),
         Embedding(Space((mdp.states,)), (), latent, key=key),
     )
     params = how.descend(lambda p: agent.critic_loss(p, batch)[0], networks)

@@ -162,7 +162,7 @@ def train(
             environment=data.environment,
         ),
         spaces=spaces,
-        normalization=Normalization.of(table, observations=training.normalize),
+        normalization=Normalization.from_table(table, observations=training.normalize),
     )
     numbers = range(training.seed, training.seed + seeds)
     configs = [replace(config, training=replace(training, seed=number)) for number in numbers]
@@ -171,7 +171,7 @@ def train(
         paths = [expanded_path(out or f"{stem}-s{training.seed}")]
     else:
         paths = [expanded_path(out or stem) / f"s{number}" for number in numbers]
-    layout = Layout.of(execution.devices, seeds=seeds, batch_size=agent.batch_size)
+    layout = Layout.on_devices(execution.devices, seeds=seeds, batch_size=agent.batch_size)
     program.check(agent, spaces)
     evaluator = environment_evaluator(config, reporter)
     for path in paths:
@@ -229,11 +229,11 @@ def resume(
         # The data are known by their content, whatever they are called by now.
         dataset=replace(first.dataset, path=str(data.path.resolve()), digest=table.digest),
         spaces=spaces_of(table, first.spaces.rule, first.spaces.frames),
-        normalization=Normalization.of(table, observations=training.normalize),
+        normalization=Normalization.from_table(table, observations=training.normalize),
     )
     shift = training.seed - first.training.seed
     batch_size = shared.agent.batch_size
-    layout = Layout.of(execution.devices, seeds=len(runs), batch_size=batch_size)
+    layout = Layout.on_devices(execution.devices, seeds=len(runs), batch_size=batch_size)
     program.check(shared.agent, shared.spaces, resumed=True)
     evaluator = environment_evaluator(shared, reporter)
     with ExitStack() as resources:

@@ -17,8 +17,8 @@ from farstep.networks.policies import POLICIES
 from farstep.sampling.batches import batch_shape
 
 KEY = root_key(0)
-SPACES = Spaces.of(Space((3,)), Actions(2))
-DISCRETE = Spaces.of(Space((3,)), Actions(4, discrete=True))
+SPACES = Spaces.from_observation(Space((3,)), Actions(2))
+DISCRETE = Spaces.from_observation(Space((3,)), Actions(4, discrete=True))
 SIZES = {"hidden": (8,), "latent": 16, "groups": 2, "batch_size": 4, "candidates": 3}
 NAMES = {name: {field.name for field in fields(kind)} for name, kind in AGENTS.items()}
 CHOICES = [

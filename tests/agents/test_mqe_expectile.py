@@ -13,7 +13,7 @@ from farstep.core.types import Actions, Space, Spaces
 from farstep.sampling.batches import batch_shape
 
 KEY = root_key(0)
-SPACES = Spaces.of(Space((3,)), Actions(2))
+SPACES = Spaces.from_observation(Space((3,)), Actions(2))
 
 
 def test_the_loss_by_hand():

@@ -24,7 +24,7 @@ from farstep.sampling.batches import DeviceTable, batch_shape
 from farstep.sampling.episodes import Episodes
 
 KEY = root_key(0)
-SPACES = Spaces.of(Space((3,)), Actions(2))
+SPACES = Spaces.from_observation(Space((3,)), Actions(2))
 SIZES = {"hidden": (8,), "latent": 16, "groups": 2, "batch_size": 8}
 
 

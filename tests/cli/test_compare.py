@@ -21,7 +21,7 @@ from farstep.evaluation.results import Episode, Evaluation
 from farstep.training.config import DatasetReference, RunConfig, TrainConfig
 from farstep.training.run import Run
 
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 GIANT, MEDIUM = "pointmaze-giant-stitch-v0", "pointmaze-medium-stitch-v0"
 
 

@@ -25,7 +25,7 @@ QUICK = ["--episodes", "1", "--max-steps", "20", "--workers", "0", "--slots", "5
 
 
 def untrained(environment: str | None = NAME, size: int = 2) -> Policy:
-    spaces = Spaces.of(Space((size,)), Actions(2))
+    spaces = Spaces.from_observation(Space((size,)), Actions(2))
     agent = MQE(latent=8, groups=2, hidden=(8,))
     return Policy(
         agent=agent,

@@ -22,7 +22,7 @@ from farstep.training.run import Run
 
 pytest.importorskip("ogbench")
 
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 AGENT = MQE(latent=8, groups=2, hidden=(8,))
 
 

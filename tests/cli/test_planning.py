@@ -26,7 +26,7 @@ from farstep.serving.policy import Policy, load_policy
 
 NAME = "pointmaze-medium-v0"
 MAZE = PUBLISHED["medium"]
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 QUICK = ["--episodes", "1", "--max-steps", "20", "--workers", "0", "--slots", "5"]
 
 

@@ -19,7 +19,7 @@ from farstep.serving.policy import Policy
 
 
 def export(path, environment="pointmaze-medium-v0", spaces=None, agent=None, dataset="none-v0"):
-    spaces = spaces or Spaces.of(Space((2,)), Actions(2))
+    spaces = spaces or Spaces.from_observation(Space((2,)), Actions(2))
     agent = agent or MQE(latent=8, groups=2, hidden=(8,))
     policy = Policy(
         agent=agent,
@@ -69,7 +69,10 @@ def test_other_bodies_are_drawn_by_the_states_of_their_data(tmp_path):
             states[:, :2] = maze.ij_to_xy(cell) + generator.uniform(-1.9, 1.9, (20, 2))
             writer.append(states, np.zeros((20, 8), np.float32))
     run = export(
-        tmp_path / "policy", "antmaze-medium-v0", Spaces.of(Space((29,)), Actions(8)), dataset=data
+        tmp_path / "policy",
+        "antmaze-medium-v0",
+        Spaces.from_observation(Space((29,)), Actions(8)),
+        dataset=data,
     )
     out = tmp_path / "field.png"
     words = ["--rollouts", "0", "--samples", "500", "--out", str(out)]
@@ -114,5 +117,7 @@ def test_bad_input_is_one_line_and_exit_status_2(tmp_path, capsys):
     assert "cube-single-v0 cannot be drawn" in message
     plain = export(tmp_path / "cloned", agent=GCBC(hidden=(8,)))
     assert "has no distance" in fails(capsys, plain)
-    ant = export(tmp_path / "ant", "antmaze-medium-v0", Spaces.of(Space((29,)), Actions(8)))
+    ant = export(
+        tmp_path / "ant", "antmaze-medium-v0", Spaces.from_observation(Space((29,)), Actions(8))
+    )
     assert "none" in fails(capsys, ant)

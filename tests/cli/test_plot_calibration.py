@@ -69,7 +69,7 @@ class Clock:
     """A distance that is exactly the steps between two states of a walk along a line."""
 
     rule = WHOLE
-    spaces = Spaces.of(Space((2,)), Actions(2))
+    spaces = Spaces.from_observation(Space((2,)), Actions(2))
 
     def between(self, starts, goals):
         return np.abs(goals[:, 0] - starts[:, 0])

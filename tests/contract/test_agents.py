@@ -27,12 +27,12 @@ from farstep.sampling.episodes import Episodes
 from farstep.training.program import TrainState, advance, member, stack, start
 
 LENGTH = 6
-SPACES = Spaces.of(Space((LENGTH,)), Actions(2))
-SEVERAL = Spaces.of(
+SPACES = Spaces.from_observation(Space((LENGTH,)), Actions(2))
+SEVERAL = Spaces.from_observation(
     Space.several({"image": Space((8, 8, 3), "uint8", "image"), "state": Space((3,))}), Actions(2)
 )
-PIXELS = Spaces.of(Space((16, 16, 3), "uint8", "image"), Actions(2))
-DISCRETE = Spaces.of(Space((LENGTH,)), Actions(3, discrete=True))
+PIXELS = Spaces.from_observation(Space((16, 16, 3), "uint8", "image"), Actions(2))
+DISCRETE = Spaces.from_observation(Space((LENGTH,)), Actions(3, discrete=True))
 KEY = root_key(0)
 UPDATES = 2000
 

@@ -20,7 +20,7 @@ def table_of(path, observations: np.ndarray) -> Table:
 def test_the_table_becomes_standard(tmp_path):
     generator = np.random.default_rng(0)
     raw = generator.normal([5, -100, 0.01], [1, 30, 0.001], (500, 3)).astype(np.float32)
-    normalization = Normalization.of(table_of(tmp_path / "t", raw))
+    normalization = Normalization.from_table(table_of(tmp_path / "t", raw))
     seen = normalization.apply(raw)
     assert seen.dtype == np.float32
     np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-4)
@@ -30,14 +30,14 @@ def test_the_table_becomes_standard(tmp_path):
 
 def test_a_constant_dimension_is_centred(tmp_path):
     raw = np.stack([np.full(10, 7), np.arange(10)], axis=1).astype(np.float32)
-    seen = Normalization.of(table_of(tmp_path / "t", raw)).apply(raw)
+    seen = Normalization.from_table(table_of(tmp_path / "t", raw)).apply(raw)
     np.testing.assert_array_equal(seen[:, 0], 0)
     assert np.isfinite(seen).all()
 
 
 def test_pixels_pass_untouched(tmp_path):
     raw = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
-    normalization = Normalization.of(table_of(tmp_path / "t", raw))
+    normalization = Normalization.from_table(table_of(tmp_path / "t", raw))
     assert normalization.apply(raw) is raw
 
 
@@ -64,7 +64,7 @@ def column(*values: float) -> np.ndarray:
     ids=["small units", "around zero", "rounding of a large number", "zero"],
 )
 def test_constant_is_what_hardly_varies_for_its_magnitude(tmp_path, values, deviation):
-    seen = Normalization.of(table_of(tmp_path / "t", values)).apply(values)
+    seen = Normalization.from_table(table_of(tmp_path / "t", values)).apply(values)
     if deviation is None:
         assert np.abs(seen).max() < 1
     else:
@@ -76,7 +76,7 @@ def test_a_spike_does_not_drown_the_other_columns(tmp_path):
     raw[:, 0] = np.linspace(-1, 1, 2000)
     raw[7, 1] = 1
     table = table_of(tmp_path / "t", raw)
-    normalization = Normalization.of(table)
+    normalization = Normalization.from_table(table)
     assert normalization.apply(raw).max() == 10
     assert normalization.apply(np.array([0, -1e9], np.float32)).tolist() == [0, -10]
     (_, clipped) = report(table, normalization)
@@ -88,7 +88,7 @@ def test_actions_keep_their_units_outside(tmp_path):
     actions = np.array([[-30, 0.5], [10, 0.5], [0, 0.5]], np.float32)
     with TableWriter(tmp_path / "t", (1,), "float32", 2) as writer:
         writer.append(column(0, 1, 2), actions)
-    normalization = Normalization.of(Table.open(tmp_path / "t"), observations=False)
+    normalization = Normalization.from_table(Table.open(tmp_path / "t"), observations=False)
     scaled = normalization.scale_actions(actions)
     np.testing.assert_allclose(scaled[:, 0], [-1, 1, 0.5])
     np.testing.assert_array_equal(scaled[:, 1], 0)
@@ -99,6 +99,6 @@ def test_actions_within_the_range_stay_bit_for_bit(tmp_path):
     actions = np.array([[-1, 0.1], [0.25, 0.3]], np.float32)
     with TableWriter(tmp_path / "t", (1,), "float32", 2) as writer:
         writer.append(column(0, 1), actions)
-    normalization = Normalization.of(Table.open(tmp_path / "t"))
+    normalization = Normalization.from_table(Table.open(tmp_path / "t"))
     assert normalization.scale_actions(actions) is actions
     assert normalization.unscale_actions(actions) is actions

@@ -96,7 +96,7 @@ def test_tasks_ask_for_their_points(env: TabletopEnv) -> None:
     for task, points in enumerate((1, 2, 3, 4, 1, 2), start=1):
         start, info = env.reset(seed=task, options={"task_id": task})
         assert (info["points"], info["progress"], info["success"]) == (points, 0, 0)
-        gaps = (columns.of(info["goal"][None]) - columns.of(start[None]))[0]
+        gaps = (columns.goals(info["goal"][None]) - columns.goals(start[None]))[0]
         moved = np.linalg.norm(gaps[:-1].reshape(4, 3), axis=1) > FAR - 0.01
         assert moved.sum() == (points if task < 5 else points - 1)
         assert gaps[-1] == pytest.approx(TRAVEL * (task >= 5), abs=0.003)

@@ -316,8 +316,8 @@ def test_a_policy_for_other_spaces_is_refused_before_it_acts():
             raise AssertionError("must not be asked")
 
     with pytest.raises(FarstepError, match=r"observations \(2,\) .* trained on observations \(29,"):
-        in_hall(Untouched(), spaces=Spaces.of(Space((29,)), Actions(8)))
-    fitting = in_hall(Straight(), spaces=Spaces.of(Space((2,)), Actions(2)))
+        in_hall(Untouched(), spaces=Spaces.from_observation(Space((29,)), Actions(8)))
+    fitting = in_hall(Straight(), spaces=Spaces.from_observation(Space((2,)), Actions(2)))
     assert fitting.episodes == in_hall(Straight()).episodes
 
 

@@ -24,7 +24,7 @@ from farstep.data.normalize import Normalization
 from farstep.planning.graph import Landmarks
 from farstep.serving.policy import Policy
 
-VECTORS = Spaces.of(Space((3,)), Actions(2))
+VECTORS = Spaces.from_observation(Space((3,)), Actions(2))
 STATES, GOALS = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
 ACTIONS = np.zeros((5, 2), np.float32)
 BYTES = np.zeros((2, 16, 16, 3), np.uint8)
@@ -51,10 +51,12 @@ def policies() -> dict[str, Policy]:
         "vectors": replace(vectors, landmarks=landmarks),
         "without a distance": policy_of(GCBC(hidden=(8,)), VECTORS),
         "discrete": policy_of(
-            GCIQL(hidden=(8,), extraction="awr"), Spaces.of(Space((3,)), Actions(4, discrete=True))
+            GCIQL(hidden=(8,), extraction="awr"),
+            Spaces.from_observation(Space((3,)), Actions(4, discrete=True)),
         ),
         "images": policy_of(
-            GCBC(hidden=(8,)), Spaces.of(Space((16, 16, 3), "uint8", "image"), Actions(2))
+            GCBC(hidden=(8,)),
+            Spaces.from_observation(Space((16, 16, 3), "uint8", "image"), Actions(2)),
         ),
     }
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from farstep.core.types import Batch, Sampled
-from farstep.losses.policy import DDPGBC, BestOfN, of_other_rows
+from farstep.losses.policy import DDPGBC, BestOfN, other_rows
 from farstep.networks.actors import Gaussian
 
 KEY = jax.random.key(0)
 OBSERVATIONS, GOALS, LOGGED = jax.random.normal(KEY, (3, 4, 2))
-BATCH = Batch.of(
+BATCH = Batch.from_arrays(
     OBSERVATIONS, LOGGED, {"goal/policy": Sampled(jnp.ones(4, jnp.int32), {"goals": GOALS})}
 )
 ALPHA = 0.3
@@ -41,14 +41,14 @@ def improve(goals, gain=0.1):
 
 
 def test_every_row_is_given_the_goal_of_another():
-    shifted = np.asarray(of_other_rows(GOALS))
+    shifted = np.asarray(other_rows(GOALS))
     assert sorted(map(tuple, shifted.tolist())) == sorted(map(tuple, np.asarray(GOALS).tolist()))
     assert not np.any(np.all(shifted == GOALS, axis=-1))
 
 
 @pytest.mark.parametrize("goals", ["paired", "cross"])
 def test_q_aims_at_its_goals_and_cloning_at_the_rows_own(goals):
-    q_goals = np.asarray(GOALS if goals == "paired" else of_other_rows(GOALS))
+    q_goals = np.asarray(GOALS if goals == "paired" else other_rows(GOALS))
     actions = np.clip(0.1 * (q_goals - OBSERVATIONS), -1, 1)
     q = -np.square(q_goals - OBSERVATIONS - actions).sum(-1)
     own_mean = 0.1 * np.asarray(GOALS - OBSERVATIONS)

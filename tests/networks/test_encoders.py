@@ -27,7 +27,7 @@ KEY = jax.random.key(0)
 
 def test_vectors_are_joined_by_features_and_pixels_by_channels():
     for space in (Space((7,)), Space((16, 16, 3), "uint8", "image")):
-        pair = joined(Spaces.of(space, Actions(2)))
+        pair = joined(Spaces.from_observation(space, Actions(2)))
         assert (pair.kind, pair.shape) == (space.kind, (*space.shape[:-1], 2 * space.shape[-1]))
         values = jnp.zeros((2, *space.shape), space.dtype)
         both = join(values, values + 1)
@@ -110,7 +110,7 @@ def test_an_encoder_of_ones_own_takes_a_class_and_a_registration():
     page = (Path(__file__).parents[2] / "docs" / "encoders.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(example, "docs/encoders.md", "exec"), {"__name__": "example"})
-    spaces = Spaces.of(Space((3,)), Actions(2))
+    spaces = Spaces.from_observation(Space((3,)), Actions(2))
     for name in ("mqe", "gcbc", "hiql"):
         agent = farstep.make_agent(name, encoder=("waves",))
         networks = jax.eval_shape(partial(agent.encoded_networks, spaces), KEY)
@@ -121,7 +121,8 @@ def test_an_encoder_of_ones_own_takes_a_class_and_a_registration():
 
 def test_encoders_that_do_not_fit_are_refused():
     vectors, images = (
-        Spaces.of(space, Actions(2)) for space in (Space((3,)), Space((8, 8, 3), "uint8", "image"))
+        Spaces.from_observation(space, Actions(2))
+        for space in (Space((3,)), Space((8, 8, 3), "uint8", "image"))
     )
     for spaces, names, message in (
         (images, ("resnet43",), "no encoder 'resnet43'.*Did you mean 'resnet34'"),
@@ -139,7 +140,7 @@ def test_encoders_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(("name", "shared"), [("mqe", True), ("tmd", True), ("crl", False)])
 def test_phi_and_psi_share_an_image_encoder_as_each_method_publishes_it(name, shared):
     agent = farstep.make_agent(name)
-    spaces = Spaces.of(Space((8, 8, 3), "uint8", "image"), Actions(2))
+    spaces = Spaces.from_observation(Space((8, 8, 3), "uint8", "image"), Actions(2))
     networks = jax.eval_shape(partial(agent.encoded_networks, spaces), KEY)
     assert (networks.critic.state_encoder is None) == shared
     # The policy's is its own everywhere.

@@ -14,7 +14,7 @@ from farstep.core.types import Actions, Space, Spaces
 from farstep.networks.flow import FlowPolicy
 
 KEY = root_key(0)
-SPACES = Spaces.of(Space((1,)), Actions(1))
+SPACES = Spaces.from_observation(Space((1,)), Actions(1))
 ROWS = 256
 STATES = jnp.zeros((ROWS, 1))
 

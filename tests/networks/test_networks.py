@@ -11,7 +11,7 @@ from farstep.networks.mlp import MLP, LayerNorm, Linear
 from farstep.networks.targets import copy_of, polyak
 
 KEY = jax.random.key(0)
-SPACES = Spaces.of(Space((3,)), Actions(2))
+SPACES = Spaces.from_observation(Space((3,)), Actions(2))
 
 
 def test_kernels_follow_variance_scaling_over_the_mean_of_fans():
@@ -74,7 +74,7 @@ def test_the_actor_starts_near_zero_and_knows_its_density():
 
 
 def test_discrete_policies_are_categoricals():
-    policy = Actor(Spaces.of(Space((3,)), Actions(4, discrete=True)), (16,), key=KEY)(
+    policy = Actor(Spaces.from_observation(Space((3,)), Actions(4, discrete=True)), (16,), key=KEY)(
         jnp.ones((5, 3)), jnp.zeros((5, 3))
     )
     assert isinstance(policy, Categorical)

@@ -25,11 +25,11 @@ def batch():
     states, goals = jax.random.normal(KEY, (2, 8, 3))
     steps = jnp.ones(8, jnp.int32)
     samples = {"goal/policy": Sampled(steps, {"goals": goals})}
-    return Batch.of(states, jnp.full((8, 2), 0.3), samples)
+    return Batch.from_arrays(states, jnp.full((8, 2), 0.3), samples)
 
 
 def test_only_kernels_are_rounded():
-    params = FULL.networks(Spaces.of(Space((3,)), Actions(2)), KEY)
+    params = FULL.networks(Spaces.from_observation(Space((3,)), Actions(2)), KEY)
     for name, leaf in named_leaves(kernels_in(params, "bfloat16")).items():
         assert leaf.dtype == ("bfloat16" if name.endswith("kernel") else "float32"), name
 
@@ -63,7 +63,7 @@ def test_a_layer_rounds_both_operands_and_adds_its_bias_in_full():
 def test_an_update_keeps_weights_in_full_and_moves_them_by_less_than_a_rounding(batch):
     """Steps of 1e-6 would vanish in weights stored as bfloat16."""
     agent = replace(NARROW, learning_rate=1e-6)
-    state = agent.init(Spaces.of(Space((3,)), Actions(2)), KEY)
+    state = agent.init(Spaces.from_observation(Space((3,)), Actions(2)), KEY)
     later, _ = jax.jit(agent.update)(state, batch, KEY)
     before, after = named_leaves(state.params), named_leaves(later.params)
     for name in before:
@@ -73,7 +73,7 @@ def test_an_update_keeps_weights_in_full_and_moves_them_by_less_than_a_rounding(
 
 
 def test_gradients_agree_to_the_rounding(batch):
-    params = FULL.networks(Spaces.of(Space((3,)), Actions(2)), KEY)
+    params = FULL.networks(Spaces.from_observation(Space((3,)), Actions(2)), KEY)
 
     def gradient(agent):
         loss = jax.grad(lambda p: agent.loss(kernels_in(p, agent.precision), batch, KEY)[0])

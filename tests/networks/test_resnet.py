@@ -132,7 +132,7 @@ def test_every_encoder_of_images_has_its_layers_and_its_features(name):
 
 
 def test_weights_and_encoders_that_do_not_fit_are_refused(tmp_path, weights):
-    spaces = Spaces.of(Space((16, 16, 3), "uint8", "image"), Actions(2))
+    spaces = Spaces.from_observation(Space((16, 16, 3), "uint8", "image"), Actions(2))
     frozen = farstep.GCBC(encoder=("resnet18_frozen",), hidden=(8,))
     networks = jax.eval_shape(lambda: frozen.encoded_networks(spaces, KEY))
     file = tmp_path / "weights.safetensors"

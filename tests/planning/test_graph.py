@@ -169,7 +169,7 @@ def test_moves_are_those_of_episodes_and_a_door_is_passed_one_way(tmp_path):
 
 
 def test_a_goal_that_is_part_of_a_state_is_joined_to_all_landmarks_that_satisfy_it(tmp_path):
-    spaces = Spaces.of(Space((2,)), Actions(2))
+    spaces = Spaces.from_observation(Space((2,)), Actions(2))
     rule = GoalRule(columns=(0,))
     agent = GCIQL(hidden=(8,))
     spaces = replace(spaces, goal=Space((1,)), rule=rule)
@@ -193,7 +193,7 @@ def test_a_goal_that_is_part_of_a_state_is_joined_to_all_landmarks_that_satisfy_
 
 @pytest.mark.parametrize("agent", [MQE(latent=8, groups=2, hidden=(8,)), GCIQL(hidden=(8,))])
 def test_where_a_state_is_does_not_depend_on_what_is_computed_beside_it(agent):
-    spaces = Spaces.of(Space((3,)), Actions(2))
+    spaces = Spaces.from_observation(Space((3,)), Actions(2))
     params = jax.jit(lambda: agent.networks(spaces, root_key(0)))()
     metric = LearnedMetric(agent, params, Normalization.identity(spaces), spaces)
     states = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

@@ -24,7 +24,7 @@ from farstep.data.normalize import Normalization
 from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.planning.metric import LearnedMetric
 
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 FAR = 1e4
 """Distance where there is no way."""
 

@@ -105,12 +105,12 @@ def test_crops_leave_the_choice_of_rows_alone_and_are_streamed_alike():
 
 
 def test_crops_are_refused_where_they_mean_nothing():
-    check_crops(0.5, Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(5)))
-    check_crops(0.0, Spaces.of(Space((29,)), Actions(8)))
+    check_crops(0.5, Spaces.from_observation(Space((64, 64, 3), "uint8", "image"), Actions(5)))
+    check_crops(0.0, Spaces.from_observation(Space((29,)), Actions(8)))
     with pytest.raises(FarstepError, match=r"float32 \(29,\): leave --crops at 0"):
-        check_crops(0.5, Spaces.of(Space((29,)), Actions(8)))
+        check_crops(0.5, Spaces.from_observation(Space((29,)), Actions(8)))
     with pytest.raises(FarstepError, match="probability"):
-        check_crops(1.5, Spaces.of(Space((64, 64, 3), "uint8", "image"), Actions(5)))
+        check_crops(1.5, Spaces.from_observation(Space((64, 64, 3), "uint8", "image"), Actions(5)))
     with pytest.raises(ValueError, match="probability"):
         replace(SPEC, crops=1.5)
 
@@ -165,6 +165,8 @@ def test_a_row_is_seen_alike_and_rows_apart_in_training_alone():
     np.testing.assert_array_equal(seen["rows"]["observations"]["state"], states)
     assert random_views(SPEC, columns, KEY) is columns
     with pytest.raises(FarstepError, match="red, green and blue"):
-        check_augmentation("bridge", Spaces.of(Space((8, 8, 1), "uint8", "image"), Actions(5)))
+        check_augmentation(
+            "bridge", Spaces.from_observation(Space((8, 8, 1), "uint8", "image"), Actions(5))
+        )
     with pytest.raises(FarstepError, match="red, green and blue"):
-        check_augmentation("bridge", Spaces.of(Space((29,)), Actions(5)))
+        check_augmentation("bridge", Spaces.from_observation(Space((29,)), Actions(5)))

@@ -85,10 +85,10 @@ def reading_threads():
 @pytest.mark.parametrize(("name", "seeds"), [("vectors", 3), ("pixels", None)])
 def test_what_is_read_is_what_memory_holds(name, seeds, request):
     table, spec = request.getfixturevalue(name), SPECS[name]
-    normalization = Normalization.of(table)
-    resident = DeviceTable.of(table, normalization)
+    normalization = Normalization.from_table(table)
+    resident = DeviceTable.from_table(table, normalization)
     roots = root_key(1) if seeds is None else jax.vmap(root_key)(jnp.arange(seeds))
-    chunk = Reader(HostTable.of(table, normalization), spec, roots, "batch").read(10, 4)
+    chunk = Reader(HostTable.from_table(table, normalization), spec, roots, "batch").read(10, 4)
     sample = jax.jit(lambda key: resident.sample(spec, key))
     for seed in range(seeds or 1):
         one, root = chunk, roots
@@ -102,7 +102,9 @@ def test_what_is_read_is_what_memory_holds(name, seeds, request):
 def test_updates_come_in_order_however_they_are_taken(vectors, monkeypatch):
     monkeypatch.setattr(stream, "CHUNK_UPDATES", 4)
     spec = BatchSpec(7)
-    reader = Reader(HostTable.of(vectors, Normalization.of(vectors)), spec, root_key(0), "batch")
+    reader = Reader(
+        HostTable.from_table(vectors, Normalization.from_table(vectors)), spec, root_key(0), "batch"
+    )
     whole = reader.read(3, 11)
     position = 0
     with Prefetcher(reader, range(3, 14)) as prefetcher:
@@ -118,7 +120,7 @@ def test_updates_come_in_order_however_they_are_taken(vectors, monkeypatch):
 
 
 def test_chunks_hold_no_more_than_their_share_of_memory(vectors):
-    host = HostTable.of(vectors, Normalization.of(vectors))
+    host = HostTable.from_table(vectors, Normalization.from_table(vectors))
     image = np.lib.stride_tricks.as_strided(
         np.zeros(1, np.uint8), (vectors.num_steps, 64, 64, 3), (0, 0, 0, 0)
     )
@@ -138,7 +140,7 @@ def test_what_fails_in_the_reading_thread_fails_in_the_caller(vectors):
             raise OSError("the disk was unplugged")
 
     unplugged = Unplugged(np.zeros(0), np.ones(0))
-    reader = Reader(HostTable.of(vectors, unplugged), BatchSpec(7), root_key(0), "batch")
+    reader = Reader(HostTable.from_table(vectors, unplugged), BatchSpec(7), root_key(0), "batch")
     with Prefetcher(reader, range(100)) as prefetcher, pytest.raises(OSError, match="unplugged"):
         prefetcher.take(1)
     assert not reading_threads()
@@ -147,7 +149,7 @@ def test_what_fails_in_the_reading_thread_fails_in_the_caller(vectors):
 def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
     def kinds(budget, choice: DataLocation = "auto"):
         monkeypatch.setattr(data_location, "free_memory", lambda: budget / data_location.share())
-        placed = place([vectors, vectors], Normalization.of(vectors), choice)
+        placed = place([vectors, vectors], Normalization.from_table(vectors), choice)
         return [type(table) for table in placed]
 
     one = table_bytes(vectors)
@@ -162,10 +164,10 @@ def test_tables_lie_in_memory_while_they_fit(vectors, monkeypatch):
 
 def test_a_table_beyond_what_the_device_can_number_stays_on_disk(vectors, monkeypatch):
     monkeypatch.setattr(data_location, "DEVICE_ROWS", vectors.num_steps - 1)
-    (table,) = place([vectors], Normalization.of(vectors), "auto")
+    (table,) = place([vectors], Normalization.from_table(vectors), "auto")
     assert isinstance(table, HostTable)
     with pytest.raises(FarstepError, match="2³¹ steps or more"):
-        place([vectors], Normalization.of(vectors), "device")
+        place([vectors], Normalization.from_table(vectors), "device")
 
 
 CHILD = """
@@ -238,9 +240,11 @@ def test_stacked_frames_of_several_arrays_are_the_last_of_their_episode(tmp_path
             writer.append({"state": states, "image": images}, rng.uniform(-1, 1, (length, 1)))
     table = Table.open(tmp_path / "both", verify=True)
     spec = BatchSpec(32, {"goal/value": Sample(AnyState(), GOALS), "next": Sample(Ahead(1))})
-    scaled = Normalization.of(table, observations=False)
-    resident = DeviceTable.of(table, scaled, frames=3)
-    chunk = Reader(HostTable.of(table, scaled, frames=3), spec, root_key(1), "batch").read(4, 1)
+    scaled = Normalization.from_table(table, observations=False)
+    resident = DeviceTable.from_table(table, scaled, frames=3)
+    chunk = Reader(HostTable.from_table(table, scaled, frames=3), spec, root_key(1), "batch").read(
+        4, 1
+    )
     key = stream_key(root_key(1), "batch", 4)
     batch, streamed = jax.jit(
         lambda key: (resident.sample(spec, key), chunk.sample(spec, key, jnp.asarray(0)))
@@ -255,6 +259,6 @@ def test_stacked_frames_of_several_arrays_are_the_last_of_their_episode(tmp_path
     for rule in (GoalRule(), GoalRule(key="image")):
         spaces = spaces_of(table, rule, 3)
         assert spaces.goal == (spaces.observation if rule.whole else both.keys["image"])
-        made = DeviceTable.of(table, scaled, rule, 3)
+        made = DeviceTable.from_table(table, scaled, rule, 3)
         shapes = jax.eval_shape(lambda key, made=made: made.sample(spec, key), key)
         assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, batch_shape(spec, spaces))

@@ -19,7 +19,7 @@ from farstep.data.normalize import Normalization
 from farstep.planning.graph import LandmarkGraph, Landmarks
 from farstep.serving.policy import Policy
 
-SPACES = Spaces.of(Space((3,)), Actions(2))
+SPACES = Spaces.from_observation(Space((3,)), Actions(2))
 MEAN, STD = np.array([1, 2, 3], np.float32), np.array([2, 4, 8], np.float32)
 
 
@@ -59,7 +59,7 @@ def test_one_observation_and_a_batch_agree(policy):
 
 def test_discrete_actions_are_integers_in_and_out():
     agent = GCIQL(hidden=(16,), extraction="awr")
-    policy = make(agent, Spaces.of(Space((3,)), Actions(4, discrete=True)))
+    policy = make(agent, Spaces.from_observation(Space((3,)), Actions(4, discrete=True)))
     actions = policy.act(STATES, GOALS)
     assert actions.shape == (5,)
     assert actions.dtype == np.int32

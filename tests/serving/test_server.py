@@ -44,7 +44,7 @@ GOAL, HERE = np.ones(2, np.float32), np.zeros(2, np.float32)
 
 @pytest.fixture(scope="module")
 def policy() -> Policy:
-    spaces = Spaces.of(Space((2,)), Actions(3))
+    spaces = Spaces.from_observation(Space((2,)), Actions(3))
     agent = MQE(hidden=(8, 8), latent=16, groups=2, batch_size=4)
     return Policy(
         agent=agent,

@@ -113,7 +113,7 @@ def robot_server() -> Iterator[TabletopServer]:
 
 
 def untrained(space: Space) -> Policy:
-    spaces = Spaces.of(space, Actions(7))
+    spaces = Spaces.from_observation(space, Actions(7))
     agent = MQE(hidden=(8, 8), latent=16, groups=2, batch_size=4)
     return Policy(
         agent=agent,

@@ -18,10 +18,10 @@ from farstep.training.layout import Layout
 
 def test_what_does_not_divide_is_refused():
     with pytest.raises(FarstepError, match="between 1 and the 1 that JAX sees"):
-        Layout.of(2, seeds=2, batch_size=4)
+        Layout.on_devices(2, seeds=2, batch_size=4)
     with pytest.raises(FarstepError, match="not 0"):
-        Layout.of(0, seeds=1, batch_size=4)
-    assert Layout.of(1, seeds=3, batch_size=5).mesh is None
+        Layout.on_devices(0, seeds=1, batch_size=4)
+    assert Layout.on_devices(1, seeds=3, batch_size=5).mesh is None
 
 
 @pytest.mark.slow

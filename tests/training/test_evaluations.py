@@ -72,7 +72,7 @@ def train(
     run = Run.open(path) if resume else Run.create(path, config)
     Trainer(
         runs=[run],
-        table=DeviceTable.of(table, config.normalization),
+        table=DeviceTable.from_table(table, config.normalization),
         validation=None,
         evaluator=evaluator,
         reporter=Watcher(evaluator, release_at, stop_at),

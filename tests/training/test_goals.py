@@ -89,10 +89,12 @@ def test_goals_go_from_the_command_line_into_the_policy_and_its_export(goal, siz
 
 def test_goals_of_a_batch_are_made_of_the_states_that_were_drawn(walks):
     table = open_dataset(walks).train
-    normalization = Normalization.of(table)
+    normalization = Normalization.from_table(table)
     spec = MQE(batch_size=32).spec()
     drawn = {
-        text: DeviceTable.of(table, normalization, GoalRule.parse(text)).sample(spec, root_key(0))
+        text: DeviceTable.from_table(table, normalization, GoalRule.parse(text)).sample(
+            spec, root_key(0)
+        )
         for text in ("observation", "0,1", "1", "key:xy", MINE)
     }
     whole = np.asarray(drawn["observation"]["goal/value"].goals)

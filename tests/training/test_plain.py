@@ -23,7 +23,7 @@ def test_two_hundred_updates_follow_the_plain_formulation():
         jnp.asarray(rng.uniform(-1, 1, (600, 2)), jnp.float32),
         Episodes.from_ends(np.arange(29, 600, 30)),
     )
-    state = agent.init(Spaces.of(Space((2,)), Actions(2)), root_key(0))
+    state = agent.init(Spaces.from_observation(Space((2,)), Actions(2)), root_key(0))
     params, optimizer = state.params, optax.adam(agent.learning_rate).init(state.params)
     slow, fast = plain_update(agent), jax.jit(agent.update)
     sample = jax.jit(lambda key: table.sample(agent.spec(), key))

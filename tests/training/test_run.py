@@ -16,7 +16,7 @@ from farstep.training.checkpoint import Checkpoints
 from farstep.training.config import VERSION, DatasetReference, RunConfig, TrainConfig
 from farstep.training.run import Run
 
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 TINY = [
     *("--hidden", "16", "16", "--latent", "32", "--batch-size", "16"),
     *("--log-every", "5", "--steps", "20"),

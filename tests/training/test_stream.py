@@ -105,7 +105,7 @@ def streaming_trainer(toy, path, *, reporter=None, normalization=None):
     )
     return Trainer(
         runs=[Run.create(path, config)],
-        table=HostTable.of(table, normalization or config.normalization),
+        table=HostTable.from_table(table, normalization or config.normalization),
         validation=None,
         evaluator=None,
         reporter=reporter or Reporter(),

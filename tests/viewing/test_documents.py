@@ -23,7 +23,7 @@ from farstep.viewing import episodes
 from farstep.viewing.episodes import data_document, episode_document, findings_document, frame
 from farstep.viewing.runs import metric_document, runs_document
 
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 AGENT = MQE(latent=16, groups=2, hidden=(8,))
 DATASET = "humanoidmaze-giant-stitch-v0"
 

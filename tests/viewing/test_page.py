@@ -39,7 +39,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="drives the brows
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="looks for barriers")
 
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chrome")
-SPACES = Spaces.of(Space((2,)), Actions(2))
+SPACES = Spaces.from_observation(Space((2,)), Actions(2))
 MAZE = "######\n#....#\n#.##.#\n#....#\n######\ntask (1, 1) -> (1, 1)\n"
 AGENTS = {
     "mqe": MQE(latent=16, groups=2, hidden=(8,)),

@@ -17,7 +17,7 @@ from farstep.core.laws import Geometric
 from farstep.core.rng import PRNGKey
 from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.contrastive import binary_nce
-from farstep.losses.policy import Value, of_other_rows
+from farstep.losses.policy import Value, other_rows
 from farstep.networks.critics import Embedding
 from farstep.networks.policies import Policy
 from farstep.quasimetrics import mrn, pairwise_mrn
@@ -110,7 +110,7 @@ class CMD(ExtractingAgent):
     def critic_loss(self, critic: Embedding, batch: Batch) -> Loss:
         """Binary classification of all pairs of rows and goals by −d."""
         start = critic(batch.observations, batch.actions)
-        goal = critic(batch["goal/value"].goals, of_other_rows(batch.actions))
+        goal = critic(batch["goal/value"].goals, other_rows(batch.actions))
         return binary_nce(-pairwise_mrn(start, goal, self.groups))
 
     def q(
@@ -121,9 +121,9 @@ class CMD(ExtractingAgent):
 
     def batch_q(self, params: CMDNetworks, batch: Batch) -> Value:
         # A goal keeps the action that the critic's loss gives it, also where it is another row's.
-        partners = of_other_rows(batch.actions)
+        partners = other_rows(batch.actions)
         if self.climbs and self.policy_goals == "cross":
-            partners = of_other_rows(partners)
+            partners = other_rows(partners)
         return lambda actions, goals: self._q(params, batch.observations, actions, goals, partners)
 
     def advantages(self, params: CMDNetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:

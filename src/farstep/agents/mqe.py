@@ -23,7 +23,7 @@ from farstep.core.rng import PRNGKey
 from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Spaces
 from farstep.losses.invariance import action_invariance, goal_anchor
 from farstep.losses.linex import at_goals, multistep_backup
-from farstep.losses.policy import PolicyGoals, of_other_rows
+from farstep.losses.policy import PolicyGoals, other_rows
 from farstep.losses.values import expectile_loss
 from farstep.networks.critics import StateActionEmbedding
 from farstep.networks.policies import Policy
@@ -176,7 +176,7 @@ class MQE(ExtractingAgent):
             return backup_loss + value_loss, metrics | value_metrics
         if self.invariance == "cross":
             # One sample of Eq. 14's double sum for each row: its own state, another row's action.
-            phi = critic.phi(batch.observations, of_other_rows(batch.actions))
+            phi = critic.phi(batch.observations, other_rows(batch.actions))
         invariance_loss, invariance_metrics = action_invariance(mrn(state, phi, self.groups))
         return backup_loss + invariance_loss, metrics | invariance_metrics
 

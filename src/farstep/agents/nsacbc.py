@@ -17,7 +17,7 @@ from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Ahead, UniformFuture
 from farstep.core.rng import PRNGKey
 from farstep.core.types import Batch, BatchSpec, Loss, Sample, Spaces
-from farstep.losses.policy import DDPGBC, PolicyGoals, of_other_rows
+from farstep.losses.policy import DDPGBC, PolicyGoals, other_rows
 from farstep.losses.values import over_rows
 from farstep.networks.actors import TanhGaussianActor
 from farstep.networks.critics import GoalActionValue
@@ -156,7 +156,7 @@ class NSACBC(Agent):
             extraction = DDPGBC(self.alpha, self.policy_goals)
             return extraction.loss(actor, batch, key, value, lambda goals: goals)
         own = batch["goal/policy"].goals
-        goals = own if self.policy_goals == "paired" else of_other_rows(own)
+        goals = own if self.policy_goals == "paired" else other_rows(own)
         actions, log_probs = actor(batch.observations, goals).sample_and_log_prob(key)
         q = value(actions, goals)
 

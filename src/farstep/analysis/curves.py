@@ -30,7 +30,7 @@ class Curve:
     band: tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]] | None
 
     @classmethod
-    def of(
+    def from_runs(
         cls,
         method: str,
         x: Float[np.ndarray, " points"],
@@ -44,7 +44,7 @@ def learning_curve(cell: Cell) -> Curve:
     """Success by updates, at the evaluations that all runs of the cell have."""
     shared = sorted(set.intersection(*(set(score.curve) for score in cell.scores)))
     runs = [[score.curve[updates] for updates in shared] for score in cell.scores]
-    return Curve.of(cell.method, np.array(shared, float), np.array(runs))
+    return Curve.from_runs(cell.method, np.array(shared, float), np.array(runs))
 
 
 def draw_success(axes: Axes, curve: Curve, colour: ColorType, label: str) -> None:

@@ -65,4 +65,4 @@ def horizon_curve(
     points = np.unique(where)
     rates = np.array([[run[task] for task in tasks] for run in runs])
     curves = np.stack([rates[:, where == point].mean(axis=1) for point in points], axis=1)
-    return Curve.of(method, points, curves)
+    return Curve.from_runs(method, points, curves)

@@ -40,7 +40,7 @@ class Variant:
     agent: str = "mqe"
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def of(self, agent: Agent) -> Agent:
+    def applied_to(self, agent: Agent) -> Agent:
         """The setting of an agent, whose other hyperparameters stay as they are."""
         return replace(agent, **self.options)
 

@@ -73,7 +73,7 @@ class PlotDistance:
         observations, positions, squares = self._states(policy, maze)
         goal = _observation_at(goal_xy, observations, positions)
         field = distance_field(
-            lambda states, target: policy.distance(states, policy.spaces.rule.of(target[None])),
+            lambda states, target: policy.distance(states, policy.spaces.rule.goals(target[None])),
             maze,
             goal,
             goal_xy,

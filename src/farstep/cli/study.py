@@ -145,7 +145,7 @@ class StudyCommand(abc.ABC):
         asked = Train.parse(
             "farstep study", [self.dataset, "--agent", variant.agent, *self.training]
         )
-        return replace(asked, hyperparameters=variant.of(asked.hyperparameters))
+        return replace(asked, hyperparameters=variant.applied_to(asked.hyperparameters))
 
     def check(self, dataset: Dataset) -> None:
         """Before any work: every setting's options are understood, and runs can be measured."""

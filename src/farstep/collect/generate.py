@@ -156,7 +156,9 @@ def _spaces(layout: Layout) -> Spaces:
         actions = Actions(layout.arrays["actions"][0][0])
     else:
         actions = Actions(layout.num_actions, discrete=True)
-    return Spaces.of(Space(shape, dtype, "image" if layout.images else "vector"), actions)
+    return Spaces.from_observation(
+        Space(shape, dtype, "image" if layout.images else "vector"), actions
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -162,7 +162,7 @@ def render(
                 )
                 for split, table in tables.items()
             },
-            Spaces.of(Space(shape, "uint8", "image"), source.train.spaces.action),
+            Spaces.from_observation(Space(shape, "uint8", "image"), source.train.spaces.action),
             name=name,
             environment=spec.name,
             overwrite=overwrite,

@@ -62,8 +62,8 @@ class GoalRule:
         """Whether a goal is a whole observation."""
         return not self.columns and self.key is None and self.function is None
 
-    def of(self, observations: np.ndarray) -> np.ndarray:
-        """Goals (B, …) that these raw observations (B, …) are.
+    def goals(self, observations: np.ndarray) -> np.ndarray:
+        """The goals (B, …) of raw observations (B, …).
 
         Raises:
             FarstepError: they tell no goal, or the function cannot be found or gives none.

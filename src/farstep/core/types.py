@@ -181,7 +181,9 @@ class Batch(eqx.Module):
         return offsets == jnp.arange(offsets.shape[-1])
 
     @classmethod
-    def of(cls, observations: Any, actions: Array, samples: Mapping[str, Sampled]) -> Batch:
+    def from_arrays(
+        cls, observations: Any, actions: Array, samples: Mapping[str, Sampled]
+    ) -> Batch:
         """A batch made by hand."""
         columns = {"observations": observations, "actions": actions}
         own = Sampled(jnp.zeros(len(actions), jnp.int32), columns)
@@ -324,7 +326,7 @@ class Spaces:
         return self.observation.map(lambda space: _with_last(space, space.shape[-1] // self.frames))
 
     @classmethod
-    def of(cls, observation: Space, action: Actions) -> Spaces:
+    def from_observation(cls, observation: Space, action: Actions) -> Spaces:
         """Spaces where a goal is a whole observation."""
         return cls(observation, observation, action)
 

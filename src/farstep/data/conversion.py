@@ -16,7 +16,7 @@ from farstep.data.sources.base import ImportOptions
 
 
 class Conversion:
-    """Turns a source's episodes into a table's. Build one with `of`.
+    """Turns a source's episodes into a table's. Build one with `from_split`.
 
     Attributes:
         spaces: what the table holds.
@@ -38,7 +38,7 @@ class Conversion:
                 _check_index_shape(actions)
             found = {key: rows.space for key, rows in self._arrays.items()}
             space = found[""] if "" in found else Space.several(found)
-            self.spaces = Spaces.of(space, Actions(size, discrete))
+            self.spaces = Spaces.from_observation(space, Actions(size, discrete))
         logged = [first.observations, actions, *first.extras.values()]
         self.logged_bytes = -(-sum(array.nbytes for array in logged) // len(actions))
         extras = sum(array[:1].nbytes for array in first.extras.values())
@@ -47,7 +47,7 @@ class Conversion:
         self._low = self._high = 0.0
 
     @classmethod
-    def of(cls, split: Split, options: ImportOptions) -> tuple[Conversion, Split]:
+    def from_split(cls, split: Split, options: ImportOptions) -> tuple[Conversion, Split]:
         """The conversion for episodes like the first of `split`, and the split again.
 
         Raises:

@@ -110,7 +110,7 @@ class Manifest:
     @property
     def spaces(self) -> Spaces:
         """The shapes and types that networks are built for."""
-        return Spaces.of(self.observation, Actions(self.action_size, self.discrete))
+        return Spaces.from_observation(self.observation, Actions(self.action_size, self.discrete))
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

@@ -61,7 +61,7 @@ class Normalization:
         return cls(np.zeros(size, np.float32), np.ones(size, np.float32))
 
     @classmethod
-    def of(cls, table: Table, *, observations: bool = True) -> Normalization:
+    def from_table(cls, table: Table, *, observations: bool = True) -> Normalization:
         """By the table's manifest; columns that are constant are only centred.
 
         Args:

@@ -172,7 +172,7 @@ def goals_of(table: Table, rule: GoalRule) -> np.ndarray:
         return goals if goals.dtype == np.uint8 else np.asarray(goals, np.float32)
     blocks = range(0, table.num_steps, _GOAL_ROWS)
     return np.concatenate(
-        [rule.of(np.asarray(table.observations[row : row + _GOAL_ROWS])) for row in blocks]
+        [rule.goals(np.asarray(table.observations[row : row + _GOAL_ROWS])) for row in blocks]
     )
 
 
@@ -190,7 +190,7 @@ def spaces_of(table: Table, rule: GoalRule, frames: int = 1) -> Spaces:
     if rule.key is not None:
         goals = goals_of(table, rule)
     else:
-        goals = rule.of(np.asarray(table.observations[:2]))
+        goals = rule.goals(np.asarray(table.observations[:2]))
     kind = "image" if goals.dtype == np.uint8 and goals.ndim == 4 else "vector"
     goal = Space(goals.shape[1:], goals.dtype.name, kind)
     return replace(table.spaces, goal=goal, rule=rule).stacked(frames)

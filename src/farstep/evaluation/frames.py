@@ -54,5 +54,7 @@ class SeenBy:
             return goals
         rule = self._spaces.rule
         return (
-            self._frames.repeated(self._seen(goals)) if rule.whole else rule.of(self._seen(goals))
+            self._frames.repeated(self._seen(goals))
+            if rule.whole
+            else rule.goals(self._seen(goals))
         )

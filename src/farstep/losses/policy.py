@@ -48,7 +48,7 @@ def ddpg_bc(
     return loss, metrics | {"actor/loss": loss, "actor/q": jnp.mean(q_values)}
 
 
-def of_other_rows(arrays: Rows) -> Rows:
+def other_rows(arrays: Rows) -> Rows:
     """Each row's neighbour's: rows are independent draws, so it is any other row's."""
     return jax.tree.map(lambda array: jnp.roll(array, 1, axis=0), arrays)
 
@@ -140,7 +140,7 @@ class DDPGBC(Extraction):
         behaviour = policy.behaviour_loss(
             batch.observations, own, batch.actions, clone_key, batch.done
         )
-        q_goals = own if self.goals == "paired" else of_other_rows(own)
+        q_goals = own if self.goals == "paired" else other_rows(own)
         actions = policy.climb(batch.observations, q_goals, climb_key)
         loss, metrics = ddpg_bc(q(actions, q_goals), -behaviour, alpha=self.alpha)
         acted = actions if self.goals == "paired" else policy.mode(batch.observations, own)

@@ -330,7 +330,7 @@ class LandmarkGraph:
         """
         rule = self.metric.rule
         if goals is None and rule.key is None and self.metric.spaces.frames == 1:
-            goals = rule.of(observations)
+            goals = rule.goals(observations)
         states = States.of(self.metric, observations, goals, height)
         parts = [in_blocks(part, height) for part in states if part is not None]
         blocks = [

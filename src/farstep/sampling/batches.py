@@ -63,7 +63,7 @@ class DeviceTable(eqx.Module):
     frames: int = eqx.field(static=True, default=1)
 
     @classmethod
-    def of(
+    def from_table(
         cls,
         table: Table,
         normalization: Normalization,

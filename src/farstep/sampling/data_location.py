@@ -63,10 +63,10 @@ def place(
     for table in tables:
         fits = table_bytes(table) <= budget and table.num_steps <= DEVICE_ROWS
         if data_location == "device" or (data_location == "auto" and fits):
-            placed.append(DeviceTable.of(table, normalization, rule, frames))
+            placed.append(DeviceTable.from_table(table, normalization, rule, frames))
             budget -= table_bytes(table)
         else:
-            placed.append(HostTable.of(table, normalization, rule, frames))
+            placed.append(HostTable.from_table(table, normalization, rule, frames))
             budget -= INDEX_BYTES * table.num_episodes
     return placed
 

@@ -71,7 +71,7 @@ class HostTable:
     frames: int = 1
 
     @classmethod
-    def of(
+    def from_table(
         cls,
         table: Table,
         normalization: Normalization,

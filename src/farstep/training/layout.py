@@ -27,7 +27,7 @@ class Layout:
     mesh: Mesh | None = None
 
     @classmethod
-    def of(cls, devices: int, *, seeds: int, batch_size: int) -> Layout:
+    def on_devices(cls, devices: int, *, seeds: int, batch_size: int) -> Layout:
         """The layout of `seeds` seeds on `devices` devices.
 
         Raises:

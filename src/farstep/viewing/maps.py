@@ -299,7 +299,7 @@ class Map:
         formula = metric.flat.tree.formula
         goals = embeddings
         if not policy.spaces.rule.whole:
-            goals = np.asarray(metric.embed_goals(policy.spaces.rule.of(states)))
+            goals = np.asarray(metric.embed_goals(policy.spaces.rule.goals(states)))
         if formula is None:
             document["metric"] = {"quasimetric": "table"}
             document["states"] = encoded(metric.steps(embeddings, goals).astype(np.float16))

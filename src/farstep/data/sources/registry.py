@@ -173,7 +173,7 @@ def _write(
 ) -> tuple[str, ...]:
     """Convert the splits and write them; returns what the reader should know."""
     train = _without(splits["train"], frozenset(options.leave_out))
-    conversion, splits["train"] = Conversion.of(train, options)
+    conversion, splits["train"] = Conversion.from_split(train, options)
     total = sum(split.steps or 0 for split in splits.values())
     done = 0
     # Logs that can be resumed lie beside the table until that is whole.
