@@ -79,6 +79,7 @@ class Agent(abc.ABC):
             and changes brightness, contrast, saturation and hue.
         warmup_steps: updates over which the learning rate rises from 0.
         decay_steps: the update at which it has fallen to 0 again, along a cosine; 0 lets it stay.
+        hidden: widths of every network's hidden layers.
         encoder: what makes features of observations, one name of `networks.encoders.ENCODERS` for
             vectors and one for images; a kind that is not named keeps its default.
         encoder_weights: safetensors file of the weights that a pretrained encoder begins with.
@@ -96,6 +97,7 @@ class Agent(abc.ABC):
     augmentation: Augmentation = "none"
     warmup_steps: Annotated[int, Range(least=0)] = 0
     decay_steps: Annotated[int, Range(least=0)] = 0
+    hidden: tuple[Count, ...] = (512, 512, 512)
     encoder: tuple[str, ...] = DEFAULT
     encoder_weights: str = ""
     action_chunk: Count = 1

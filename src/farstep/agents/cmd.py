@@ -63,7 +63,6 @@ class CMD(ExtractingAgent):
         ensemble_size: embeddings in the ensemble.
         groups: of the quasimetric.
         latent: D, width of the embeddings.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Annotated[int, Range(least=2)] = 1024
@@ -71,7 +70,6 @@ class CMD(ExtractingAgent):
     ensemble_size: Count = 2
     groups: Count = 8
     latent: Count = 512
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,7 +96,7 @@ class CMD(ExtractingAgent):
                 ensemble_size=self.ensemble_size,
                 key=critic_key,
             ),
-            actor=self.make_policy(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, actor_key),
         )
 
     def loss(self, params: CMDNetworks, batch: Batch, key: PRNGKey) -> Loss:

@@ -51,14 +51,12 @@ class CRL(ExtractingAgent):
         discount: γ of the value goals' geometric law.
         ensemble_size: critics in the ensemble.
         latent: D, width of the embeddings.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Annotated[int, Range(least=2)] = 1024
     discount: Discount = 0.99
     ensemble_size: Count = 2
     latent: Count = 512
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch(
@@ -82,7 +80,7 @@ class CRL(ExtractingAgent):
                 spaces, self.hidden, self.latent, ensemble_size=self.ensemble_size, key=critic_key
             ),
             value=value,
-            actor=self.make_policy(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, actor_key),
         )
 
     def loss(self, params: CRLNetworks, batch: Batch, key: PRNGKey) -> Loss:

@@ -79,11 +79,11 @@ class ExtractingAgent(Agent):
             case "best-of-n":
                 return BestOfN(self.candidates)
 
-    def make_policy(self, spaces: Spaces, hidden: tuple[int, ...], key: PRNGKey) -> Policy:
+    def make_policy(self, spaces: Spaces, key: PRNGKey) -> Policy:
         """The policy that the options ask for."""
         if self.climbs:
             self.require_continuous(spaces, "use --extraction awr or best-of-n.")
-        return make_policy(self.policy, spaces, hidden, key, climbs=self.climbs)
+        return make_policy(self.policy, spaces, self.hidden, key, climbs=self.climbs)
 
     def actor_loss(self, params: Params, batch: Batch, key: PRNGKey) -> Loss:
         """L_π: the critic gets no gradient."""

@@ -8,7 +8,6 @@ from jaxtyping import Array
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Goals, Observations
-from farstep.core.fields import Count
 from farstep.core.rng import PRNGKey
 from farstep.core.types import Batch, BatchSpec, Loss, Scalar, Spaces
 from farstep.losses.policy import behaviour_cloning
@@ -22,11 +21,9 @@ class GCBC(Agent):
     Attributes:
         policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
             `register_policy` named.
-        hidden: widths of the actor's hidden layers.
     """
 
     policy: str = "gaussian"
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch({"goal/policy": self.policy_goal()})

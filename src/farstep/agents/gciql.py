@@ -45,7 +45,6 @@ class GCIQL(ExtractingAgent):
         expectile: κ of V's regression.
         target_rate: τ, by which the target network moves at each update.
         ensemble_size: critics in the ensemble.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Count = 1024
@@ -55,7 +54,6 @@ class GCIQL(ExtractingAgent):
     inverse_temperature: Weight = 10.0
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     ensemble_size: Count = 2
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch(
@@ -77,7 +75,7 @@ class GCIQL(ExtractingAgent):
             value=GoalValue(spaces, self.hidden, ensemble_size=1, key=value_key),
             critic=critic,
             target_critic=copy_of(critic),
-            actor=self.make_policy(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, actor_key),
         )
 
     def loss(self, params: GCIQLNetworks, batch: Batch, key: PRNGKey) -> Loss:

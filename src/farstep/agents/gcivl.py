@@ -47,7 +47,6 @@ class GCIVL(Agent):
         inverse_temperature: β of advantage-weighted cloning; 0 clones every action alike.
         target_rate: τ, by which the target network moves at each update.
         ensemble_size: values in the ensemble.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Count = 1024
@@ -57,7 +56,6 @@ class GCIVL(Agent):
     inverse_temperature: Weight = 10.0
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     ensemble_size: Count = 2
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch(

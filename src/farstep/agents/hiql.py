@@ -82,7 +82,6 @@ class HIQL(Agent):
             pixels.
         target_rate: τ, by which the target network moves at each update.
         ensemble_size: values in the ensemble.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Count = 1024
@@ -96,7 +95,6 @@ class HIQL(Agent):
     low_representation_gradient: bool = False
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     ensemble_size: Count = 2
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch(

@@ -76,7 +76,6 @@ class MQE(ExtractingAgent):
         ensemble_size: critics in the ensemble.
         groups: N, groups of the quasimetric.
         latent: D, width of the embeddings.
-        hidden: widths of every network's hidden layers.
     """
 
     discount: Discount = 0.995
@@ -91,7 +90,6 @@ class MQE(ExtractingAgent):
     ensemble_size: Count = 2
     groups: Count = 8
     latent: Count = 512
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,7 +131,7 @@ class MQE(ExtractingAgent):
                 one_encoder=True,
                 key=critic_key,
             ),
-            actor=self.make_policy(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, actor_key),
         )
 
     def loss(self, params: MQENetworks, batch: Batch, key: PRNGKey) -> Loss:

@@ -71,7 +71,6 @@ class NSACBC(Agent):
             the released code), or those of other rows (`cross`).
         target_rate: τ, by which the target network moves at each update.
         ensemble_size: critics in the ensemble; backups use the least.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Count = 1024
@@ -83,7 +82,6 @@ class NSACBC(Agent):
     policy_goals: PolicyGoals = "paired"
     target_rate: Annotated[float, Range(above=0, most=1)] = 0.005
     ensemble_size: Count = 2
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def __post_init__(self) -> None:
         super().__post_init__()

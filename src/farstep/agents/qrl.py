@@ -122,7 +122,6 @@ class QRL(ExtractingAgent):
         ensemble_size: embeddings in the ensemble; the paper has one.
         groups: of IQE.
         latent: width of the embeddings.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Count = 1024
@@ -133,7 +132,6 @@ class QRL(ExtractingAgent):
     ensemble_size: Count = 1
     groups: Count = 64
     latent: Count = 512
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,7 +173,7 @@ class QRL(ExtractingAgent):
                 dynamics=dynamics,
             ),
             log_multiplier=jnp.zeros(()),
-            actor=self.make_policy(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, actor_key),
         )
 
     def loss(self, params: QRLNetworks, batch: Batch, key: PRNGKey) -> Loss:

@@ -48,7 +48,6 @@ class TMD(ExtractingAgent):
         ensemble_size: critics in the ensemble.
         groups: of the quasimetric.
         latent: D, width of the embeddings.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Annotated[int, Range(least=2)] = 512
@@ -59,7 +58,6 @@ class TMD(ExtractingAgent):
     ensemble_size: Count = 2
     groups: Count = 8
     latent: Count = 512
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,7 +83,7 @@ class TMD(ExtractingAgent):
                 one_encoder=True,
                 key=critic_key,
             ),
-            actor=self.make_policy(spaces, self.hidden, actor_key),
+            actor=self.make_policy(spaces, actor_key),
         )
 
     @property

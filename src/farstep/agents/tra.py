@@ -49,7 +49,6 @@ class TRA(Agent):
             `register_policy` named.
         ensemble_size: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
         latent: D, width of the representations.
-        hidden: widths of every network's hidden layers.
     """
 
     batch_size: Annotated[int, Range(least=2)] = 1024
@@ -58,7 +57,6 @@ class TRA(Agent):
     policy: str = "gaussian"
     ensemble_size: Count = 2
     latent: Count = 512
-    hidden: tuple[Count, ...] = (512, 512, 512)
 
     def spec(self) -> BatchSpec:
         return self.batch(
