@@ -42,7 +42,7 @@ class Records:
 
     def __init__(self, path: Path, plan: Mapping[str, Any], *, overwrite: bool = False):
         self._path, self._file = path, path / "episodes"
-        text = json.dumps(plan, sort_keys=True)
+        text = json.dumps(plan, sort_keys=True, default=str)
         described = path / "plan.json"
         if described.is_file() and described.read_text(encoding="utf-8") != text:
             if not overwrite:

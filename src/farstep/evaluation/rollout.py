@@ -90,14 +90,11 @@ def evaluate(
 
     Args:
         policy: is called with all `slots` rows every step; rows without an episode are filled.
-        environment: its name, such as `antmaze-giant-v0`, or its specification.
         episodes_per_task: 50 in the published tables.
-        tasks: numbers of the tasks, from 1; all by default.
         seed: the root of all episodes' seeds.
         slots: rows of a policy call (see the module). Part of the protocol.
-        workers: processes that step the simulators, 0 for this one; by default one a core, and
-            none where there is one core. The result does not depend on it.
-        max_steps: steps after which an episode is cut; the environment's own number by default.
+        workers: processes that step the simulators, 0 for this one; by default one per core, and
+            none where there is one core.
         options: for `farstep.envs.catalog.make`, such as the size of its pictures.
         spaces: what the policy was trained on, to be checked against the environment.
         start_every: an episode starts a multiple of this many steps after the others, a free slot

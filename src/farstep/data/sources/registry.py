@@ -6,7 +6,6 @@ another package.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -123,16 +122,11 @@ def import_source(
         num_actions=options.num_actions or source.num_actions,
         out_of_range=options.out_of_range or "scale",
     )
-    plan = json.loads(
-        json.dumps(
-            {
-                "source": str(path.resolve()),
-                "options": asdict(options),
-                "splits": {part: split.provenance for part, split in source.splits.items()},
-            },
-            default=str,
-        )
-    )
+    plan = {
+        "source": str(path.resolve()),
+        "options": asdict(options),
+        "splits": {part: split.provenance for part, split in source.splits.items()},
+    }
     splits = dict(source.splits)
     unfinished_part = unfinished(target)
     with ExitStack() as stack:
