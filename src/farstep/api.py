@@ -48,7 +48,7 @@ from farstep.training.profile import Profiler
 from farstep.training.run import Run, run_paths
 
 PRESET = "paper"
-"""Where hyperparameters come from unless another preset is asked for."""
+"""The default preset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -515,7 +515,7 @@ def plan(
 
 
 def _described(policy: Policy, temperature: float) -> dict[str, Any]:
-    """What a result says of the policy."""
+    """The description of a policy in a result."""
     return {
         "agent": agent_name(policy.agent),
         "hyperparameters": asdict(policy.agent),

@@ -1,4 +1,4 @@
-"""What every agent is: a frozen set of hyperparameters with pure functions of arrays.
+"""Agents: frozen hyperparameters with pure functions of arrays.
 
 An agent never sees a file, an environment, a logger or the command line.
 """
@@ -119,17 +119,17 @@ class Agent(abc.ABC):
 
     @abc.abstractmethod
     def spec(self) -> BatchSpec:
-        """Which goals and other states an update needs, and by which law."""
+        """The goals and other states that an update needs, with their laws."""
 
     def batch(self, samples: Mapping[str, Sample]) -> BatchSpec:
-        """A batch of these samples, and of the chunks of actions that the agent acts by."""
+        """A batch of these samples, and of chunks of actions if the agent acts by chunks."""
         if self.action_chunk == 1:
             return BatchSpec(self.batch_size, samples)
         chunk = Sample(Window(ahead=self.action_chunk - 1), ("actions",))
         return BatchSpec(self.batch_size, {**samples, CHUNK: chunk})
 
     def after_chunk(self) -> dict[str, Sample]:
-        """What to ask for beside `next`, one step ahead, so that `after` is there."""
+        """Samples to ask for so that `after` works, besides `next`, one step ahead."""
         return {} if self.action_chunk == 1 else {"after": Sample(Ahead(self.action_chunk))}
 
     def after(self, batch: Batch) -> Sampled:
@@ -137,7 +137,7 @@ class Agent(abc.ABC):
         return batch["next" if self.action_chunk == 1 else "after"]
 
     def backed_up(self, later: Sampled, goal: Sampled) -> Bool[Array, " batch"] | None:
-        """Which rows reach their goal or do their whole chunk by `later`; None without chunks.
+        """The rows that reach their goal or end their chunk by `later`; None without chunks.
 
         Of the others the episode ends too soon, so that nothing is known of their chunks.
         """

@@ -1,4 +1,4 @@
-"""Agents that make a policy of a critic, in the form and by the extraction that is asked for."""
+"""Agents that extract a policy from a critic."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Metric(eqx.Module):
 
     @property
     def formula(self) -> Formula | None:
-        """What `distance` computes of embeddings; None where a network computes it of pairs."""
+        """The formula of `distance`; None where a network computes it of pairs."""
         return None
 
     def after(self, observations: Observations, actions: Array, goals: Goals) -> Distance:
@@ -108,11 +108,11 @@ class Metric(eqx.Module):
         )
 
     def laid_out(self, embeddings: Array) -> Array:
-        """The embeddings as `both_ways` takes them: in the layout that it is quickest in."""
+        """The embeddings in the layout of `both_ways`."""
         return embeddings
 
     def embeddings(self, laid_out: Array) -> Array:
-        """What `laid_out` was given."""
+        """The inverse of `laid_out`."""
         return laid_out
 
     def both_ways(self, starts: Array, goals: Array) -> tuple[Distance, Distance]:

@@ -24,7 +24,7 @@ PAIRS = 1024
 """Held-out pairs of states for each gap."""
 
 QUANTILES = (0.05, 0.5, 0.95)
-"""Of the learned distance at a gap; the last is the envelope."""
+"""Quantiles of the learned distance at a gap; the last is the envelope."""
 
 
 @dataclass(frozen=True, eq=False)

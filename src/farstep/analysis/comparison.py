@@ -43,10 +43,10 @@ THRESHOLDS: Float[np.ndarray, " thresholds"] = np.round(np.linspace(0, 1, 101), 
 """Success rates at which performance profiles are taken."""
 
 ACROSS_DATASETS = ("episodes per task", "temperature", "planning", "updates", "normalized")
-"""What must also agree between datasets for a method's mean over them."""
+"""Settings that must agree between datasets for a method's mean over them."""
 
 ACROSS_METHODS = ("environment", "tasks", "step limit", "slots", "data", *ACROSS_DATASETS)
-"""What a reader expects to be equal between methods on one dataset."""
+"""Settings that a reader expects to be equal between methods on one dataset."""
 
 NAMED_DIFFERENCES = 2
 """Most differences that a group's name spells out."""
@@ -160,7 +160,7 @@ class Comparison:
 
     @property
     def shared_datasets(self) -> list[str]:
-        """Those on which every method has runs."""
+        """Datasets on which every method has runs."""
         return [
             dataset
             for dataset in self.datasets
@@ -351,7 +351,7 @@ def _kept_apart(
 
 
 def _between_methods(comparison: Comparison) -> list[str]:
-    """For each dataset, what methods were not measured or trained alike in."""
+    """Notes on settings in which methods on a dataset differ."""
     notes = []
     for dataset in comparison.datasets:
         cells = [cell for cell in comparison.cells if cell.dataset == dataset]

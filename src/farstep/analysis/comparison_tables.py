@@ -143,7 +143,7 @@ def tables(comparison: Comparison) -> dict[str, Cells]:
 
 
 def explanation(comparison: Comparison) -> str:
-    """What the columns mean, in a paragraph."""
+    """The meaning of the columns, in a paragraph."""
     results = [one for c in comparison.cells for one in (c.published, c.best_published) if one]
     published = (
         f" Published: {'; '.join(sorted({one.source for one in results}))}. An agent's own number "

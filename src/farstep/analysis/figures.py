@@ -1,4 +1,4 @@
-"""What all figures share: beginning and saving one, and drawing a maze."""
+"""Beginning and saving figures, and drawing mazes."""
 
 from __future__ import annotations
 

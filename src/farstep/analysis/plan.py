@@ -29,7 +29,7 @@ MOST_EDGES = 20_000
 
 @dataclass(frozen=True)
 class PlanPicture:
-    """What there is to see of one planned episode; positions are in metres.
+    """One planned episode, for drawing; positions are in metres.
 
     Attributes:
         maze: the map.

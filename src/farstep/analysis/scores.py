@@ -215,7 +215,7 @@ def result_score(path: Path, name: str | None = None) -> Score:
 
 
 def _hyperparameters(policy: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
-    """As the file tells them; options that are younger than the file stand at their defaults."""
+    """The file's hyperparameters; options that it lacks have their defaults."""
     if "hyperparameters" not in policy:
         return None
     described = {"name": policy["agent"], **policy["hyperparameters"]}
@@ -231,7 +231,7 @@ def _runs_below(path: Path) -> Iterator[Path]:
 
 
 def _run_protocol(config: RunConfig, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What evaluations while training have in common with those of `farstep eval`, and the rest."""
+    """The protocol of evaluations while training, named as that of `farstep eval`."""
     environment = config.dataset.environment
     assert environment is not None
     training = asdict(config.training)
@@ -268,7 +268,7 @@ def _mean_by_task(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 
 def _planning(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What was asked for, without what was found for this one policy and draw of landmarks."""
+    """The options of planning, without the results for this policy and draw of landmarks."""
     if settings is None:
         return None
     return {name: value for name, value in settings["asked"].items() if name != "seed"}

@@ -41,7 +41,7 @@ class Variant:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def applied_to(self, agent: Agent) -> Agent:
-        """The setting of an agent, whose other hyperparameters stay as they are."""
+        """The agent with the setting's hyperparameters."""
         return replace(agent, **self.options)
 
 

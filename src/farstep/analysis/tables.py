@@ -173,7 +173,7 @@ LATEX = {
     "κ": r"$\kappa$",
     "∞": r"$\infty$",
 }
-"""What LaTeX needs in place of a character."""
+"""LaTeX's form of special characters."""
 
 
 def latex_table(cells: Cells) -> str:

@@ -244,7 +244,7 @@ SHOWN = 50
 
 
 def info_grid(dataset: Dataset) -> Grid:
-    """What `farstep data info` prints: a row a fact, a column a split."""
+    """The table of `farstep data info`: a row per fact, a column per split."""
     splits = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
     grid = Grid()
     grid.add_column("")

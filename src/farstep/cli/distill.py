@@ -43,7 +43,7 @@ class Distill:
             raise FarstepError(f"{out} already exists; --overwrite replaces it")
         policy = load_policy(self.run_path, checkpoint=self.checkpoint)
         check_teacher(policy.metric)
-        # Of an export with landmarks these are what is there of the data.
+        # An export with landmarks holds no other data.
         keeps = self.planning.keeps(policy)
         table = None if keeps else self.planning.data(policy).train
         planned = self.planning.plan(policy, self.options.seed)

@@ -97,7 +97,7 @@ def package(module: str, extra: str = "") -> Finding:
 
 
 def device() -> Finding:
-    """What JAX computes on, whether a gradient comes out right, and a GPU that it leaves idle."""
+    """JAX's devices, whether a gradient is right, and whether a GPU is idle."""
     asked = os.environ.get("JAX_PLATFORMS")
     unset = "unset JAX_PLATFORMS" if asked else ""
     try:

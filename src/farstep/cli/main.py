@@ -150,7 +150,7 @@ def _unwinding_when_stopped() -> Iterator[None]:
 
     caught = []
     if threading.current_thread() is threading.main_thread():
-        # Those that are not ignored, as nohup has SIGHUP ignored.
+        # Signals that are ignored stay so, as SIGHUP under nohup.
         defaults = (signal.SIGTERM, signal.SIGHUP)
         caught = [number for number in defaults if signal.getsignal(number) == signal.SIG_DFL]
     for number in caught:

@@ -198,7 +198,7 @@ def published_size(name: str) -> str:
 
 
 def against_published(table: Table) -> list[str]:
-    """What a generated table holds against the published description, a line each."""
+    """A generated table against the published description, in lines."""
     manifest, lengths = table.manifest, table.episode_lengths
     name = manifest.name
     published = published_size(name) if name in DATASETS else ""

@@ -1,4 +1,4 @@
-"""What `farstep eval --plan`, `plot plan`, `distill` and `export --landmarks` plan over."""
+"""Options of planning, for `eval --plan`, `plot plan`, `distill` and `export --landmarks`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farstep.serving.policy import Policy
 
 @dataclass(frozen=True, kw_only=True)
 class Planning:
-    """What is planned over. A policy exported with landmarks keeps them where nothing is given."""
+    """Options of planning. A policy exported with landmarks keeps them where none is given."""
 
     landmarks: int | None = None
     """At most so many states of the data to plan over; fewer where these cover the data within a
@@ -36,7 +36,7 @@ class Planning:
                 raise FarstepError(f"--{name.replace('_', '-')} is for planning; {instead}")
 
     def data(self, policy: Policy) -> Dataset:
-        """Where landmarks come from."""
+        """The data that landmarks come from."""
         return open_dataset(self.dataset or policy.data or policy.dataset)
 
     def keeps(self, policy: Policy) -> bool:

@@ -24,10 +24,10 @@ from farstep.serving.policy import Policy, load_policy
 Number = TypeVar("Number", int, float)
 
 EVEN_SQUARES = 8
-"""Squares along a cell's side where every one of them can be asked for."""
+"""Squares along a cell's side where the distance is known everywhere."""
 
 SAMPLED_SQUARES = 4
-"""The same where dataset states fill them."""
+"""Squares along a cell's side where dataset states fill them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains."""
+"""Progress of training on a terminal."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCommand(abc.ABC):
-    """What all studies do: train every setting with every seed, then write table and figure."""
+    """Every study trains each setting with each seed, then writes a table and a figure."""
 
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     """Name of a dataset, or its directory."""
@@ -111,7 +111,7 @@ class StudyCommand(abc.ABC):
         return self.design()
 
     def results(self, comparison: Comparison) -> Results:
-        """What the runs amount to, besides the table of settings."""
+        """The figure and tables of the runs, besides the table of settings."""
         return Results(draw_study(self.study, comparison))
 
     def run(self) -> None:
@@ -121,7 +121,7 @@ class StudyCommand(abc.ABC):
         try:
             for variant in self.study.variants:
                 job = self._job(variant)
-                # Settings are compared as they were looked at.
+                # Settings compare only if they were evaluated at the same steps.
                 job.check(ignore=["steps"])
                 with TrainingReporter(console, job.training.steps) as reporter:
                     job.execute(reporter)
@@ -141,7 +141,7 @@ class StudyCommand(abc.ABC):
         return [self.directory / variant.directory / f"s{seed}" for seed in seeds]
 
     def _asked(self, variant: Variant) -> Train[Agent]:
-        """What the command line asks of one setting's training."""
+        """The options of one setting's training."""
         asked = Train.parse(
             "farstep study", [self.dataset, "--agent", variant.agent, *self.training]
         )

@@ -18,7 +18,7 @@ from farstep.training.run import CONFIG, run_paths
 from farstep.viewing.maps import MapOptions
 
 EXPORT_BYTES = 2_400_000
-"""Of embeddings in a file: with all else it stays below 5 MB."""
+"""Most bytes of embeddings in a file, which then stays below 5 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,5 +53,5 @@ def by_name(
 
 
 def part(name: str, key: str) -> str:
-    """What one of the arrays is called in messages and statistics: `observations/image`."""
+    """The name of one of the arrays in messages and statistics, such as `observations/image`."""
     return f"{name}/{key}" if key else name

@@ -1,4 +1,4 @@
-"""What goes wrong because of the input, said so that the reader can act on it."""
+"""Errors that bad input causes, with messages that say what to do."""
 
 from __future__ import annotations
 

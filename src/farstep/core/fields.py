@@ -63,7 +63,7 @@ def check_fields(settings: Any) -> None:
 
 
 def _refused(kind: Any, value: Any) -> tuple[str, Any]:
-    """What a value should be and the part of it that is not; the first is empty if all is well."""
+    """The requirement that a value fails, and the failing part; the first is empty if it passes."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         ranges = [each for each in arguments[1:] if isinstance(each, Range)]

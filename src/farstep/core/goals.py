@@ -1,4 +1,4 @@
-"""What a goal is: how one is made from a step of a table, or from an environment's goal."""
+"""How a goal is made from a step of a table, or from an environment's goal."""
 
 from __future__ import annotations
 

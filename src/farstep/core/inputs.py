@@ -1,4 +1,4 @@
-"""What callers hand over, arrays and paths, checked before it is used."""
+"""Checks of arrays and paths that callers pass."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class UniformAhead(Future):
 
 @dataclass(frozen=True)
 class AtLeast(Future):
-    """What another law draws, but no nearer than `steps`. Build one with `at_least`."""
+    """The steps of another law, but no nearer than `steps`. Build one with `at_least`."""
 
     steps: int
     law: Future
@@ -200,7 +200,7 @@ class AtLeast(Future):
 
 
 def at_least(steps: int, law: Future) -> Future:
-    """`law`, but no nearer than `steps`, which 1 leaves as it is."""
+    """`law`, but no nearer than `steps`."""
     return law if steps == 1 else AtLeast(steps, law)
 
 
@@ -235,7 +235,7 @@ class Window(Law):
         return self.around(rows, left)
 
     def around(self, rows: Steps, left: Int[Array, "batch *window"]) -> Drawn:
-        """The windows of `rows`, which chance has no part in."""
+        """The windows of `rows`; nothing is random."""
         last = jnp.maximum(left - 1, 0)
         offsets = jnp.clip(self.places, -rows.step[..., None], last[..., None])
         return Drawn(rows.moved(offsets), offsets)
@@ -265,7 +265,7 @@ class Mixture(Law):
 
 
 def mixture(*parts: tuple[float, Law]) -> Law:
-    """Of `(probability, law)`, one law for each row; a law that is certain stands alone.
+    """One law for each row, by pairs of (probability, law).
 
     Raises:
         ValueError: the probabilities are negative or do not sum to 1, or a part is a window.

@@ -16,7 +16,7 @@ def available_cores() -> float:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     shares = [float(cores or 1)]
     for group in _control_groups("cpu"):
-        # Of version 2 in one file, of version 1 in two; "max" and -1 are no limit.
+        # Version 2 has one file, version 1 two; "max" and -1 mean no limit.
         words = _read(group / "cpu.max").split() or [
             _read(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
         ]

@@ -21,7 +21,7 @@ from farstep.core.goals import WHOLE, GoalRule
 from farstep.core.laws import Law
 
 Params = Any
-"""A pytree of arrays: what an agent acts with."""
+"""The networks of an agent, a pytree of arrays."""
 
 Scalar = float | Float[Array, ""]
 """A number that may be traced."""
@@ -33,10 +33,10 @@ Loss = tuple[Float[Array, ""], Metrics]
 """A scalar to descend, and the terms that it is made of."""
 
 Column = Literal["observations", "goals", "actions"]
-"""What a step of the table gives."""
+"""A column of a table."""
 
 GOALS: tuple[Column, ...] = ("goals",)
-"""What a goal's sample reads."""
+"""The columns that a sample of goals reads."""
 
 CURRENT = "current"
 """The row itself, which every batch has: its observation, the goal that it is, its action."""
@@ -47,12 +47,12 @@ no action of the row alone."""
 
 
 Augmentation = Literal["none", "bridge"]
-"""Of training images: nothing, or a resized crop and changes of colour as for BridgeData V2."""
+"""Of training images: `bridge` is a resized crop and changes of colour, as for BridgeData V2."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a batch holds under one name.
+    """A named part of a batch.
 
     Attributes:
         law: which step.
@@ -74,7 +74,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class BatchSpec:
-    """What one update needs.
+    """The contents of a batch, for one update.
 
     Attributes:
         size: rows B of a batch.
@@ -104,7 +104,7 @@ class BatchSpec:
             known.append(name)
 
     def reads(self, *, whole: bool) -> dict[str, tuple[Column, ...]]:
-        """What is read under each name, the rows' own first.
+        """The columns read for each name, the rows' own first.
 
         Args:
             whole: goals are observations, so that nothing is read twice.
@@ -122,7 +122,7 @@ class BatchSpec:
 
 
 class Sampled(eqx.Module):
-    """What was drawn under one name.
+    """One named part of a batch, as drawn.
 
     `offsets` is how many steps from its row each lies: −1 where it is not known to lie in the row's
     future (a random state), and 0 where it is the row's own. Of a window, all have an axis more.
@@ -162,7 +162,7 @@ class Batch(eqx.Module):
 
     @property
     def goals(self) -> Any:
-        """Those that the rows' own states are."""
+        """The goals that the rows' own states are."""
         return self[CURRENT].goals
 
     @property
@@ -191,7 +191,7 @@ class Batch(eqx.Module):
 
 
 Kind = Literal["vector", "image", "keys"]
-"""What an array is to a network: numbers side by side, or pixels; or several named arrays."""
+"""The kind of an observation: a vector, an image, or several named arrays."""
 
 Arrays = Array | dict[str, Array]
 """An array, or several by name."""
@@ -256,7 +256,7 @@ class Space:
 
     @property
     def kinds(self) -> set[Kind]:
-        """Those of its arrays."""
+        """The kinds of its arrays."""
         return {space.kind for space in self.arrays.values()}
 
     @property
@@ -294,7 +294,7 @@ class Actions:
 
 @dataclass(frozen=True)
 class Spaces:
-    """What an agent's networks are built for.
+    """The spaces that an agent's networks are built for.
 
     Attributes:
         observation: of stacked frames, if there are several.
@@ -336,7 +336,7 @@ def _with_last(space: Space, size: int) -> Space:
 
 
 class BatchPolicy(Protocol):
-    """What the evaluator drives: one call per step for all running episodes.
+    """A policy as the evaluator calls it: once per step for all running episodes.
 
     A slot is a row of the batch; `begin` says that new episodes start in `slots` (row indices),
     so that a policy with memory (a plan) can forget the old ones. `end` says that there is no

@@ -1,4 +1,4 @@
-"""Which episodes of a log look wrong: a few rules, each for a reason, and where each was broken.
+"""Rules that find the episodes of a log that look wrong.
 
 from farstep.data.check import check_dataset
 for finding in check_dataset(open_dataset("my-robot")):
@@ -69,7 +69,7 @@ class Finding:
 
 
 def check_dataset(dataset: Dataset) -> list[Finding]:
-    """What looks wrong in a dataset, in the order of its episodes. Reads it twice."""
+    """Findings in a dataset, in the order of its episodes. Reads it twice."""
     tables = {"train": dataset.train} | ({"val": dataset.val} if dataset.val else {})
     manifest = dataset.train.manifest
     return check_splits(
@@ -91,7 +91,7 @@ def episodes_of(table: Table) -> Iterator[Episode]:
 def check_splits(
     splits: Mapping[str, Callable[[], Iterable[Episode]]], *, in_range: bool = False
 ) -> list[Finding]:
-    """What looks wrong in the episodes of some splits, in their order.
+    """Findings in the episodes of some splits, in their order.
 
     Args:
         splits: what gives a split's episodes from the first one on, by name; called twice, for what
@@ -145,7 +145,7 @@ class _Sample:
 
 
 class _Usual:
-    """What is usual among all episodes: ranges, changes and lengths."""
+    """Usual ranges, changes and lengths over all episodes."""
 
     def __init__(self) -> None:
         self._values, self._actions = _Sample(), _Sample()

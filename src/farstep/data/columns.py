@@ -66,7 +66,7 @@ class Column:
 
 
 def _moments(field: np.dtype[Any]) -> Moments | Histogram:
-    """What counts the last axis of a field of this type and shape."""
+    """Empty statistics over the last axis of a field of this type and shape."""
     kind = Histogram if field.base == np.uint8 else Moments
     return kind(field.shape[-1] if field.shape else 1)
 
@@ -132,7 +132,7 @@ class Histogram:
 
 
 class Rounding:
-    """What single precision costs the columns of a vector: a clock in seconds loses its minutes."""
+    """The rounding error of float32 by column: a clock in seconds since 1970 loses its minutes."""
 
     _ROUNDING = 0.01
     """Largest rounding error to ignore, as a share of a column's change within an episode."""
@@ -163,7 +163,7 @@ class Rounding:
 
     def lossy(self) -> Iterator[tuple[int, float, float, float, float]]:
         """Columns that lose what matters: number, least, greatest, change, rounding error."""
-        # What is the same throughout each episode, such as a task's number, may still be rounded.
+        # A column that is constant in each episode, such as a task's number, may still be rounded.
         change = np.where(self._change > 0, self._change, self._high - self._low)
         magnitude = np.maximum(np.abs(self._low), np.abs(self._high))
         lossy = (self._error > self._ROUNDING * change) & (change > self._NOISE * magnitude)

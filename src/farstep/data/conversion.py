@@ -61,7 +61,7 @@ class Conversion:
         return cls(first, options), replace(split, episodes=chain([first], episodes))
 
     def __call__(self, episodes: Iterable[Episode]) -> Iterator[Episode]:
-        """The episodes, converted as they are asked for.
+        """The episodes, converted lazily.
 
         Raises:
             FarstepError: pixels or indices out of range; says where.
@@ -91,7 +91,7 @@ class Conversion:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader should know."""
+        """Notes for the user."""
         notes = [note for rows in self._arrays.values() for note in rows.notes]
         if self._dropped:
             notes.append(f"{self._dropped} episodes of one step were left out.")

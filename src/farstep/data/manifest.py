@@ -1,4 +1,4 @@
-"""What a table says about itself: `manifest.json`."""
+"""The manifest of a table, `manifest.json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESERVED = ("observations", "actions", "episode_ends")
 
 
 def stored_space(shape: tuple[int, ...], dtype: str) -> Space:
-    """What a table's observations are: three axes are an image's, one is a vector's.
+    """The space of a table's observations: an image of three axes, or a vector.
 
     Raises:
         FarstepError: neither, or images that are not of bytes.

@@ -1,4 +1,4 @@
-"""What networks see of the user's units: standardised observations, actions within [−1, 1].
+"""Standardised observations, and actions scaled to [−1, 1].
 
 The statistics stay beside the networks that were trained on them.
 """
@@ -160,7 +160,7 @@ def _statistics(table: Table) -> list[np.ndarray]:
 
 
 def report(table: Table, normalization: Normalization) -> list[str]:
-    """What the reader should know before training of what the networks will see, a line each."""
+    """Notes on the normalisation for the user, a line each."""
     lines = []
     if normalization.mean.size:
         lines += _observation_lines(table, normalization)

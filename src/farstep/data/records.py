@@ -113,7 +113,7 @@ def packed(episode: Episode) -> bytes:
 
 
 def unpacked(content: bytes) -> Episode:
-    """What `packed` packed."""
+    """The episode that `packed` took."""
     start = content.index(b"\n") + 1
     about = json.loads(content[:start])
     arrays = {}

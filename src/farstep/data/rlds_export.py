@@ -92,7 +92,7 @@ def export_rlds(dataset: Dataset, path: Path, *, overwrite: bool = False) -> lis
 
 
 def _owned(path: Path) -> list[str]:
-    """What an export owns, if that is what `path` is: it alone holds farstep's own file."""
+    """The files of an earlier export at `path`; none if it holds something else."""
     return [VERSION] if (path / VERSION / ABOUT).is_file() else []
 
 

@@ -310,7 +310,7 @@ def is_dataset(path: Path) -> bool:
 
 
 def dataset_files(path: Path) -> list[str]:
-    """What belongs to the dataset in directory `path`, by path below it; nothing if there is none.
+    """Paths of a dataset's files below its directory `path`; none where there is no dataset.
 
     Besides the tables there may be `maze.txt`, the map of a user's own maze.
     """

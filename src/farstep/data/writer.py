@@ -114,7 +114,7 @@ class TableWriter:
 
     @property
     def notes(self) -> list[str]:
-        """What the reader should know of the numbers written so far."""
+        """Notes for the user on the numbers written so far."""
         return [
             f"Column {column} of {name} reaches from {low:.4g} to {high:.4g} and changes by at most"
             f" {change:.4g} within an episode: float32 rounds it by up to {error:.4g}. If it"

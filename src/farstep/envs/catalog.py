@@ -42,7 +42,7 @@ OWN_MAZES = {
     **{family: (family, False) for family in MAZE_FAMILIES},
     **{f"visual-{family}": (family, True) for family in ("antmaze", "humanoidmaze")},
 }
-"""What stands before a map's file: the family, and whether observations are pictures."""
+"""Prefixes of a map's file: the family, and whether observations are pictures."""
 
 
 def _maze_spec(name: str, family: str, steps: int, *, pixels: bool = False) -> EnvironmentSpec:
@@ -116,7 +116,7 @@ def _published() -> tuple[dict[str, EnvironmentSpec], dict[str, str]]:
         mazes("humanoidmaze", maze, cap, "" if maze == "teleport" else "navigate stitch")
     for maze in ("arena", "medium"):
         ogbench("antsoccer", maze, 1000, "navigate stitch", maze=maze, body="ant", ball=True)
-    # Of a model cubes and puzzles change nothing but colours; the scene's buttons lock its joints.
+    # Cubes and puzzles change only colours of their model; the scene's buttons lock its joints.
     for cubes, cap in (("single", 200), ("double", 500), ("triple", 1000), ("quadruple", 1000)):
         ogbench("cube", cubes, cap, "play noisy", seen=True, sharing="copies")
     ogbench("cube", "octuple", 1500, "play noisy", sharing="copies")

@@ -58,7 +58,7 @@ class GoalEnv(gymnasium.Wrapper):
 
 
 def _chosen(entries: Any, spec: EnvironmentSpec) -> Any:
-    """What of a dict is the observation: one entry, or a dict of several."""
+    """The observation in a dict: one entry, or a dict of several."""
     keys = spec.observation_key
     if isinstance(keys, str):
         return _entry(entries, keys, spec, "observations")

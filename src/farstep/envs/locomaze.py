@@ -383,7 +383,7 @@ def _add_disc(
 
 
 def _dress_for_pixels(root: ET.Element, body: BodyName) -> None:
-    """What OGBench changes so that a picture tells position and heading apart."""
+    """OGBench's changes by which a picture shows position and heading."""
     _only(root, ".//material[@name='wall']").set("rgba", ".6 .6 .6 1")
     _only(root, ".//light[@name='global']").attrib.pop("ambient")
     _only(root, ".//light[@name='torso_light']/..").remove(

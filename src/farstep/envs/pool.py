@@ -320,7 +320,7 @@ class _Simulators:
         }
 
     def attach(self, shared: dict[str, np.ndarray]) -> None:
-        """Take the arrays that requests and answers lie in."""
+        """Take the arrays of requests and answers."""
         self._shared = shared
 
     def run(self, request: bytes) -> None:
@@ -396,7 +396,7 @@ class _Simulators:
 
 
 def service(config: Mapping[str, Any]) -> Callable[[bytes], bytes]:
-    """What a worker process does: answer requests about its share of the slots."""
+    """The service of a worker process: it answers requests about its share of the slots."""
     simulators = _Simulators(config)
 
     def answer(request: bytes) -> bytes:
@@ -422,7 +422,7 @@ _Row = list[Any]
 
 
 def _described(space: Any) -> _Row:
-    """What the pool keeps of a Gymnasium space: of a dict, all its entries."""
+    """Type and shape of a Gymnasium space; of a dict, those of all its entries."""
     if hasattr(space, "spaces"):
         return [[name, *_described(part)] for name, part in space.spaces.items()]
     return ["uint8" if space.dtype == np.uint8 else "float32", list(space.shape)]

@@ -123,7 +123,7 @@ class Worker:
         """End the process. Does nothing the second time."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
-                # What cannot be flushed went to a process that has died.
+                # The process may have died, so that nothing can be flushed.
                 with suppress(BrokenPipeError):
                     stream.close()
         self._process.kill()  # a simulation that nobody waits for has nothing to save
@@ -163,7 +163,7 @@ def run() -> None:
     """The child's side: serve until the parent closes the connection."""
     requests = os.fdopen(os.dup(0), "rb", buffering=0)  # so that `select` sees all there is
     answers = os.fdopen(os.dup(1), "wb")
-    # What libraries print must not end up among the frames.
+    # Output of libraries must not end up among the frames.
     os.dup2(2, 1)
     # Either means that the parent has closed the connection or died.
     with suppress(EOFError, BrokenPipeError):

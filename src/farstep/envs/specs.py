@@ -135,7 +135,7 @@ class EnvironmentSpec:
         )
 
     def load(self) -> Callable[..., Any]:
-        """What makes it.
+        """The function that makes it.
 
         Raises:
             FarstepError: there is no such module or function.

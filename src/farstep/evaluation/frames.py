@@ -11,7 +11,7 @@ from farstep.core.types import BatchPolicy, Spaces
 
 
 class SeenBy:
-    """A policy that is shown single observations and their goals, whatever it was trained on.
+    """A policy that takes an environment's single observations and goals.
 
     Of several arrays it is given its own, its goals are made by its rule, and stacked frames are
     kept for it.

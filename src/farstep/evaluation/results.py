@@ -1,4 +1,4 @@
-"""What an evaluation found, and under which protocol."""
+"""Results of evaluations, with their protocol."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def action_invariance(distances: Float[Array, "members batch"]) -> Loss:
 
 
 def goal_anchor(distances: Float[Array, "members batch"]) -> Loss:
-    """`mean (exp(−d(ψ(s), ψ_g(g(s)))) − 1)²`: a state is no step away from the goal that it is.
+    """`mean (exp(−d(ψ(s), ψ_g(g(s)))) − 1)²`: a state lies at the goal that it is.
 
     Where goals are observations this holds by the quasimetric. Where they have an embedding of
     their own it must be said, in the form of action invariance.

@@ -1,4 +1,4 @@
-"""What an encoder is: a network from observations of one kind to a vector of features."""
+"""Encoders: networks from observations of one kind to a vector of features."""
 
 import abc
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 class Encoder(eqx.Module):
-    """Features of a batch of arrays (B, …), which a subclass names the width of.
+    """Features of a batch of arrays (B, …); a subclass sets their width.
 
     A subclass is made by `make(shape, key=key)` for arrays of that shape, such as (H, W, C).
     """

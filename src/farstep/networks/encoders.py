@@ -35,7 +35,7 @@ Goals = Real[Array, "batch *goal"] | dict[str, Real[Array, "batch ..."]]
 """The same of goals; (B, *obs) where goals are observations."""
 
 STATE, GOAL = "_state", "_goal"
-"""Names of a state and of a goal that lie side by side. No array of data is called so."""
+"""Names of a state and a goal side by side. No array of data has these names."""
 
 
 class Identity(Encoder):
@@ -73,7 +73,7 @@ class Keyed(Encoder):
 
 @dataclass(frozen=True)
 class Registered:
-    """An encoder that a name stands for.
+    """A named encoder.
 
     Attributes:
         kind: of the arrays that it takes.

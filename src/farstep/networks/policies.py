@@ -28,7 +28,7 @@ class Policy(Protocol):
         done: Done = None,
         /,
     ) -> Float[Array, " batch"]:
-        """What cloning minimises, by row; of the actions of a chunk, those `done` count."""
+        """The loss of cloning by row; over the actions of a chunk that are `done`."""
         ...
 
     def climb(self, observations: Arrays, goals: Arrays, key: PRNGKey, /) -> Array:

@@ -31,7 +31,7 @@ GROUPS = 4
 
 IMAGENET_MEAN = 0.485, 0.456, 0.406
 IMAGENET_STD = 0.229, 0.224, 0.225
-"""Of red, green and blue in [0, 1], as torchvision's weights expect them to be standardised."""
+"""Mean and deviation of red, green and blue in [0, 1] that torchvision's weights expect."""
 
 Norm = GroupNorm | FrozenBatchNorm
 

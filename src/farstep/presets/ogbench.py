@@ -11,7 +11,7 @@ from farstep.presets.presets import Entry, Remark
 SOURCE = "OGBench (arXiv 2410.20092), hyperparameter tables"
 
 AGENTS = ("gcivl", "gciql", "qrl", "crl")
-"""Those whose α the table gives; HIQL has two inverse temperatures."""
+"""Agents whose α the table gives; HIQL has two inverse temperatures."""
 
 ALPHA: tuple[tuple[tuple[str, ...], tuple[float, ...]], ...] = (
     # α of                                          gcivl gciql   qrl    crl
@@ -103,7 +103,7 @@ PIXEL_ENTRIES = (
         for agent in ("gcbc", *AGENTS, "hiql")
     ),
 )
-"""What holds for pictures alone."""
+"""Settings for pictures alone."""
 
 REMARKS = (
     Remark(

@@ -1,4 +1,4 @@
-"""Hyperparameters as data: which values, for which agent and datasets, and where they come from.
+"""Hyperparameters as data: values by agent and dataset, with their source.
 
 A preset is a list of entries; every entry whose agent and dataset pattern match is applied, later
 ones over earlier ones. A value that no entry sets keeps the agent's own default.
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Remark:
-    """What a source publishes and a preset cannot set, so that nobody takes it for set.
+    """A published setting that a preset cannot set.
 
     Attributes:
         agents: names of the agents that it is about.
@@ -113,7 +113,7 @@ class Preset:
         return lines
 
     def fallback(self, agent: str, dataset: str) -> str | None:
-        """What stands in where nothing is known of just this combination; None where it is."""
+        """A note where no entry is for just this combination; None where one is."""
         matching = self.matching(agent, dataset)
         if not matching:
             return (
@@ -128,7 +128,7 @@ class Preset:
         return None
 
     def remarks_on(self, agent: str, dataset: str) -> list[str]:
-        """What is published for this combination and not set."""
+        """Published settings for this combination that are not set."""
         return [
             remark.text
             for remark in self.remarks

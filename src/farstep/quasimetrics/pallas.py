@@ -187,7 +187,7 @@ def _sums(cotangent_ref, winner_ref, weight_ref, x_ref, y_ref, out_ref) -> None:
 
 
 def _compare(x_ref, y_ref, group) -> tuple[Array, Array, Array]:
-    """Of one group, for a tile of pairs: the largest difference, whose it is, and the norm."""
+    """The largest difference, its coordinate and the norm in one group, for a tile of pairs."""
 
     def step(m, state):
         largest, winner, squared = state

@@ -46,7 +46,7 @@ def in_lanes(
 def out_of_lanes(
     x: Float[Array, "*batch half 2 lanes"], groups: int
 ) -> Float[Array, "*batch members latent"]:
-    """What `in_lanes` was given."""
+    """The inverse of `in_lanes`."""
     split = x.reshape(*x.shape[:-1], -1, groups)
     latents = jnp.moveaxis(split, (-4, -3), (-1, -2))
     return latents.reshape(*latents.shape[:-3], -1)

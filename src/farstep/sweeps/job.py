@@ -148,7 +148,7 @@ class Job:
             FarstepError: as `farstep.train` and `farstep.evaluate`.
             Interrupted: a signal came; everything is saved.
         """
-        told = Reporter().told if reporter is None else reporter.told
+        tell = (reporter or Reporter()).message
         for seeds, saved, trained in self._groups():
             if trained:
                 continue
@@ -162,10 +162,10 @@ class Job:
                 "reporter": reporter,
             }
             if saved >= 0:
-                told(f"{where}: going on after {saved:,} updates")
+                tell(f"{where}: going on after {saved:,} updates")
                 resume(*paths, dataset=self.dataset, **how)
             else:
-                told(f"{where}: {self.training.steps:,} updates")
+                tell(f"{where}: {self.training.steps:,} updates")
                 out = self.directory if len(seeds) > 1 else paths[0]
                 how |= {"goal": self.goal, "frames": self.frames, "seeds": len(seeds)}
                 train(self.dataset, out=out, **how)

@@ -21,7 +21,7 @@ SUCCESS = "success"
 """The evaluation metric by which the best checkpoint is chosen."""
 
 ABOUT = "about"
-"""Of a checkpoint, the part that tells its success and its checksums."""
+"""The part of a checkpoint that holds its success and checksums."""
 
 READ_ATTEMPTS = 3
 READ_PAUSE = 0.2
@@ -188,7 +188,7 @@ class Checkpoints:
             ) from error
 
     def _success(self, step: int) -> float | None:
-        """Of the evaluation at `step`; None without one, or where the note of it is damaged."""
+        """Success of the evaluation at `step`; None without one, or where it cannot be read."""
         try:
             return self._read(step, {ABOUT: self._ocp.args.JsonRestore()})[ABOUT][SUCCESS]
         except (FarstepError, KeyError, TypeError):
@@ -219,7 +219,7 @@ def _without_tracebacks() -> Iterator[None]:
 
 
 def _sha256(tree: Mapping[str, Any]) -> str:
-    """Of all arrays' names and elements."""
+    """SHA-256 of all arrays' names and elements."""
     digest = hashlib.sha256()
     for name in sorted(tree):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""What defines a run, as it stands in `config.json`."""
+"""The configuration of a run, `config.json`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTINUABLE = (
     *("steps", "log_every", "checkpoint_every", "keep_checkpoints"),
     *("evaluate_every", "evaluation_episodes", "validation_batches"),
 )
-"""What may change when a run is continued: how long it trains and how often it is looked at."""
+"""Options that may change when a run is continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetReference:
-    """Which data a run was trained on, precisely.
+    """The data that a run was trained on.
 
     Attributes:
         name: the dataset's name.
@@ -132,7 +132,7 @@ class RunConfig:
             raise FarstepError(f"{where} is not a run's configuration: {error!r}.") from error
 
     def differences(self, other: RunConfig, *, ignore: Sequence[str] = CONTINUABLE) -> list[str]:
-        """What keeps a run of `self` from being continued as `other`, one line each.
+        """Differences that keep a run of `self` from being continued as `other`, one line each.
 
         Args:
             ignore: training options that may differ. The data's path may, too.

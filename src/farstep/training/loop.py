@@ -256,7 +256,7 @@ class _Session:
             raise FarstepError("\n".join(self._frozen.values()))
 
     def _program(self, resources: ExitStack) -> Advance:
-        """What does the updates from here on; reading ahead ends with `resources`."""
+        """The function that does updates; reading ahead ends with `resources`."""
         agent, profiler, layout = self._config.agent, self._trainer.profiler, self._trainer.layout
         table = self._trainer.table
         roots = jnp.stack([root_key(run.config.training.seed) for run in self._runs])
@@ -287,7 +287,7 @@ class _Session:
         return advance_streamed
 
     def _validation(self) -> Callable[[Params], Metrics] | None:
-        """What measures the loss on held-out data."""
+        """The function that measures the loss on held-out data."""
         agent, table = self._config.agent, self._trainer.validation
         batches = self._config.training.validation_batches
         if table is None:
@@ -306,7 +306,7 @@ class _Session:
         return validate
 
     def _measure(self, step: int, params: Sequence[Params | None]) -> list[Mapping[str, float]]:
-        """What the evaluator finds for each seed's networks; nothing for a frozen seed's."""
+        """The evaluator's metrics for each seed's networks; none for a frozen seed's."""
         assert self._trainer.evaluator is not None
         return [
             {} if one is None else dict(self._trainer.evaluator(run, one, step))

@@ -38,7 +38,7 @@ Source = DeviceTable | Chunk
 
 
 class TrainState(eqx.Module):
-    """What training carries from update to update, and what a checkpoint holds.
+    """The state that training carries from update to update, and that a checkpoint holds.
 
     Attributes:
         state: the agent's.

@@ -49,7 +49,7 @@ OWNED = (
     *("checkpoints", "plots", "profile", "tensorboard", "wandb"),
     *(f"{export}/{name}" for export in ("policy", "distilled") for name in EXPORTED),
 )
-"""What belongs to a run and goes with it: what training, pictures and exports write there."""
+"""Files of a run, which `--overwrite` removes: those of training, pictures and exports."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a source of episodes is: a format, and the episodes that it finds at a path."""
+"""The contract of a source of episodes: a format, and the episodes at a path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farstep.data.episodes import Episode, Split
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the user says of data that do not speak for themselves.
+    """Options for data that do not describe themselves.
 
     Attributes:
         val: a validation file or directory that lies elsewhere.
@@ -80,7 +80,7 @@ class ImportOptions:
         where: str,
         extras: tuple[str, ...] = (),
     ) -> FieldMap:
-        """Which arrays become what; all must be known.
+        """The map from a step's arrays to the table's; all must be known.
 
         Args:
             observations: the format's usual keys of the observations.
@@ -108,7 +108,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class FieldMap:
-    """Which arrays of a step become what.
+    """A map from the arrays of a step to those of a table.
 
     Attributes:
         observations: joined in this order if they are several vectors, and apart by name if one

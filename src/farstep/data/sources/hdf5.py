@@ -28,10 +28,10 @@ from farstep.data.sources.hdf5_file import (
 
 OBSERVATIONS = ("observations", "observation", "obs", "states", "state", "qpos")
 ACTIONS = ("actions", "action")
-"""What others call them, in the order in which they are proposed."""
+"""Common names, in the order in which they are proposed."""
 
 DEPTH = 3
-"""Groups within groups, among which episodes are looked for."""
+"""Levels of nested groups that are searched for episodes."""
 
 LISTED = 24
 """Arrays that an explanation lists."""
@@ -89,7 +89,7 @@ def _explanation(
     names: list[str],
     shapes: Mapping[str, tuple[tuple[int, ...], str]],
 ) -> str:
-    """What was found, and what to say."""
+    """A message with the arrays that were found and the command to import them."""
     if not shapes:
         return f"{files[0]} is an HDF5 file that holds no arrays of numbers."
     wide = max(map(len, shapes))

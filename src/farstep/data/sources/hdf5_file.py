@@ -1,4 +1,4 @@
-"""What all HDF5 files share: arrays by name, groups of arrays that are episodes, and damage.
+"""Reading HDF5 files: arrays by name, groups that are episodes, and errors of damaged files.
 
 Only numbers that lie in the file itself are read: links to other files are not followed, and
 nothing is unpickled.

@@ -37,7 +37,7 @@ FORMATS: dict[str, Format] = {
 """In the order in which they are asked whether they recognise a path."""
 
 ENDINGS = (".npz", *SUFFIXES)
-"""Of files; no part of a dataset's name."""
+"""Suffixes of files that are left out of a dataset's name."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps written, steps in all)."""
@@ -146,7 +146,7 @@ def import_source(
                 progress=progress,
             )
         except FarstepError:
-            # What was read so far would be refused again.
+            # The episodes read so far would be refused again.
             stack.close()
             shutil.rmtree(unfinished_part, ignore_errors=True)
             raise
@@ -229,7 +229,7 @@ def default_name(path: Path) -> str:
 
 
 def describe(path: Path) -> str:
-    """What `path` is, where no format reads it, and what to do."""
+    """A message for a path that no format reads: what it is, and what to do."""
     if path.is_dir():
         return f"{path} holds no .npz file to train on."
     with path.open("rb") as file:
