@@ -125,12 +125,13 @@ def distance_field(
     if not reachable.any():
         raise FarstepError(f"no position given has a way to ({goal_xy[0]:g}, {goal_xy[1]:g})")
     observations, positions, true = observations[reachable], positions[reachable], true[reachable]
-    learned = np.concatenate(
-        [
-            np.asarray(distance(_full(observations[i : i + CHUNK]), goal))[: len(true) - i]
-            for i in range(0, len(true), CHUNK)
-        ]
-    ).astype(np.float64)
+    parts = []
+    for start in range(0, len(true), CHUNK):
+        part = observations[start : start + CHUNK]
+        # The last part is filled up, so that the distance compiles for one size.
+        whole = np.resize(part, (CHUNK, *part.shape[1:]))
+        parts.append(np.asarray(distance(whole, goal))[: len(part)])
+    learned = np.concatenate(parts).astype(np.float64)
     if learned.shape != true.shape:
         raise ValueError(f"{len(true)} observations have distances of shape {learned.shape}")
     if not np.isfinite(learned).all():
@@ -168,11 +169,6 @@ def draw_distance_field(
         facts.append(f"{count} routes" + (" reach the goal" if reached is not None else ""))
     figure.suptitle("\n".join(filter(None, [title, " · ".join(facts)])), fontsize=12)
     return figure
-
-
-def _full(observations: np.ndarray) -> np.ndarray:
-    """The last chunk filled up to a whole one, so that the distance compiles for one size."""
-    return np.resize(observations, (CHUNK, *observations.shape[1:]))
 
 
 def _draw_panel(

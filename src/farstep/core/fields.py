@@ -109,11 +109,7 @@ def dataclass_from_dict(kind: type[Built], values: Mapping[str, Any], *, where: 
                 return dataclass_from_dict(hints[key], value, where=where)
             each: Any = next(iter(get_args(hints[key])[-1:]), None)
             if is_dataclass(each):
-                return {k: _mapping(each, v, where) for k, v in value.items()}
+                return {k: dataclass_from_dict(each, v, where=where) for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
     return kind(**{key: built(key, value) for key, value in values.items()})
-
-
-def _mapping(kind: Any, value: Any, where: str) -> Any:
-    return dataclass_from_dict(kind, value, where=where)

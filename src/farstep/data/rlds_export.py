@@ -63,7 +63,9 @@ def export_rlds(dataset: Dataset, path: Path, *, overwrite: bool = False) -> lis
     check_free_space(path, sum(table.num_bytes for table in tables.values()))
     fields = _Fields(dataset.train)
     name = re.sub(r"\W", "_", path.name).lower()
-    with staged_directory(path, overwrite=overwrite, owned=_owned(path)) as staging:
+    # Only an earlier export, which holds farstep's own file, may be replaced.
+    owned = [VERSION] if (path / VERSION / ABOUT).is_file() else []
+    with staged_directory(path, overwrite=overwrite, owned=owned) as staging:
         root = staging / VERSION
         root.mkdir()
         splits = [_write_split(root, name, split, table, fields) for split, table in tables.items()]
@@ -89,11 +91,6 @@ def export_rlds(dataset: Dataset, path: Path, *, overwrite: bool = False) -> lis
         }
         (root / ABOUT).write_text(json.dumps(about, indent=2), encoding="utf-8")
     return sorted(path.glob(f"{VERSION}/*"))
-
-
-def _owned(path: Path) -> list[str]:
-    """The files of an earlier export at `path`; none if it holds something else."""
-    return [VERSION] if (path / VERSION / ABOUT).is_file() else []
 
 
 class _Fields:
