@@ -23,7 +23,7 @@ from farstep.analysis.published import (
     comparable,
     published_result,
 )
-from farstep.analysis.scores import NOT_TOLD, Score
+from farstep.analysis.scores import UNKNOWN, Score
 from farstep.analysis.statistics import (
     RESAMPLES,
     Strata,
@@ -323,8 +323,8 @@ def _differing(settings: Sequence[Mapping[str, Any]], among: Iterable[str] = ())
     """Names of settings, in their own order, that are not equal wherever they are told."""
     found = []
     for name in list(among) or dict.fromkeys(name for one in settings for name in one):
-        told = [one[name] for one in settings if name in one]
-        if any(value != told[0] for value in told):
+        values = [one[name] for one in settings if name in one]
+        if any(value != values[0] for value in values):
             found.append(name)
     return found
 
@@ -334,7 +334,7 @@ def _group_name(name: str, group: Sequence[Score], differing: Sequence[str], num
         return f"{name} #{number}"
     settings = group[0].settings()
     said = ", ".join(
-        f"{key.removeprefix('agent.')} {_short(settings.get(key, NOT_TOLD))}" for key in differing
+        f"{key.removeprefix('agent.')} {_short(settings.get(key, UNKNOWN))}" for key in differing
     )
     return f"{name} ({said})"
 
@@ -345,7 +345,7 @@ def _kept_apart(
     lines = [f"{name} on {dataset}: {len(groups)} groups of runs are not averaged together:"]
     for group in groups:
         settings = group[0].settings()
-        said = "; ".join(f"{key} {_short(settings.get(key, NOT_TOLD))}" for key in differing)
+        said = "; ".join(f"{key} {_short(settings.get(key, UNKNOWN))}" for key in differing)
         lines.append(f"{said} ({', '.join(str(score.source) for score in group)})")
     return "\n  ".join(lines)
 
@@ -380,14 +380,14 @@ def _between_datasets(comparison: Comparison) -> list[str]:
 def _missing(comparison: Comparison) -> list[str]:
     """Datasets and seeds that one method has and another lacks."""
     notes: list[str] = []
-    untold: list[str] = []
+    unknown: list[str] = []
     seeds = {score.seed for cell in comparison.cells for score in cell.scores}
     known = sorted(seed for seed in seeds if seed is not None)
     for cell in comparison.cells:
         present = {score.seed for score in cell.scores}
         absent = [seed for seed in known if seed not in present]
         if None in present:
-            untold.append(f"{cell.method} on {cell.dataset}")
+            unknown.append(f"{cell.method} on {cell.dataset}")
         elif absent:
             listed = ", ".join(map(str, absent))
             notes.append(f"{cell.method} on {cell.dataset}: no run with seed {listed}.")
@@ -395,8 +395,8 @@ def _missing(comparison: Comparison) -> list[str]:
     for name, dataset in itertools.product(sorted(dict(named)), comparison.datasets):
         if (name, dataset) not in named:
             notes.append(f"{name} has no runs on {dataset}.")
-    if untold:
-        notes.append(f"Result files do not tell the training seeds of {'; '.join(untold)}.")
+    if unknown:
+        notes.append(f"Result files do not tell the training seeds of {'; '.join(unknown)}.")
     return notes
 
 

@@ -36,7 +36,7 @@ BOOKKEEPING = {*CONTINUABLE, "seed", "normalize"}
 Every other training setting belongs to the protocol, those of later versions included.
 """
 
-NOT_TOLD = "not told"
+UNKNOWN = "not told"
 """Stands in a protocol for what an older file does not record."""
 
 
@@ -83,7 +83,7 @@ class Score:
             **self.protocol,
             "planning": "graph" if self.planned else "none",
             **{f"planning.{name}": value for name, value in planning.items()},
-            "hyperparameters": NOT_TOLD if self.hyperparameters is None else "told",
+            "hyperparameters": UNKNOWN if self.hyperparameters is None else "told",
             **{f"agent.{name}": value for name, value in hyperparameters.items()},
         }
 
@@ -206,10 +206,10 @@ def result_score(path: Path, name: str | None = None) -> Score:
             "temperature": policy["temperature"],
             "planning": planning,
             "updates": [policy["step"]],
-            "normalized": policy.get("normalized", NOT_TOLD),
-            "data": source.get("digest", NOT_TOLD),
+            "normalized": policy.get("normalized", UNKNOWN),
+            "data": source.get("digest", UNKNOWN),
         }
-        | {package: versions.get(package, NOT_TOLD) for package in SIMULATORS},
+        | {package: versions.get(package, UNKNOWN) for package in SIMULATORS},
         hyperparameters=_hyperparameters(policy, path),
     )
 
@@ -254,7 +254,7 @@ def _simulator_versions(path: Path) -> dict[str, Any]:
         versions = json.loads((path / "env.json").read_text(encoding="utf-8"))["versions"]
     except (OSError, json.JSONDecodeError, KeyError):
         versions = {}
-    return {package: versions.get(package, NOT_TOLD) for package in SIMULATORS}
+    return {package: versions.get(package, UNKNOWN) for package in SIMULATORS}
 
 
 def _mean_by_task(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:

@@ -252,8 +252,8 @@ class _Current:
             before = frame
             begin = max(0, since - self._steps)
             if length >= FROZEN and not _equal(actions[begin + 1 : t], actions[begin : t - 1]):
-                told = f"{name} show the same picture for {length} steps or more"
-                self._found.setdefault("frozen camera", (since, told))
+                what = f"{name} show the same picture for {length} steps or more"
+                self._found.setdefault("frozen camera", (since, what))
         self._runs[name] = length, since
 
     def _note(self, rule: str, wrong: np.ndarray, what: Callable[[_At], str]) -> None:

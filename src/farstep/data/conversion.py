@@ -160,7 +160,7 @@ class _Rows:
 
     Args:
         first: the first rows, whose shape all others have.
-        told: what the reader says that they are.
+        declared: the layout that the user declares, or `auto`.
         name: what to call the array.
 
     Attributes:
@@ -168,11 +168,11 @@ class _Rows:
         notes: what the reader should know.
     """
 
-    def __init__(self, first: np.ndarray, told: str, name: str) -> None:
+    def __init__(self, first: np.ndarray, declared: str, name: str) -> None:
         self.notes: list[str] = []
         self._name = name
         self._unit_pixels: bool | None = None
-        self._layout = self._layout_of(first, told)
+        self._layout = self._layout_of(first, declared)
         # One row tells the shape; its pixels tell nothing yet.
         shape = self._arranged(first[:1]).shape[1:]
         self.space = Space(shape) if self._layout == "vector" else Space(shape, "uint8", "image")
@@ -186,7 +186,7 @@ class _Rows:
         arranged = self._arranged(rows)
         return arranged if self._layout == "vector" else self._pixels(arranged)
 
-    def _layout_of(self, rows: np.ndarray, told: str) -> str:
+    def _layout_of(self, rows: np.ndarray, declared: str) -> str:
         """`vector`, `hwc`, `chw`, or `hw` of a greyscale image."""
         shape, name = rows.shape[1:], self._name
         if not shape:
@@ -194,10 +194,10 @@ class _Rows:
                 f"{name} have shape (N,); a row of numbers is needed for each step, so (N, 1)"
                 " for a single number."
             )
-        if told == "vector" or len(shape) == 1:
-            if told in ("hwc", "chw"):
+        if declared == "vector" or len(shape) == 1:
+            if declared in ("hwc", "chw"):
                 raise FarstepError(f"{name} have rows {shape}, which are no images.")
-            if rows.dtype == np.uint8 and told == "auto":
+            if rows.dtype == np.uint8 and declared == "auto":
                 self.notes.append("Vectors of uint8 are stored as float32.")
             return "vector"
         if len(shape) > 3:
@@ -206,7 +206,7 @@ class _Rows:
                 " (H, W, C) a step, or the frames as channels of one; or lay the rows flat with"
                 " --observations vector."
             )
-        if len(shape) == 2 and (told == "hwc" or rows.dtype == np.uint8):
+        if len(shape) == 2 and (declared == "hwc" or rows.dtype == np.uint8):
             self.notes.append(f"Rows {shape} are taken for greyscale images, of one channel.")
             return "hw"
         if len(shape) == 2:
@@ -214,8 +214,8 @@ class _Rows:
                 f"{name} have rows {shape}, neither vectors nor images: lay them flat with"
                 " --observations vector, or say --observations hwc of greyscale images."
             )
-        if told != "auto":
-            return told
+        if declared != "auto":
+            return declared
         first, middle, last = rows.shape[1:]
         if not (first < min(middle, last) or last < min(first, middle)):
             raise FarstepError(

@@ -82,12 +82,12 @@ class Records:
         left = self._file.stat().st_size
         with self._file.open("rb") as stream:
             while len(head := stream.read(_HEAD.size)) == _HEAD.size:
-                told, length = _HEAD.unpack(head)
+                checksum, length = _HEAD.unpack(head)
                 left -= _HEAD.size + length
                 if left < 0:
                     return
                 content = stream.read(length)
-                if told != zlib.crc32(content):
+                if checksum != zlib.crc32(content):
                     return
                 yield content
 
@@ -124,11 +124,11 @@ def unpacked(content: bytes) -> Episode:
     return Episode(arrays.pop("observations"), arrays.pop("actions"), arrays, **about)
 
 
-def _dtype(told: Any) -> np.dtype[Any]:
+def _dtype(described: Any) -> np.dtype[Any]:
     """NumPy's type by its description; JSON makes lists of the tuples that name several arrays."""
-    if isinstance(told, str):
-        return np.dtype(told)
-    return np.dtype([(name, kind, *map(tuple, shape)) for name, kind, *shape in told])
+    if isinstance(described, str):
+        return np.dtype(described)
+    return np.dtype([(name, kind, *map(tuple, shape)) for name, kind, *shape in described])
 
 
 def kept(records: Records, split: Split) -> Split:

@@ -105,8 +105,8 @@ class _Fields:
     def __init__(self, table: Table) -> None:
         self.discrete = table.manifest.discrete
         self.tasks = table.manifest.tasks
-        told = table.manifest.provenance
-        keys = told.get("keys", {}) if told.get("format") == "rlds" else {}
+        provenance = table.manifest.provenance
+        keys = provenance.get("keys", {}) if provenance.get("format") == "rlds" else {}
         seen, observed = keys.get("observations", []), arrays_of(table.observations)
         usual = {
             key: f"observation/{key or ('image_0' if array.dtype == np.uint8 else 'state')}"

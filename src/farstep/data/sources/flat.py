@@ -385,9 +385,9 @@ def _episodes(shard: _Shard, kind: FlatFiles) -> Iterator[Episode]:
 
 def _notes(shards: Sequence[_Shard], options: ImportOptions) -> list[str]:
     notes = []
-    told = {key: sum(s.marks.get(key, 0) for s in shards) for s in shards for key in s.marks}
-    if not options.ends and not {*told} <= {"terminals", "valids"}:
-        named = " or ".join(f"'{key}' ({count:,} times)" for key, count in told.items())
+    counts = {key: sum(s.marks.get(key, 0) for s in shards) for s in shards for key in s.marks}
+    if not options.ends and not {*counts} <= {"terminals", "valids"}:
+        named = " or ".join(f"'{key}' ({count:,} times)" for key, count in counts.items())
         notes.append(f"Episodes end where {named} is 1; --ends KEY chooses.")
     known = ("observations", "actions", *SIMULATOR_STATE)
     unused = {key for shard in shards for key in shard.unused if key not in END_KEYS}

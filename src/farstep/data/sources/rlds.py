@@ -105,8 +105,8 @@ def _open(path: Path, options: ImportOptions) -> Source:
         raise FarstepError(f"{path} holds no {FEATURES}, which an RLDS dataset has.")
     features = features_of(root)
     usual = "observation/image_0" if "observation/image_0" in features else "observation/state"
-    told = _about(root)
-    own = told.get("keys", {})
+    about = _about(root)
+    own = about.get("keys", {})
     fields = options.fields(
         tuple(own.get("observations", (usual,))),
         own.get("actions", "action"),
@@ -129,7 +129,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
             break
     if not splits["train"]:
         raise FarstepError(f"{root} holds no shard of a split 'train' (*-train.tfrecord-*).")
-    relabelled = told.get("relabelled", "none")
+    relabelled = about.get("relabelled", "none")
     if options.relabel != "none" and relabelled != "none":
         raise FarstepError(
             f"Actions in {root} are relabelled already ({relabelled}): import it without --relabel."
@@ -152,7 +152,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
             )
             for name, shards in splits.items()
         },
-        num_actions=told.get("num_actions"),
+        num_actions=about.get("num_actions"),
     )
 
 

@@ -50,8 +50,8 @@ def read_records(path: Path) -> Iterator[memoryview]:
             head = stream.read(_LENGTH.size + _SUM.size)
             if len(head) < _LENGTH.size + _SUM.size:
                 raise _cut_off(path, position)
-            (length,), (told,) = _LENGTH.unpack_from(head), _SUM.unpack_from(head, _LENGTH.size)
-            if masked_crc(head[: _LENGTH.size]) != told:
+            (length,), (checksum,) = _LENGTH.unpack_from(head), _SUM.unpack_from(head, _LENGTH.size)
+            if masked_crc(head[: _LENGTH.size]) != checksum:
                 raise FarstepError(
                     f"{path} is damaged at byte {position}: the length of a record fails its"
                     " checksum, so this is no TFRecord file or a part of it is lost."
