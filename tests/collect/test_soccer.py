@@ -20,9 +20,9 @@ from farstep.collect.soccer import EpisodeCollector, SoccerRecipe, published_rec
 from farstep.collect.walkers.bodies import walker_body  # noqa: E402
 from farstep.collect.walkers.policy import Walker, shipped_walker  # noqa: E402
 from farstep.core.errors import FarstepError  # noqa: E402
+from farstep.core.seeds import stream  # noqa: E402
 from farstep.data.table import open_dataset  # noqa: E402
 from farstep.envs import make  # noqa: E402
-from farstep.envs.seeds import stream  # noqa: E402
 
 
 @pytest.fixture(scope="module")
