@@ -27,7 +27,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.files import NO_SPACE, check_free_space, format_bytes, write_text
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.flat import file_sha256
-from farstep.data.sources.npz_file import DamagedFileError
+from farstep.data.sources.npz import DamagedFileError
 from farstep.data.sources.registry import Imported, Progress, import_source
 from farstep.data.table import canonical_name, check_name, data_root, is_dataset
 
