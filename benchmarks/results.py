@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from farstep.analysis.comparison_tables import published_text
 from farstep.analysis.published import published_ablation, published_result
 from farstep.core.files import write_text
 from farstep.evaluation.intervals import stratified_wilson
@@ -353,9 +354,8 @@ def waypoint_laws() -> Cells:
     published = published_ablation("waypoint")
     for method in dict.fromkeys(r["method"] for r in where("runs.csv", study="ablation-waypoint")):
         values = run_rates("ablation-waypoint", "medium-stitch", method)
-        anchor = published[method]
-        beside = f"{100 * anchor.success:.1f} ± {100 * anchor.standard_error:.1f}"
-        cells.append([method, each(values), f"**{over_seeds(values)}**", beside])
+        printed = published_text(published[method])
+        cells.append([method, each(values), f"**{over_seeds(values)}**", printed])
     return cells
 
 
@@ -393,11 +393,11 @@ def reproduction() -> Cells:
         if published is not None:
             config = json.loads((DATA / "configs.json").read_text())
             settings = config[f"{longest[0]['experiment']}/{dataset}/mqe"]["agent"]
-            beside = f"{100 * published.success:.1f} ± {100 * published.standard_error:.1f}"
+            printed = published_text(published)
             values = [float(row["success"]) for row in longest]
             hidden = settings["hidden"]
             cells.append(
-                [dataset, f"{hidden[0]} × {len(hidden)}", f"{most:,}", over_seeds(values), beside]
+                [dataset, f"{hidden[0]} × {len(hidden)}", f"{most:,}", over_seeds(values), printed]
             )
     return cells
 

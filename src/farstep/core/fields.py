@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from farstep.core.errors import FarstepError, nearest
 
@@ -109,7 +109,10 @@ def dataclass_from_dict(kind: type[Built], values: Mapping[str, Any], *, where: 
                 return dataclass_from_dict(hints[key], value, where=where)
             each: Any = next(iter(get_args(hints[key])[-1:]), None)
             if is_dataclass(each):
-                return {k: dataclass_from_dict(each, v, where=where) for k, v in value.items()}
+                return {
+                    k: dataclass_from_dict(cast(Any, each), v, where=where)
+                    for k, v in value.items()
+                }
         return tuple(value) if isinstance(value, list) else value
 
     return kind(**{key: built(key, value) for key, value in values.items()})
