@@ -233,17 +233,10 @@ def _completion(words: list[str]) -> None:
     """Let tyro print a completion script over all commands."""
     import tyro
 
-    kinds = {
-        name if group is None else f"{group} {name}": command.load()
-        for group, commands in _groups()
-        for name, command in commands.items()
-    }
+    kinds: dict[str, Any] = {}
+    for name, chosen in COMMANDS.items():
+        if isinstance(chosen, Command):
+            kinds[name] = chosen.load()
+        else:
+            kinds |= {f"{name} {inner}": command.load() for inner, command in chosen.items()}
     tyro.extras.subcommand_cli_from_dict(kinds, prog="farstep", args=words)
-
-
-def _groups() -> Iterator[tuple[str | None, dict[str, Command]]]:
-    """Commands of the top level, then those of each group."""
-    yield None, {name: c for name, c in COMMANDS.items() if isinstance(c, Command)}
-    for name, commands in COMMANDS.items():
-        if isinstance(commands, Mapping):
-            yield name, dict(commands)

@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from farstep.agents.registry import agent_class
-from farstep.core.errors import FarstepError, nearest
+from farstep.core.registry import registered
 
 EVERYWHERE = "*"
 """The pattern of every dataset."""
@@ -149,6 +149,4 @@ def find_preset(name: str, presets: Mapping[str, Preset]) -> Preset:
     Raises:
         FarstepError: there is none; suggests the nearest.
     """
-    if name not in presets:
-        raise FarstepError(f"There is no preset '{name}'.{nearest(name, presets)}")
-    return presets[name]
+    return registered(presets, "preset", name)

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from farstep.core.errors import FarstepError, nearest
+from farstep.core.errors import FarstepError
 from farstep.core.files import check_free_space
+from farstep.core.registry import registered
 from farstep.data.conversion import Conversion
 from farstep.data.episodes import Episode, Split, import_episodes
 from farstep.data.records import Records, kept, unfinished
@@ -73,9 +74,7 @@ def open_source(path: Path, options: ImportOptions, format: str | None = None) -
     if path.is_file() and path.stat().st_size == 0:
         raise FarstepError(f"{path} is empty.")
     if format is not None:
-        if format not in FORMATS:
-            raise FarstepError(f"There is no format '{format}'.{nearest(format, FORMATS)}")
-        return FORMATS[format].open(path, options)
+        return registered(FORMATS, "format", format).open(path, options)
     for known in FORMATS.values():
         if known.recognises(path):
             return known.open(path, options)
