@@ -188,7 +188,7 @@ def test_recipes_have_the_published_sizes() -> None:
             ("antmaze-colossal-v0", ("navigate", "stitch", "explore")),
             ("antmaze-large-v0", ("navigate", "stitch", "explore")),
             ("humanoidmaze-giant-v0", ("navigate", "stitch")),
-            ("humanoidmaze-large-v0", ("navigate",)),
+            ("humanoidmaze-large-v0", ("navigate", "stitch")),
         )
         for behaviour in behaviours
         for recipe in [published_recipe(environment, behaviour)]
@@ -204,9 +204,10 @@ def test_recipes_have_the_published_sizes() -> None:
         ("antmaze-large-v0", "navigate"): (1000, 1001, 0.2),
         ("antmaze-large-v0", "stitch"): (5000, 201, 0.2),
         ("antmaze-large-v0", "explore"): (10000, 501, 1.0),
-        ("humanoidmaze-giant-v0", "navigate"): (2500, 4001, 0.2),
+        ("humanoidmaze-giant-v0", "navigate"): (1000, 4001, 0.2),
         ("humanoidmaze-giant-v0", "stitch"): (10000, 401, 0.2),
-        ("humanoidmaze-large-v0", "navigate"): (2500, 2001, 0.2),
+        ("humanoidmaze-large-v0", "navigate"): (1000, 2001, 0.2),
+        ("humanoidmaze-large-v0", "stitch"): (5000, 401, 0.2),
     }
     assert MazeRecipe("stitch", 5000, 201).validation_episodes == 500
 

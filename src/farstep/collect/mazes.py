@@ -63,9 +63,9 @@ _SIZES = {
     ("antmaze", "navigate"): ((1000, 1001), (500, 2001)),
     ("antmaze", "stitch"): ((5000, 201), (5000, 201)),
     ("antmaze", "explore"): ((10000, 501), (10000, 501)),
-    ("humanoidmaze", "navigate"): ((2500, 2001), (2500, 4001)),
-    ("humanoidmaze", "stitch"): ((10000, 401), (10000, 401)),
-    ("humanoidmaze", "explore"): ((10000, 401), (10000, 401)),
+    ("humanoidmaze", "navigate"): ((1000, 2001), (1000, 4001)),
+    ("humanoidmaze", "stitch"): ((5000, 401), (10000, 401)),
+    ("humanoidmaze", "explore"): ((5000, 401), (10000, 401)),
 }
 """Episodes and steps by family and behaviour: of mazes, and of giant and colossal ones."""
 
