@@ -96,9 +96,19 @@ def test_actions_keep_their_units_outside(tmp_path):
 
 
 def test_actions_within_the_range_stay_bit_for_bit(tmp_path):
-    actions = np.array([[-1, 0.1], [0.25, 0.3]], np.float32)
+    actions = np.array([[-1, 0.1], [0.25, 0.7]], np.float32)
     with TableWriter(tmp_path / "t", (1,), "float32", 2) as writer:
         writer.append(column(0, 1), actions)
     normalization = Normalization.from_table(Table.open(tmp_path / "t"))
     assert normalization.scale_actions(actions) is actions
     assert normalization.unscale_actions(actions) is actions
+
+
+def test_a_robots_metres_count_as_much_as_its_gripper(tmp_path):
+    actions = np.array([[-0.05, 1], [0.05, 0], [0.01, 0]], np.float32)
+    for scale in (True, False):
+        with TableWriter(tmp_path / f"{scale}", (1,), "float32", 2, scale_actions=scale) as writer:
+            writer.append(column(0, 1, 2), actions)
+    scaled = Normalization.of(Table.open(tmp_path / "True")).scale_actions(actions)
+    np.testing.assert_allclose(scaled, [[-1, 1], [1, -1], [0.2, -1]], atol=1e-6)
+    assert Normalization.of(Table.open(tmp_path / "False")).scale_actions(actions) is actions

@@ -16,10 +16,21 @@ from farstep.core.errors import FarstepError, nearest
 from farstep.core.files import NO_SPACE, check_free_space, format_bytes, staged_directory
 from farstep.core.types import Space
 from farstep.data.columns import Column, Rounding
-from farstep.data.manifest import MANIFEST_NAME, RESERVED, Manifest, stored_space, table_files
+from farstep.data.manifest import (
+    MANIFEST_NAME,
+    RESERVED,
+    Manifest,
+    Statistics,
+    stored_space,
+    table_files,
+)
 
 Observed = np.ndarray | Mapping[str, np.ndarray]
 """Observations of L steps: one array, plain or structured, or several by name."""
+
+NARROW = 0.25
+"""Part of [-1, 1] below which a dimension of the actions is scaled. A policy of unit variance
+hardly sees a robot's steps in metres beside its gripper, and may leave them by far."""
 
 
 class TableWriter:
@@ -43,8 +54,9 @@ class TableWriter:
         environment: name of the environment that the episodes come from.
         provenance: where the data come from; JSON values, stored as they are.
         name: the dataset's name, as published or by its recipe; presets are looked up by it.
-        scale_actions: where actions leave [-1, 1], store their bounds, from which they are scaled
-            in training and to which policies act. Otherwise they are used as they are.
+        scale_actions: where actions leave [-1, 1], or some dimension of them varies over less than
+            `NARROW` of it, store their bounds, from which they are scaled in training and to which
+            policies act. Otherwise they are used as they are.
         overwrite: replace a table at `path`.
         expected_steps: refuse to begin where this many steps will not fit on the disk.
 
@@ -366,7 +378,6 @@ class TableWriter:
             for name, column in self._columns.items()
             for key, moments in column.moments.items()
         }
-        bounds = statistics["actions"].min, statistics["actions"].max
         manifest = Manifest(
             name=self._name,
             environment=self._environment,
@@ -376,13 +387,23 @@ class TableWriter:
             action_size=self._action_size,
             discrete=self._discrete,
             actions_out_of_range=self._out_of_range,
-            action_bounds=bounds if self._out_of_range and self._scale_actions else None,
+            action_bounds=self._action_bounds(statistics["actions"]),
             arrays=arrays,
             observation=self._space,
             statistics=statistics,
             tasks=self.tasks,
         )
         (self._staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+
+    def _action_bounds(
+        self, actions: Statistics
+    ) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        if self._discrete or not self._scale_actions:
+            return None
+        spans = np.subtract(actions.max, actions.min)
+        if not self._out_of_range and not ((spans > 0) & (spans < 2 * NARROW)).any():
+            return None
+        return actions.min, actions.max
 
     def _abandon(self, error: BaseException) -> None:
         for column in self._columns.values():
