@@ -22,6 +22,7 @@ from farstep.envs.catalog import make  # noqa: E402
 from farstep.envs.tabletop import (  # noqa: E402
     DRAWER,
     FAR,
+    FROM_HAND,
     MOST,
     REST,
     THINGS,
@@ -114,6 +115,15 @@ def test_no_episode_of_the_data_holds_two_primitives(tmp_path: Path) -> None:
     words = ["--episodes", "4", "--processes", "1", "--out", str(out)]
     main(["data", "make", "widowx-tabletop-play", *words])
     table = open_dataset(out).train
+    # Metres are to the networks what the gripper is.
+    low, high = np.array(table.manifest.action_bounds)
+    assert low[6] == 0
+    assert high[6] == 1
+    assert (high[:6] > MOST / 5).all()
+    assert (high[:6] <= MOST.astype(np.float32)).all()
+    from_hand = table.observations[:, THINGS][:, :12].reshape(-1, 4, 3)
+    from_hand = from_hand - table.observations[:, None, :3]
+    np.testing.assert_array_equal(table.observations[:, FROM_HAND], from_hand.reshape(-1, 12))
     starts = [0, *table.episode_ends[:-1] + 1]
     lengths = np.diff([*starts, table.num_steps])
     assert 15 < lengths.min() < lengths.max() <= 64

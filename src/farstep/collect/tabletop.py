@@ -2,8 +2,9 @@
 
 A scripted hand brings an object to a free place, puts one into the open drawer, or opens or closes
 the drawer, and goes back to where it waits. Layouts are random and include partly finished ones:
-the drawer may be open, with an object in it. An episode in which the script fails, or in which
-anything else moves by more than `BYSTANDER`, is made anew. It is as long as the primitive takes.
+the drawer may be open, with an object in it. Half of the episodes begin with the hand anywhere. An
+episode in which the script fails, or in which anything else moves by more than `BYSTANDER`, is made
+anew. It is as long as the primitive takes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from farstep.core.errors import FarstepError
 from farstep.envs.catalog import environment as environment_spec
 from farstep.envs.tabletop import (
     DRAWER,
+    FROM_HAND,
     HANDLE,
     MOST,
     OBJECTS,
@@ -42,6 +44,13 @@ BYSTANDER = 0.01
 
 ABOVE = 0.13
 """Height in metres at which the hand travels."""
+
+ANYWHERE = 0.5
+"""Part of the episodes that begin with the hand anywhere, open or closed, and not where it waits.
+There a learned policy is after a miss."""
+
+ABOVE_ALL = np.array([[0.2, -0.2, 0.08], [0.42, 0.2, 0.2]])
+"""Lower and upper bounds of that place, in metres, clear of everything."""
 
 GAIN = 0.6
 """Part of the way to its next point that the hand is sent in a step."""
@@ -100,7 +109,12 @@ class EpisodeCollector:
         env = environment_spec(environment).load()()
         assert isinstance(env, TabletopEnv)
         self.env = env
-        sizes = {"observations": 20, "actions": 7, "qpos": env.model.nq, "qvel": env.model.nv}
+        sizes = {
+            "observations": FROM_HAND.stop,
+            "actions": 7,
+            "qpos": env.model.nq,
+            "qvel": env.model.nv,
+        }
         self.layout = Layout({name: ((size,), "float32") for name, size in sizes.items()})
 
     def episode(self, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -127,9 +141,11 @@ class EpisodeCollector:
                 places[order[1]] = in_drawer(opening)
         if primitive == "put":
             target = in_drawer(opening)
-        hand = REST + generator.uniform([-0.04, -0.06, -0.03], [0.06, 0.04, 0.04])
+        hand, gripper = REST + generator.uniform([-0.04, -0.06, -0.03], [0.06, 0.04, 0.04]), 1.0
+        if generator.uniform() < ANYWHERE:
+            hand, gripper = generator.uniform(*ABOVE_ALL), float(generator.integers(2))
         yaws = generator.uniform(-0.15, 0.15, 4)
-        self.env.arrange(Arrangement(places, yaws, opening, inside, tuple(hand.tolist())))
+        self.env.arrange(Arrangement(places, yaws, opening, inside, tuple(hand.tolist()), gripper))
         start = self.env.state()
         if primitive in ("open", "close"):
             legs = _drawer(start, primitive)
@@ -170,7 +186,7 @@ class EpisodeCollector:
                 bound = pace * MOST
                 # One factor for all three, so that the hand goes straight.
                 wanted[:3] /= max(1.0, float((np.abs(wanted[:3]) / bound[:3]).max()))
-                spread = recipe.noise if leg.noisy else recipe.noise / 4
+                spread = recipe.noise if leg.noisy else recipe.noise / 2
                 wanted += generator.normal(0, spread, 6) * MOST
                 # The rounded action is the one that acts, so that a table's actions replay exactly.
                 clipped = np.clip(wanted, -MOST, MOST)

@@ -70,6 +70,10 @@ THINGS = slice(7, 20)
 DRAWER = 19
 """Column of the drawer's opening."""
 
+FROM_HAND = slice(20, 32)
+"""Columns of an observation: x, y, z of each object from the hand, in metres. A grasp takes a
+centimetre of them, which is little beside where on the table the object is."""
+
 OPEN = 0.8 * TRAVEL
 """Opening from which the drawer counts as open."""
 
@@ -215,7 +219,8 @@ class Arrangement:
         yaws: of each object.
         opening: of the drawer.
         inside: numbers of the objects that lie in the drawer.
-        hand: position of the hand, which points down and is open.
+        hand: position of the hand, which points down.
+        gripper: from 0, closed, to 1, open.
     """
 
     places: Float[np.ndarray, "4 2"]
@@ -223,6 +228,7 @@ class Arrangement:
     opening: float = 0.0
     inside: tuple[int, ...] = ()
     hand: tuple[float, float, float] = tuple(REST.tolist())
+    gripper: float = 1.0
 
 
 def free_places(
@@ -300,13 +306,13 @@ class TabletopEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.observation_space = (
             Box(0, 255, (64, 64, 3), np.uint8)
             if pixels
-            else Box(-np.inf, np.inf, (20,), np.float32)
+            else Box(-np.inf, np.inf, (FROM_HAND.stop,), np.float32)
         )
         self._position, self._rotation = REST.copy(), _DOWN.copy()
         self._home = self._solve(REST, _DOWN, np.array([0.15, -0.5, 0.5, 0.0, 1.57, 0.0]), 200)
         self._command = self._home
         self.task = 1
-        self.goal_state = np.zeros(20, np.float32)
+        self.goal_state = np.zeros(FROM_HAND.stop, np.float32)
         self._goal = self.goal_state
         self.movers: tuple[int, ...] = ()
 
@@ -359,19 +365,20 @@ class TabletopEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self._position, self._rotation = np.array(arrangement.hand), _DOWN.copy()
         self._command = self._solve(self._position, _DOWN, self._home, 100)
         data.qpos[:6] = self._command
-        data.qpos[6:8] = _SPREAD
-        self._follow(self._command, 1.0)
+        data.qpos[6:8] = arrangement.gripper * _SPREAD
+        self._follow(self._command, arrangement.gripper)
 
-    def state(self) -> Float[np.ndarray, " 20"]:
+    def state(self) -> Float[np.ndarray, " 32"]:
         """The state of the hand and the things, whatever observations are."""
         data = self.data
         site = data.site("hand")
         turned = site.xmat.reshape(3, 3) @ _DOWN.T
         gripper = data.qpos[6:8].mean() / _SPREAD
         things = [data.xpos[body] for body in self._objects]
-        return np.concatenate(
+        state = np.concatenate(
             [site.xpos, roll_pitch_yaw(turned), [gripper], *things, [data.qpos[self._drawer]]]
         ).astype(np.float32)
+        return np.append(state, state[THINGS][:12].reshape(4, 3) - state[:3])
 
     def draw(self, qpos: np.ndarray | None = None, size: tuple[int, int] = (64, 64)) -> UInt8:
         """The camera's picture (height, width, 3) of now, or of the joint positions `qpos`."""
