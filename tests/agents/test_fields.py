@@ -38,6 +38,7 @@ OUT_OF_RANGE = {
     "encoder_weights": CHOICE,
     "expectile": INSIDE,
     "extraction": CHOICE,
+    "film": FLAG,
     "groups": COUNT,
     "hidden": ("at least 1", ((8, 0), (-1,))),
     "high_inverse_temperature": WEIGHT,

@@ -109,6 +109,8 @@ def test_a_robots_metres_count_as_much_as_its_gripper(tmp_path):
     for scale in (True, False):
         with TableWriter(tmp_path / f"{scale}", (1,), "float32", 2, scale_actions=scale) as writer:
             writer.append(column(0, 1, 2), actions)
-    scaled = Normalization.of(Table.open(tmp_path / "True")).scale_actions(actions)
+    scaled = Normalization.from_table(Table.open(tmp_path / "True")).scale_actions(actions)
     np.testing.assert_allclose(scaled, [[-1, 1], [1, -1], [0.2, -1]], atol=1e-6)
-    assert Normalization.of(Table.open(tmp_path / "False")).scale_actions(actions) is actions
+    assert (
+        Normalization.from_table(Table.open(tmp_path / "False")).scale_actions(actions) is actions
+    )

@@ -1,5 +1,8 @@
 """Residual encoders: what torchvision's weights mean, and what they begin with."""
 
+from functools import partial
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +15,7 @@ from farstep.core.trees import named_leaves
 from farstep.core.types import Actions, Space, Spaces
 from farstep.networks.convolution import GroupNorm, pooled
 from farstep.networks.encoders import ENCODERS, make_encoder, with_weights
-from farstep.networks.resnet import FrozenResNet
+from farstep.networks.resnet import FrozenResNet, ResNet
 
 KEY = jax.random.key(0)
 SHAPE = 11, 9, 3
@@ -129,6 +132,33 @@ def test_every_encoder_of_images_has_its_layers_and_its_features(name):
     features = jax.eval_shape(lambda one, images: one(images), encoder, pixels)
     assert features.shape == (2, encoder.features)
     assert encoder.features == (1024 if name == "impala_large" else 512)
+
+
+def test_a_goals_representation_conditions_the_network_that_looks_at_the_state():
+    """TRA's published policy: the identity at first, then each channel scaled and shifted."""
+    vector = jnp.asarray(RNG.normal(size=(1, 4)), jnp.float32)
+    image = jnp.asarray(RNG.integers(256, size=(1, *SHAPE)), jnp.uint8)
+    plain = ResNet(SHAPE, depths=(1, 1, 1, 1), key=KEY)
+    films = [partial(film, vector=vector) for film in plain.films(4, KEY)]
+    once = plain(image)
+    np.testing.assert_array_equal(plain(image, *films), once)
+    kernel = jnp.asarray(RNG.normal(size=(4, 1024)), jnp.float32)
+    last = eqx.tree_at(lambda one: one.projection.kernel, films.pop().func, kernel)
+    scale, shift = jnp.split(vector @ kernel, 2, axis=-1)
+    # The last block is followed by a mean over pixels, which scales and shifts alike.
+    conditioned = plain(image, *films, partial(last, vector=vector))
+    np.testing.assert_allclose(conditioned, once * (1 + scale) + shift, rtol=1e-3, atol=1e-3)
+    tra = farstep.TRA(film=True, encoder=("resnet18",), hidden=(8,), latent=4)
+    images = Space((16, 16, 3), "uint8", "image")
+    networks = jax.eval_shape(
+        lambda: tra.encoded_networks(Spaces.from_observation(images, Actions(2)), KEY)
+    )
+    assert len(networks.actor.films) == 8
+    assert networks.actor.torso.layers[0].kernel.shape == (512, 8)
+    with pytest.raises(FarstepError, match="FiLM conditions residual networks"):
+        farstep.TRA(film=True).encoded_networks(
+            Spaces.from_observation(Space((3,)), Actions(2)), KEY
+        )
 
 
 def test_weights_and_encoders_that_do_not_fit_are_refused(tmp_path, weights):

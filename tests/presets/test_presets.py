@@ -111,6 +111,7 @@ def test_the_bridge_preset_is_the_robots_recipe():
         assert getattr(agent, "latent", 256) == 256
     mqe, gcbc, gciql = (made[name] for name in ("mqe", "gcbc", "gciql"))
     assert (mqe.groups, mqe.waypoint_lambda, mqe.waypoint_one_step) == (8, 0.95, 0.2)
+    assert made["tra"].film
     assert (gcbc.warmup_steps, gcbc.decay_steps, gciql.expectile) == (2000, 500_000, 0.7)
 
 

@@ -12,12 +12,14 @@ from jaxtyping import Array, Float
 
 from farstep.agents.base import Agent
 from farstep.agents.metric import Goals, Observations
+from farstep.core.errors import FarstepError
 from farstep.core.fields import Count, Discount, Range, Weight
 from farstep.core.laws import Geometric
 from farstep.core.rng import PRNGKey
 from farstep.core.types import GOALS, Batch, BatchSpec, Loss, Sample, Scalar, Space, Spaces
 from farstep.losses.contrastive import all_products, info_nce
 from farstep.losses.policy import behaviour_cloning
+from farstep.networks.actors import Actor
 from farstep.networks.critics import Embedding
 from farstep.networks.policies import Policy, make_policy
 
@@ -47,6 +49,8 @@ class TRA(Agent):
         alignment: weight of the alignment against cloning.
         policy: `gaussian`, a categorical if actions are discrete; `flow`; or one that
             `register_policy` named.
+        film: ψ(g) conditions the residual network that looks at s, as published for the robot;
+            else it lies beside that network's features. With the Gaussian policy only.
         ensemble_size: pairs (φ, ψ) in the ensemble; the policy sees the mean of ψ.
         latent: D, width of the representations.
     """
@@ -55,8 +59,14 @@ class TRA(Agent):
     discount: Discount = 0.99
     alignment: Weight = 1.0
     policy: str = "gaussian"
+    film: bool = False
     ensemble_size: Count = 2
     latent: Count = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.film and self.policy != "gaussian":
+            raise FarstepError(f"TRA: film needs policy 'gaussian', not '{self.policy}'.")
 
     def spec(self) -> BatchSpec:
         return self.batch(
@@ -70,10 +80,14 @@ class TRA(Agent):
         state_key, goal_key, actor_key = jax.random.split(key, 3)
         space, size = spaces.observation, self.ensemble_size
         represented = replace(spaces, goal=Space((self.latent,)))
+        if self.film:
+            actor = Actor(represented, self.hidden, joins=False, film=True, key=actor_key)
+        else:
+            actor = make_policy(self.policy, represented, self.hidden, actor_key, joins=False)
         return TRANetworks(
             state=Embedding(space, self.hidden, self.latent, ensemble_size=size, key=state_key),
             goal=Embedding(spaces.goal, self.hidden, self.latent, ensemble_size=size, key=goal_key),
-            actor=make_policy(self.policy, represented, self.hidden, actor_key, joins=False),
+            actor=actor,
         )
 
     def loss(self, params: TRANetworks, batch: Batch, key: PRNGKey) -> Loss:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from farstep.core.errors import FarstepError
 from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Scalar, Spaces
 from farstep.networks.encoders import (
@@ -22,6 +24,7 @@ from farstep.networks.encoders import (
     make_encoder,
 )
 from farstep.networks.mlp import MLP, Linear
+from farstep.networks.resnet import Film, ResNet
 
 HEAD_SCALE = 1e-2
 
@@ -125,10 +128,12 @@ class Actor(eqx.Module):
     Attributes:
         joins: whether the encoder reads [s; g]; else it reads s, and the goal is a vector beside
             its features.
+        films: by which that vector conditions the encoder instead, if there are any.
         bounded: whether the Gaussian's actions lie in [−1, 1].
     """
 
     encoder: Encoder
+    films: tuple[Film, ...]
     torso: MLP
     head: Linear
     discrete: bool = eqx.field(static=True)
@@ -142,18 +147,30 @@ class Actor(eqx.Module):
         *,
         extra_size: int = 0,
         joins: bool = True,
+        film: bool = False,
         bounded: bool = True,
         key: PRNGKey,
     ):
         """
         Args:
             extra_size: total width of the vectors that are joined to the features.
+
+        Raises:
+            FarstepError: `film`, and the encoder is none that a vector can condition.
         """
         torso_key, head_key = jax.random.split(key)
         space = joined(spaces) if joins else spaces.observation
         self.encoder = make_encoder(space, stream_key(key, "encoder", 0))
+        self.films = ()
+        if film:
+            if joins or not isinstance(self.encoder, ResNet):
+                raise FarstepError(
+                    "FiLM conditions residual networks of images by a goal's representation: use"
+                    " --encoder resnet18 or resnet34, or --no-film."
+                )
+            self.films = self.encoder.films(spaces.goal.shape[0], stream_key(key, "film", 0))
         self.torso = MLP(
-            self.encoder.features + extra_size + (0 if joins else spaces.goal.shape[0]),
+            self.encoder.features + extra_size + (0 if joins or film else spaces.goal.shape[0]),
             hidden,
             layer_norm=False,
             activate_final=True,
@@ -172,7 +189,13 @@ class Actor(eqx.Module):
             features = encode(self.encoder, join(observations, goals), *extras)
         else:
             assert not isinstance(goals, dict)  # It is a representation.
-            features = encode(self.encoder, observations, goals, *extras)
+            if isinstance(self.encoder, ResNet) and self.films:
+                assert not isinstance(observations, dict)  # Several arrays have no such network.
+                films = [partial(film, vector=goals) for film in self.films]
+                conditioned = self.encoder(observations, *films)
+                features = jnp.concatenate([conditioned, *extras], axis=-1)
+            else:
+                features = encode(self.encoder, observations, goals, *extras)
         outputs = self.head(self.torso(features))
         return Categorical(outputs) if self.discrete else Gaussian(outputs, self.bounded)
 

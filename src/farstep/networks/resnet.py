@@ -24,6 +24,7 @@ from farstep.networks.convolution import (
     pooled,
 )
 from farstep.networks.encoder import Encoder, PretrainedEncoder
+from farstep.networks.mlp import Linear
 
 CHANNELS = 64, 128, 256, 512
 
@@ -79,6 +80,25 @@ class Block(eqx.Module):
         return activate(residual + (x if self.shortcut is None else self.shortcut(x)))
 
 
+class Film(eqx.Module):
+    """`x·(1 + U·v) + W·v` of each channel, given a vector v (Perez et al. 2018, arXiv 1709.07871).
+
+    U and W begin at zero, so that at first nothing changes.
+    """
+
+    projection: Linear
+
+    def __init__(self, size: int, channels: int, *, key: PRNGKey):
+        """`size` is the vector's."""
+        projection = Linear(size, 2 * channels, key=key)
+        zeros = jnp.zeros_like(projection.kernel)
+        self.projection = eqx.tree_at(lambda one: one.kernel, projection, zeros)
+
+    def __call__(self, x: Images, vector: Float[Array, "batch size"]) -> Images:
+        scale, shift = jnp.split(self.projection(vector)[:, None, None], 2, axis=-1)
+        return x * (1 + scale) + shift
+
+
 class Trunk(eqx.Module):
     """A 7 × 7 convolution and a maximum, stages of blocks, and the mean over pixels."""
 
@@ -111,17 +131,22 @@ class Trunk(eqx.Module):
         self.stages = tuple(stages)
 
     def __call__(
-        self, x: Images, activate: Callable[[Array], Array]
+        self, x: Images, activate: Callable[[Array], Array], *after: Callable[[Images], Images]
     ) -> Float[Array, "batch features"]:
+        """`after` has what follows each block, if anything does."""
         x = pooled(activate(self.stem(x)))
-        for stage in self.stages:
-            for block in stage:
-                x = block(x, activate)
+        blocks = [block for stage in self.stages for block in stage]
+        for index, block in enumerate(blocks):
+            x = block(x, activate)
+            x = after[index](x) if after else x
         return jnp.mean(x, axis=(1, 2))
 
 
 class ResNet(Encoder):
-    """With GroupNorm, swish and coordinate channels; pixels are scaled to [−1, 1]."""
+    """With GroupNorm, swish and coordinate channels; pixels are scaled to [−1, 1].
+
+    `films` make what it looks at depend on a vector.
+    """
 
     trunk: Trunk
 
@@ -137,15 +162,25 @@ class ResNet(Encoder):
     def features(self) -> int:
         return CHANNELS[-1]
 
+    def films(self, size: int, key: PRNGKey) -> tuple[Film, ...]:
+        """A `Film` by a vector of `size` for each block, as BridgeData V2's code has them."""
+        blocks = [block for stage in self.trunk.stages for block in stage]
+        widths = [block.second.convolution.kernel.shape[-1] for block in blocks]
+        keys = jax.random.split(key, len(widths))
+        return tuple(Film(size, width, key=k) for width, k in zip(widths, keys, strict=True))
+
     def __call__(
-        self, observations: Real[Array, "batch height width channels"]
+        self,
+        observations: Real[Array, "batch height width channels"],
+        *after: Callable[[Images], Images],
     ) -> Float[Array, "batch features"]:
+        """`after` has what follows each block, if anything does."""
         batch, height, width, _ = observations.shape
         rows = jnp.broadcast_to(jnp.linspace(-1, 1, height)[:, None], (batch, height, width))
         columns = jnp.broadcast_to(jnp.linspace(-1, 1, width), (batch, height, width))
         pixels = observations.astype(jnp.float32) / 127.5 - 1
         x = jnp.concatenate([pixels, rows[..., None], columns[..., None]], axis=-1)
-        return self.trunk(x, jax.nn.silu)
+        return self.trunk(x, jax.nn.silu, *after)
 
 
 class FrozenResNet(PretrainedEncoder):

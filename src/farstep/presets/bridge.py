@@ -26,7 +26,7 @@ BRIDGE = Preset(
         Entry("gcbc", "*", PICTURES, POLICIES),
         Entry("gcbc", "*", {"warmup_steps": 2_000, "decay_steps": 500_000}, POLICIES),
         Entry("gciql", "*", PICTURES | {"discount": 0.98, "expectile": 0.7}, POLICIES),
-        Entry("tra", "*", EMBEDDED, MQE),
+        Entry("tra", "*", EMBEDDED | {"film": True}, MQE),
     ),
     (
         Remark(
@@ -41,6 +41,5 @@ BRIDGE = Preset(
             "the paper's encoders begin with ImageNet's weights: --encoder resnet34_frozen "
             "--encoder-weights FILE. α is not published for the robot: the default stands.",
         ),
-        Remark(("tra",), "*", "the published policy is conditioned by FiLM layers; ours is not."),
     ),
 )
