@@ -140,7 +140,7 @@ def seen_by_hand(image, view, row):
 def test_a_view_is_a_resized_crop_then_brightness_contrast_saturation_and_hue():
     view = View.draw(KEY, len(IMAGES))
     beside = np.concatenate([IMAGES, IMAGES[::-1]], axis=-1)
-    seen = np.asarray(jax.jit(View.of)(view, jnp.asarray(beside)))
+    seen = np.asarray(jax.jit(View.apply)(view, jnp.asarray(beside)))
     for row in (0, 3, 7):
         np.testing.assert_allclose(seen[row, ..., :3], seen_by_hand(IMAGES[row], view, row), atol=1)
         other = seen_by_hand(IMAGES[::-1][row], view, row)

@@ -54,7 +54,7 @@ class HIQLNetworks(eqx.Module):
 
 
 class HIQLValue(eqx.Module):
-    """V of the networks as a function of states and goals, which is what a metric takes."""
+    """V of the networks as a function of states and goals, for use as a metric."""
 
     networks: HIQLNetworks
 

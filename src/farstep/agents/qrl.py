@@ -224,7 +224,7 @@ class QRL(ExtractingAgent):
         return -jnp.max(critic.steps(after, critic.embedding(goals)), axis=0)
 
     def advantages(self, params: QRLNetworks, batch: Batch, goals: Goals) -> Float[Array, " batch"]:
-        """d(s, g) − d(s', g): no dynamics."""
+        """d(s, g) − d(s', g), without the learned dynamics."""
         critic = params.critic
         state, goal = critic.embedding(batch.observations), critic.embedding(goals)
         following = critic.embedding(self.after(batch).observations)

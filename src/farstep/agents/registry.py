@@ -68,7 +68,7 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def _checked(name: str, kind: Any) -> type[Agent]:
-    """`kind`, if it is an agent that can be made."""
+    """Checks that `kind` is an agent with no abstract methods, and returns it."""
     if not isinstance(kind, type) or not issubclass(kind, Agent) or inspect.isabstract(kind):
         raise FarstepError(
             f"'{name}' is no agent: it must be a frozen dataclass derived from farstep.Agent that "

@@ -88,7 +88,7 @@ class TMD(ExtractingAgent):
 
     @property
     def scale(self) -> float:
-        """√D: distances here are MRN's without its 1/√D, and only the logits have that."""
+        """√D: distances here are MRN's without its 1/√D, which only the logits have."""
         return math.sqrt(self.latent)
 
     def loss(self, params: TMDNetworks, batch: Batch, key: PRNGKey) -> Loss:

@@ -52,7 +52,7 @@ class Envelope:
         return self.covered(self.gaps[-1])
 
     def covered(self, gap: float) -> float:
-        """How far the most direct episodes get in `gap` steps, by the learned distance."""
+        """The learned distance that the most direct episodes cover in `gap` steps."""
         return float(np.interp(gap, self.gaps, np.maximum.accumulate(self.steps[:, -1])))
 
 

@@ -214,7 +214,7 @@ class Comparison:
 
     @cached_property
     def profiles(self) -> list[Profile]:
-        """For each method measured alike on all shared datasets; empty if there are none."""
+        """Figures of each method that was measured alike on all shared datasets; may be empty."""
         shared = self.shared_datasets
 
         def profile(strata: Strata) -> np.ndarray:
@@ -239,7 +239,7 @@ class Comparison:
         return {(cell.method, cell.dataset): cell for cell in self.cells}
 
     def differences_between_datasets(self, method: str, datasets: Iterable[str]) -> list[str]:
-        """In what a method was measured or trained differently from one dataset to another."""
+        """Settings in which a method's datasets differ."""
         cells = [self.by_name[method, dataset] for dataset in datasets]
         return _differing([cell.scores[0].protocol for cell in cells], ACROSS_DATASETS)
 
@@ -320,7 +320,7 @@ def _groups(scores: Sequence[Score]) -> list[list[Score]]:
 
 
 def _differing(settings: Sequence[Mapping[str, Any]], among: Iterable[str] = ()) -> list[str]:
-    """Names of settings, in their own order, that are not equal wherever they are told."""
+    """Names of settings whose known values differ, in the settings' order."""
     found = []
     for name in list(among) or dict.fromkeys(name for one in settings for name in one):
         values = [one[name] for one in settings if name in one]

@@ -110,7 +110,7 @@ def curve_cells(comparison: Comparison) -> Cells:
 
 
 def protocol_lines(comparison: Comparison) -> list[str]:
-    """How each method's runs became numbers, a line for every protocol."""
+    """The protocol of each method's numbers, a line each."""
     lines: dict[str, list[str]] = {}
     for cell in comparison.cells:
         protocol = cell.scores[0].protocol
@@ -130,7 +130,7 @@ def protocol_lines(comparison: Comparison) -> list[str]:
 
 
 def tables(comparison: Comparison) -> dict[str, Cells]:
-    """All tables that have something to say, by title."""
+    """All tables that have rows, by title."""
     found = {"Success in %": result_cells(comparison)}
     if comparison.overall:
         shared = ", ".join(comparison.shared_datasets)
@@ -205,7 +205,7 @@ def as_csv(comparison: Comparison) -> dict[str, str]:
 
 
 def seeds_of(cell: Cell) -> str:
-    """The seeds of a cell's runs, neighbours as a range; a question mark where one is not told."""
+    """The seeds of a cell's runs, neighbours as a range; unknown ones as a question mark."""
     seeds = [score.seed for score in cell.scores if score.seed is not None]
     unknown = ["?"] * (len(cell.scores) - len(seeds))
     if not unknown and len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:

@@ -1,4 +1,4 @@
-"""Where in a maze a dataset has been, and how often."""
+"""Counts of a dataset's visits to the cells of a maze."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def visits(
 def covered_cells(
     maze: MazeMap, positions: Float[np.ndarray, "n 2"]
 ) -> Int[np.ndarray, "rows columns"]:
-    """How many of `positions` lie in each free cell; 0 at walls."""
+    """Number of `positions` in each free cell; 0 at walls."""
     return np.where(maze.grid, 0, visits(maze, positions, squares=1))
 
 

@@ -25,7 +25,7 @@ from farstep.training.config import CONTINUABLE, RunConfig
 from farstep.training.run import CONFIG, Run
 
 LAST_EVALUATIONS = 3
-"""How many evaluations of a run its number is the mean of (OGBench's protocol)."""
+"""Number of evaluations whose mean is a run's number (OGBench's protocol)."""
 
 SIMULATORS = ("ogbench", "mujoco")
 """Packages whose version is the environments' version."""
@@ -37,7 +37,7 @@ Every other training setting belongs to the protocol, those of later versions in
 """
 
 UNKNOWN = "not told"
-"""Stands in a protocol for what an older file does not record."""
+"""The value in a protocol of a setting that an older file does not record."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ def _planning(settings: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _rate(value: float | np.floating) -> float:
-    """Without the last bits of its sum, so that equally many successes are equal rates."""
+    """The rate without the rounding of its sum, so that equal counts give equal rates."""
     return round(float(value), 9)
 
 

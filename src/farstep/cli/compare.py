@@ -26,7 +26,7 @@ from farstep.core.errors import FarstepError
 from farstep.core.files import check_writable, write_text
 
 WIDEST = 240
-"""Columns of the widest table that is to be expected."""
+"""Columns of the widest table to expect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Compare:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="RUNS")]
     """What to compare."""
     evaluations: int = LAST_EVALUATIONS
-    """A run directory's number is the mean of so many of its last evaluations."""
+    """Number of last evaluations whose mean is a run directory's number."""
     out: Path | None = None
     """Write Markdown, LaTeX, CSV and a figure into this directory."""
     markdown: bool = False
@@ -78,7 +78,7 @@ class Compare:
 
 
 def show_comparison(console: Console, comparison: Comparison, *, markdown: bool = False) -> None:
-    """Print every table, how it was measured, and what is to be noted."""
+    """Print every table, how it was measured, and notes."""
     if markdown:
         console.print(as_markdown(comparison), soft_wrap=True)
         return

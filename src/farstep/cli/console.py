@@ -1,4 +1,4 @@
-"""Where commands print."""
+"""The console that commands print to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def progress_bar(*columns: ProgressColumn | str, **options: Any) -> Progress:
     """A bar with a task's description, these columns, the time taken and the time left.
 
     Args:
-        columns: what is told of a task, such as `{task.fields[rate]:,.0f} steps/s`.
+        columns: further columns of a task, such as `{task.fields[rate]:,.0f} steps/s`.
         options: of `rich.progress.Progress`; it is drawn on standard error by default.
     """
     options.setdefault("console", plain_console(stderr=True))

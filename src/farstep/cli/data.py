@@ -46,7 +46,7 @@ class DataImport:
     Attributes:
         source: an .npz or HDF5 file or a directory of them; the directory of a Minari, RLDS,
             LeRobot or raw Bridge dataset.
-        format: the kind of files; told by the files themselves unless said.
+        format: the kind of files; recognised from the files by default.
         name: the dataset's name; by default that of the file.
         environment: the environment to evaluate in; known for published names.
         reading: what the data do not say themselves.

@@ -43,7 +43,7 @@ class Evaluate:
     checkpoint: str = "last"
     """Of a run: `last`, `best`, or a number of updates."""
     environment: str | None = None
-    """Another environment than that of the policy's data."""
+    """The environment; that of the policy's data by default."""
     episodes: int = 50
     """Episodes of each task."""
     tasks: tuple[int, ...] = ()

@@ -98,16 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line; exits with 2 where the input is at fault."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # What an encoding lacks is better than a crash.
+            stream.reconfigure(errors="replace")  # A missing character is better than a crash.
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _unwinding_when_stopped():
             run_command(words)
             sys.stdout.flush()
     except FarstepError as error:
-        _refuse(f"{error}{_where_to_get(error)}")
+        _refuse(f"{error}{_fetch_command(error)}")
     except BrokenPipeError:
-        # Whoever read the output has gone. Python flushes once more at its end.
+        # The reader of the output has closed it. Python flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None
     except OSError as error:
@@ -127,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(128 + signal.SIGINT) from None
 
 
-def _where_to_get(error: FarstepError) -> str:
-    """For a dataset that is not here: the command that fetches it, if one of that name exists."""
+def _fetch_command(error: FarstepError) -> str:
+    """The command that fetches a missing dataset, if one of that name is published."""
     from farstep.data.table import MissingDatasetError, canonical_name
 
     if not isinstance(error, MissingDatasetError):
@@ -143,7 +143,7 @@ def _where_to_get(error: FarstepError) -> str:
 
 @contextmanager
 def _unwinding_when_stopped() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the process as Ctrl-C does, so that unfinished files go."""
+    """End the process at SIGTERM and SIGHUP as at Ctrl-C, so that unfinished files are removed."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

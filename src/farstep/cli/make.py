@@ -153,7 +153,7 @@ class DataMake:
 
 
 def way_to(name: str) -> str:
-    """How to come by a published data set: the command, or why there is none and what to do."""
+    """How to get a published data set: the command, or why there is none and what to do."""
     spec = environment_of(name)
     name = canonical_name(name).removesuffix("-v0")
     if spec.states is not None:
@@ -220,7 +220,7 @@ def against_published(table: Table) -> list[str]:
 
 
 class _Clock:
-    """Steps a second since the first episode that was not there before."""
+    """Steps a second since the first new episode."""
 
     def __init__(self, steps: int):
         self._steps = steps
@@ -228,7 +228,7 @@ class _Clock:
         self._there = self._done = 0
 
     def rate(self, done: int | None) -> float:
-        """The rate, with `done` episodes there; `None` for no more than when last asked."""
+        """The rate at `done` episodes; `None` stands for the number of the last call."""
         if self._began is None:
             self._began, self._there = time.perf_counter(), done or 0
         self._done = self._done if done is None else done

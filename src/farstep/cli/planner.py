@@ -17,8 +17,8 @@ class Planning:
     """Options of planning. A policy exported with landmarks keeps them where none is given."""
 
     landmarks: int | None = None
-    """At most so many states of the data to plan over; fewer where these cover the data within a
-    step length. 4000 by default, and none in an export."""
+    """Most states of the data to plan over; fewer where these cover the data within a step length.
+    4000 by default, and none in an export."""
     replan_every: int | None = None
     """Environment steps between choices of a subgoal; by default the fewest over which motion adds
     up in held-out episodes."""
@@ -57,7 +57,7 @@ class Planning:
 
         Args:
             seed: of the choice of landmarks.
-            observer: is told of every choice of a subgoal.
+            observer: called at every choice of a subgoal.
             execute: how many actions of the policy's chunks are carried out; all by default.
 
         Raises:

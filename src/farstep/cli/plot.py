@@ -51,9 +51,9 @@ class PlotDistance:
     seed: int = 0
     """Root of the episodes' seeds and of the choice of dataset states."""
     environment: str | None = None
-    """Another environment than that of the policy's data."""
+    """The environment; that of the policy's data by default."""
     dataset: str | None = None
-    """Where states come from, if the body is no point; the policy's own data by default."""
+    """The dataset of the states, if the body is no point; the policy's own by default."""
     samples: int = 20_000
     """Dataset states to draw, if the body is no point."""
     out: Path | None = None

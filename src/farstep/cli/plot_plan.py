@@ -31,7 +31,7 @@ class PlotPlan:
     seed: int = 0
     """Root of the episode's seed and of the choice of landmarks."""
     environment: str | None = None
-    """Another environment than that of the policy's data."""
+    """The environment; that of the policy's data by default."""
     out: Path | None = None
     """Picture to write, by its ending PNG, PDF or SVG; RUN/plots/plan-TASK.png by default."""
 

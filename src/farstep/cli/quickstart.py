@@ -13,7 +13,7 @@ from farstep.core.errors import FarstepError
 DATASET = "pointmaze-medium-stitch-v0"
 UPDATES = 12_000
 BASELINE_UPDATES = 10_000_000
-"""More than the baseline can do in the time that it is given."""
+"""More updates than the baseline can do in its time."""
 
 
 @dataclass(frozen=True, kw_only=True)

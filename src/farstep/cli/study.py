@@ -86,7 +86,7 @@ class StudyCommand(abc.ABC):
     out: Path | None = None
     """Directory of the study; studies/STUDY-DATASET by default."""
     evaluations: int = LAST_EVALUATIONS
-    """A run's number is the mean of so many of its last evaluations."""
+    """Number of last evaluations whose mean is a run's number."""
     training: Annotated[tuple[str, ...], tyro.conf.Suppress] = field(default=())
 
     @classmethod
@@ -252,14 +252,14 @@ class GridStudy(StudyCommand):
 class HorizonStudy(StudyCommand):
     """Success of several methods by how far the goal is, as curves (Figure 3b).
 
-    In a maze the distance is the shortest way in metres; elsewhere tasks stand by number.
+    In a maze the distance is the shortest way in metres; elsewhere tasks are numbered.
     """
 
     agents: tuple[str, ...] = TABLE4_METHODS
     """The methods."""
     pairs: int = 0
-    """In a maze, measure the trained policies on so many pairs of cells, from next door to the
-    farthest, in place of the environment's own tasks."""
+    """In a maze, the number of pairs of cells to measure the trained policies on, from neighbours
+    to the farthest, in place of the environment's own tasks."""
     episodes: int = 10
     """Episodes of each of those pairs."""
 
@@ -281,7 +281,7 @@ class HorizonStudy(StudyCommand):
         )
 
     def _curves(self, comparison: Comparison) -> tuple[list[Curve], str]:
-        """The curves, and the unit of their distances; empty where tasks stand by number."""
+        """The curves, and the unit of their distances; empty where tasks are numbered."""
         score = comparison.cells[0].scores[0]
         spec = find_environment(score.protocol["environment"])
         runs = {cell.method: [one.tasks for one in cell.scores] for cell in comparison.cells}

@@ -42,7 +42,7 @@ class View:
     """Two columns of the observations to draw states at, such as `0,1`; by default the position in
     a maze, or a map of the embeddings."""
     environment: str | None = None
-    """Another environment than that of the policy's data."""
+    """The environment; that of the policy's data by default."""
     landmarks: int = 1000
     """States of the data to plan over, 0 for none. An export keeps those that it came with."""
     episodes: int = 1
@@ -138,7 +138,7 @@ def _run_or_seeds(path: Path) -> list[Path]:
 
 
 def _named(runs: list[Path]) -> list[tuple[str, Path]]:
-    """Each by the last parts of its path that tell it from the others."""
+    """Paths by their shortest endings that differ."""
     whole = [run.resolve() for run in runs]
     depth = 1
     while depth < 8 and len({path.parts[-depth:] for path in whole}) < len(set(whole)):

@@ -36,7 +36,7 @@ class WidowX:
     go: bool = False
     """Start the arm, and send actions."""
     steps: int = 100
-    """The most actions, five a second."""
+    """Most actions, at five a second."""
     stale: float = 0.4
     """Seconds after which an observation is too old to act by."""
     low: tuple[float, float, float] = (0.1, -0.25, 0.0)
@@ -50,7 +50,7 @@ class WidowX:
     start: tuple[float, ...] = (0.3, 0.0, 0.15, 0.0, 0.0, 0.0, 1.0)
     """x, y, z, roll, pitch, yaw and gripper that the arm begins with."""
     camera: str = "/blue/image_raw"
-    """Topic of the camera that the policy sees by."""
+    """Topic of the policy's camera."""
     without_key: bool = False
     """Run with --go where no terminal is at hand; have another stop ready."""
     session: tyro.conf.OmitArgPrefixes[SessionOptions] = field(default_factory=SessionOptions)

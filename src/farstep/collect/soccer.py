@@ -28,7 +28,7 @@ FARTHEST = 10.0
 """Distance in metres to which a dribbler's goal is drawn near, where no wall is in the way."""
 
 STUCK_STEPS, STUCK_RADIUS = 150, 2.0
-"""An ant that stayed within so many metres for so many steps walks to a random cell instead."""
+"""An ant that stayed within this radius in metres for this many steps walks to a random cell."""
 
 ARRIVAL = 0.5
 """Distance to that cell's centre in metres that ends the detour."""

@@ -34,7 +34,7 @@ def install_command(extra: str) -> str:
     if not (CLONE / "uv.lock").exists():
         python = shlex.quote(sys.executable)
         return f"{python} -m pip install '.[{extra}]'   (in a clone of farstep)"
-    # `make setup` leaves a mark of what it installed last, and removes what it is not asked for.
+    # `make setup` marks what it installed last, and removes extras that are not named again.
     marks = [path.name.removeprefix(".synced-") for path in CLONE.glob(".venv/.synced-*")]
     extras = dict.fromkeys("-".join([*marks, extra]).split("-"))
     return f"make -C {shlex.quote(str(CLONE))} setup EXTRAS='{' '.join(extras)}'"

@@ -17,7 +17,7 @@ Built = TypeVar("Built")
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The numbers that a field takes; a bound that is None bounds nothing."""
+    """The range of a field; None is no bound."""
 
     least: int | float | None = None
     above: int | float | None = None
@@ -63,7 +63,7 @@ def check_fields(settings: Any) -> None:
 
 
 def _refused(kind: Any, value: Any) -> tuple[str, Any]:
-    """The requirement that a value fails, and the failing part; the first is empty if it passes."""
+    """The requirement that a value fails, or an empty text, and the failing part."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         ranges = [each for each in arguments[1:] if isinstance(each, Range)]

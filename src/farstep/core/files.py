@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, and replace only what farstep wrote."""
+"""Files and directories that are written whole or not at all and replace only farstep's own."""
 
 from __future__ import annotations
 
@@ -118,15 +118,15 @@ def check_replaceable(target: Path, owned: Iterable[str]) -> None:
     """
     if not target.is_dir():
         raise FarstepError(f"{target} is not a directory: refusing to overwrite it.")
-    stranger = _stranger(target, [PurePath(name) for name in owned])
-    if stranger is not None:
+    foreign = _foreign_entry(target, [PurePath(name) for name in owned])
+    if foreign is not None:
         raise FarstepError(
-            f"{target} holds '{stranger.relative_to(target)}', which does not belong to what is"
+            f"{target} holds '{foreign.relative_to(target)}', which does not belong to what is"
             " to be replaced: refusing to overwrite it. Move that away, or choose another name."
         )
 
 
-def _stranger(directory: Path, owned: list[PurePath]) -> Path | None:
+def _foreign_entry(directory: Path, owned: list[PurePath]) -> Path | None:
     """The first entry below `directory`, by name, that is not `owned`."""
     for entry in sorted(directory.iterdir()):
         within = [path for path in owned if path.parts[0] == entry.name]
@@ -135,8 +135,8 @@ def _stranger(directory: Path, owned: list[PurePath]) -> Path | None:
         if not within or entry.is_symlink() or not entry.is_dir():
             return entry
         deeper = [path.relative_to(entry.name) for path in within]
-        if (stranger := _stranger(entry, deeper)) is not None:
-            return stranger
+        if (foreign := _foreign_entry(entry, deeper)) is not None:
+            return foreign
     return None
 
 

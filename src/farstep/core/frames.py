@@ -35,7 +35,7 @@ class LastFrames:
         self._kept: list[np.ndarray] = []
 
     def begin(self, slots: Int[np.ndarray, " n"], observations: np.ndarray) -> None:
-        """Episodes start in `slots` with these observations (n, …): nothing came before."""
+        """Start episodes in `slots` with these observations (n, …)."""
         size = int(np.max(slots, initial=-1)) + 1
         if not self._kept:
             self._kept = [observations[:0].copy() for _ in range(self._frames - 1)]
@@ -53,5 +53,5 @@ class LastFrames:
         return stacked(frames)
 
     def repeated(self, observations: np.ndarray) -> np.ndarray:
-        """Stacks of nothing but these observations: of an episode's first step, or of a goal."""
+        """Stacks that repeat these observations, for an episode's first step or a goal."""
         return stacked([observations] * self._frames)

@@ -1,11 +1,11 @@
-"""Names of the axes of a mesh of devices, which every room that shards calls the same."""
+"""Names of the axes of a mesh of devices."""
 
 from __future__ import annotations
 
 import jax
 
 SEEDS = "seeds"
-"""Runs that differ in their seed, side by side; they never speak to each other."""
+"""Runs that differ in their seed, side by side, without communication."""
 
 BATCH = "batch"
 """Rows of one batch."""

@@ -1,4 +1,4 @@
-"""Things that files and the command line call by a name, ours and others' alike."""
+"""Registries of objects by the names that files and the command line use."""
 
 from __future__ import annotations
 

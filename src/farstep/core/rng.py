@@ -29,7 +29,7 @@ def root_key(seed: int | Integer[Array, ""]) -> PRNGKey:
 
 
 def stream_key(root: PRNGKey, stream: str, step: int | Int[Array, ""]) -> PRNGKey:
-    """The key of `stream` (a name such as "batch" or "actor") at `step`."""
+    """The key of `stream`, such as "batch" or "actor", at `step`."""
     return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(stream.encode())), step)
 
 

@@ -340,7 +340,7 @@ class BatchPolicy(Protocol):
 
     A slot is a row of the batch; `begin` says that new episodes start in `slots` (row indices),
     so that a policy with memory (a plan) can forget the old ones. `end` says that there is no
-    episode in `slots`: `act` is given their rows all the same, and nobody reads the answer.
+    episode in `slots`: `act` still gets their rows, and its answer for them is not read.
     """
 
     def begin(

@@ -28,10 +28,10 @@ RULES = {
     "action far out": "the scale of all actions follows such an outlier",
     "action out of range": "it is used as it is, and a policy acts in [-1, 1]",
 }
-"""Why each rule is one."""
+"""The reason for each rule."""
 
 FROZEN = 10
-"""Equal pictures in a row that no slow camera explains."""
+"""Number of equal pictures in a row that a slow camera does not explain."""
 
 JUMP = 2.0, 10.0
 """A jump is a change beyond the first factor times the range of 99 % of a column's values, and the
@@ -119,7 +119,7 @@ def check_splits(
 
 @dataclass
 class _Sample:
-    """Rows of numbers, evenly thinned out so that they never become too many."""
+    """A bounded sample of rows of numbers, thinned out evenly."""
 
     rows: list[np.ndarray] = field(default_factory=list)
     every: int = 1
@@ -280,7 +280,7 @@ class _Current:
 
 @dataclass(frozen=True)
 class _At:
-    """An index: row, then the rest, which is shown."""
+    """An index as text: its row, then the rest."""
 
     row: tuple[int, ...]
 

@@ -49,7 +49,7 @@ class Column:
         return ArrayEntry((self._rows, *self.shape), self.dtype.name, self._sha256.hexdigest())
 
     def abandon(self) -> None:
-        # Closing flushes, and on a full disk that fails again: the file is about to be removed.
+        # Closing flushes, which fails again on a full disk; the file is about to be removed.
         with suppress(OSError):
             self._file.close()
 
@@ -106,7 +106,7 @@ class Moments:
 
 
 class Histogram:
-    """How often each byte occurs in each channel: the exact moments of pixels, and cheaper."""
+    """Counts of each byte in each channel: exact moments of pixels, at less cost."""
 
     def __init__(self, size: int) -> None:
         self._counts = np.zeros((size, 256), np.int64)

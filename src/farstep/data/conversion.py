@@ -1,4 +1,4 @@
-"""From rows as they were logged to the rows of a table: vectors, images, actions."""
+"""Conversion of logged rows to rows of a table: vectors, images, actions."""
 
 from __future__ import annotations
 

@@ -300,7 +300,7 @@ class _Download:
                 return
 
     def _version(self) -> str | None:
-        """The entity tag or the date of the bytes that are here, if they came from this URL."""
+        """The entity tag or date of the bytes on disk, if they came from this URL."""
         try:
             stored = json.loads(self._state.read_text(encoding="utf-8"))
             return stored["validator"] if stored["url"] == self._url else None
@@ -308,12 +308,12 @@ class _Download:
             return None
 
     def _discard(self) -> None:
-        # The state goes first: bytes without one are never resumed.
+        # The state is written first: bytes without one are never resumed.
         self._state.unlink(missing_ok=True)
         self._part.unlink(missing_ok=True)
 
     def _transfer(self, begin: int, version: str | None) -> None:
-        """Append what is missing from byte `begin` on, or all of the file if it has changed."""
+        """Append the bytes from `begin` on, or fetch the whole file if it has changed."""
         headers = {"Range": f"bytes={begin}-", "If-Range": version or ""} if begin else {}
         with ExitStack() as stack:
             stack.enter_context(self._failures_named())
@@ -322,7 +322,7 @@ class _Download:
             except urllib.error.HTTPError as error:
                 if error.code == 416 and error.headers.get("Content-Range") == f"bytes */{begin}":
                     error.close()
-                    return  # The server knows of no byte after ours: all are here.
+                    return  # The server has no byte after ours, so the file is complete.
                 raise
             length = response.headers.get("Content-Length") or ""
             if response.status != 206:

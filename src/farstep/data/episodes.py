@@ -1,4 +1,4 @@
-"""Episodes on their way into a dataset: what every source and every collector yields."""
+"""Episodes that sources and collectors yield, to be written into a dataset."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def import_episodes(
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Say `where` in front of what is wrong."""
+    """Begin messages of errors with `where`."""
     try:
         yield
     except FarstepError as error:

@@ -24,7 +24,7 @@ _HEAD = struct.Struct("<IQ")
 
 
 def unfinished(path: Path) -> Path:
-    """Where the finished episodes of the dataset `path` lie until all are there."""
+    """The directory of the finished episodes of the dataset `path` until it is complete."""
     return path.with_name(f".{path.name}.unfinished")
 
 
@@ -78,7 +78,7 @@ class Records:
         self.count += 1
 
     def __iter__(self) -> Iterator[bytes]:
-        """The packed episodes that are there, whole, in their order."""
+        """The packed episodes that are complete, in order."""
         left = self._file.stat().st_size
         with self._file.open("rb") as stream:
             while len(head := stream.read(_HEAD.size)) == _HEAD.size:
@@ -92,7 +92,7 @@ class Records:
                 yield content
 
     def remove(self) -> None:
-        """Delete all of it."""
+        """Delete all episodes."""
         shutil.rmtree(self._path, ignore_errors=True)
 
 
@@ -113,7 +113,7 @@ def packed(episode: Episode) -> bytes:
 
 
 def unpacked(content: bytes) -> Episode:
-    """The episode that `packed` took."""
+    """The inverse of `packed`."""
     start = content.index(b"\n") + 1
     about = json.loads(content[:start])
     arrays = {}
@@ -131,11 +131,11 @@ def _dtype(described: Any) -> np.dtype[Any]:
     return np.dtype([(name, kind, *map(tuple, shape)) for name, kind, *shape in described])
 
 
-def kept(records: Records, split: Split) -> Split:
-    """The split, each of whose episodes is recorded before it is given; recorded ones come first.
+def recorded(records: Records, split: Split) -> Split:
+    """The split with each episode recorded before it is yielded, and recorded ones first.
 
     Args:
-        split: one that can be resumed.
+        split: a split that can be resumed.
     """
     assert split.resume is not None
     resume = split.resume

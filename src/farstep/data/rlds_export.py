@@ -188,7 +188,7 @@ class _Fields:
 def _write_split(
     root: Path, name: str, split: str, table: Table, fields: _Fields
 ) -> dict[str, Any]:
-    """Write the shards of a split and return what `dataset_info.json` says of it."""
+    """Write the shards of a split and return its entry for `dataset_info.json`."""
     from farstep.data.sources.tfrecord import write_examples
 
     bounds = list(
@@ -232,7 +232,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _put(steps: dict[str, Any], key: str, described: dict[str, Any]) -> None:
-    """Describe an array in the group that its name says."""
+    """Describe an array in the group of its name."""
     *groups, last = key.split("/")
     inner = steps
     for group in groups:

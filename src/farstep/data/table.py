@@ -254,7 +254,7 @@ def _check_episodes(path: Path, ends: np.ndarray, manifest: Manifest) -> None:
 
 
 class MissingDatasetError(FarstepError):
-    """There is no dataset called `name` under the data root."""
+    """The error for a dataset `name` that is not under the data root."""
 
     def __init__(self, name: str) -> None:
         here = nearest(name, dataset_names())
@@ -282,7 +282,7 @@ class Dataset:
 
 
 def data_root() -> Path:
-    """Where datasets lie: `$FARSTEP_DATA`, or `~/.farstep/data`."""
+    """The directory of datasets: `$FARSTEP_DATA`, or `~/.farstep/data`."""
     return expanded_path(os.environ.get("FARSTEP_DATA") or "~/.farstep/data")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import gymnasium
 
 OWN_MAZE_STEPS = 4000
-"""Steps after which an episode in a user's own maze is cut, unless `make` is told otherwise."""
+"""Default limit on the steps of an episode in a user's own maze."""
 
 
 ENTRY_POINTS = "farstep.environments"

@@ -1,4 +1,4 @@
-"""Environments of others, made to speak as farstep's own do."""
+"""Foreign environments behind the interface of farstep's own."""
 
 from __future__ import annotations
 

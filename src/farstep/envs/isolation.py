@@ -2,7 +2,7 @@
 
 Some of OGBench's environments draw from the global generator (random tasks, antsoccer's placement,
 all of Powderworld's physics). Here that generator's state is swapped for a private one while they
-run, so an episode follows from its seed alone and nobody else's draws change.
+run, so an episode follows from its seed alone and draws elsewhere do not change.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class MazeEnv(gymnasium.Env):
         self.scene = (_shared_scene if share_model else Scene)(
             body, maze, self._pixels, width, height
         )
-        self.body = around(BODIES[body], self.scene.model)
+        self.body = body_with_model(BODIES[body], self.scene.model)
         self.metadata = {
             "render_modes": ["rgb_array"],
             "render_fps": self.body.metadata["render_fps"],
@@ -318,7 +318,7 @@ def make_maze(body: BodyName, maze: str | Mapping[str, str], **kwargs: Any) -> M
     return MazeEnv(body, found, **kwargs)
 
 
-def around(base: Any, model: MjModel) -> Any:
+def body_with_model(base: Any, model: MjModel) -> Any:
     """OGBench's body, simulating `model` instead of its own XML file."""
 
     def simulation(_: Any) -> tuple[MjModel, MjData]:

@@ -44,7 +44,7 @@ UNIT = 4.0
 """Side of a cell in metres."""
 
 OFFSET = 4.0
-"""How far the centre of cell (0, 0) lies to the negative side of the origin, in metres."""
+"""The centre of cell (0, 0) lies at x = y = −OFFSET, in metres."""
 
 WALL, FREE, TELEPORT_IN, TELEPORT_OUT = "#", ".", "I", "O"
 
@@ -128,7 +128,7 @@ class MazeMap:
 
     @functools.cached_property
     def grid(self) -> Bool[np.ndarray, "rows columns"]:
-        """Where the walls are."""
+        """Whether each cell is a wall."""
         grid = np.array([[mark == WALL for mark in row] for row in self.rows])
         grid.setflags(write=False)
         return grid

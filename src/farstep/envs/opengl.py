@@ -19,7 +19,7 @@ VARIABLE = "MUJOCO_GL"
 """The environment variable by which MuJoCo chooses its OpenGL when it is imported."""
 
 FRAME_SECONDS = 60.0
-"""How long a backend may take for a frame before it counts as hanging."""
+"""Seconds for a frame after which a backend counts as hanging."""
 
 DRAW_ONE_FRAME = """
 import mujoco
@@ -36,12 +36,12 @@ with mujoco.Renderer(model, 16, 16) as renderer:
 
 @functools.cache
 def require_drawing() -> None:
-    """Choose MuJoCo's OpenGL where nobody has, and see that it draws. Asked once in a process.
+    """Choose MuJoCo's OpenGL unless the environment does, and test it once in a process.
 
-    On Linux without a display that is EGL. It must be called before MuJoCo is imported here.
+    On Linux without a display EGL is chosen. Call this before MuJoCo is imported.
 
     Raises:
-        FarstepError: it does not draw; says why, and what to install.
+        FarstepError: it does not draw; the message says why, and what to install.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen is None and sys.platform == "linux" and "DISPLAY" not in os.environ:
@@ -59,7 +59,7 @@ def require_drawing() -> None:
 
 
 def start_probe(backend: str | None) -> subprocess.Popen[str]:
-    """A process that draws a frame with `backend`, or with what MuJoCo takes by itself."""
+    """A process that draws a frame with `backend`, or with MuJoCo's own choice."""
     return subprocess.Popen(
         [sys.executable, "-P", "-c", DRAW_ONE_FRAME],
         env=os.environ | ({} if backend is None else {VARIABLE: backend}),

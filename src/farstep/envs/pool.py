@@ -79,7 +79,7 @@ class EnvironmentPool:
                 f"a vector of environments needs at least 1 slot and 0 workers, not {num_slots} "
                 f"slots and {num_workers} workers"
             )
-        # Says what is wrong with a name before any process starts.
+        # Raises the error of a wrong name before any process starts.
         spec = find_environment(environment) if isinstance(environment, str) else environment
         if spec.drawn:
             require_drawing()
@@ -116,7 +116,7 @@ class EnvironmentPool:
                 )
                 for first in range(num_workers)
             )
-            # All describe, though one would do: this way all import their simulators at once.
+            # All describe, though one would do, so that all import their simulators at once.
             spaces = json.loads(self._ask_all(b"describe")[0])
             layout = _layout(spaces, self.num_slots)
             path, memory = _shared_memory(_size(layout))
@@ -478,7 +478,7 @@ def _views(memory: Any, layout: _Layout) -> dict[str, np.ndarray]:
 
 
 def _shared_memory(size: int) -> tuple[Path, mmap.mmap]:
-    """Memory that other processes can map by its path, until that is removed."""
+    """Memory that other processes can map by its path until the path is removed."""
     errors = []
     # Memory where the system has such a place and room in it, else a file that the system caches.
     for directory in ("/dev/shm", tempfile.gettempdir()):

@@ -126,7 +126,7 @@ class Worker:
                 # The process may have died, so that nothing can be flushed.
                 with suppress(BrokenPipeError):
                     stream.close()
-        self._process.kill()  # a simulation that nobody waits for has nothing to save
+        self._process.kill()  # a simulation has nothing to save
         self._process.wait()
 
     def __enter__(self) -> Self:

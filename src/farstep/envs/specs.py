@@ -112,7 +112,7 @@ class EnvironmentSpec:
 
     @property
     def is_native(self) -> bool:
-        """Whether the environment speaks as farstep's own do."""
+        """Whether the environment has the interface of farstep's own."""
         keys = self.observation_key, self.goal_key, self.success_key
         return isinstance(self.tasks, int) and keys == (None, "goal", "success")
 

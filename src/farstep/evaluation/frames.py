@@ -1,4 +1,4 @@
-"""From what an environment shows to what a policy sees."""
+"""The inputs of a policy, made from the observations and goals of an environment."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from farstep.core.frames import LastFrames
 from farstep.core.types import BatchPolicy, Spaces
 
 
-class SeenBy:
-    """A policy that takes an environment's single observations and goals.
+class AdaptedPolicy:
+    """A policy behind an adapter from an environment's observations and goals to the policy's own.
 
-    Of several arrays it is given its own, its goals are made by its rule, and stacked frames are
-    kept for it.
+    The adapter chooses the policy's arrays, makes goals by its rule and stacks its frames.
 
     Args:
-        policy: what acts.
-        spaces: what it was trained on.
-        whole: whether the environment's goals are observations, of which the policy's are made.
+        policy: the policy that acts.
+        spaces: the spaces that it was trained on.
+        whole: whether the environment's goals are observations, from which its own are made.
     """
 
     def __init__(self, policy: BatchPolicy, spaces: Spaces, whole: bool):
@@ -32,9 +31,9 @@ class SeenBy:
         self, slots: Int[np.ndarray, " n"], observations: np.ndarray, goals: np.ndarray
     ) -> None:
         """Episodes start in `slots`."""
-        seen = self._seen(observations)
-        self._frames.begin(slots, seen)
-        self._policy.begin(slots, self._frames.repeated(seen), self._aims(goals))
+        own = self._own_arrays(observations)
+        self._frames.begin(slots, own)
+        self._policy.begin(slots, self._frames.repeated(own), self._goals(goals))
 
     def end(self, slots: Int[np.ndarray, " n"]) -> None:
         """Passed on."""
@@ -42,19 +41,19 @@ class SeenBy:
 
     def act(self, observations: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """One batch of actions."""
-        stacks = self._frames.push(self._seen(observations))
-        return self._policy.act(stacks, self._aims(goals))
+        stacks = self._frames.push(self._own_arrays(observations))
+        return self._policy.act(stacks, self._goals(goals))
 
-    def _seen(self, rows: np.ndarray) -> np.ndarray:
+    def _own_arrays(self, rows: np.ndarray) -> np.ndarray:
         keys = self._spaces.observation.keys
         return record({key: rows[key] for key in keys}) if keys else rows
 
-    def _aims(self, goals: np.ndarray) -> np.ndarray:
+    def _goals(self, goals: np.ndarray) -> np.ndarray:
         if not self._whole:
             return goals
         rule = self._spaces.rule
         return (
-            self._frames.repeated(self._seen(goals))
+            self._frames.repeated(self._own_arrays(goals))
             if rule.whole
-            else rule.goals(self._seen(goals))
+            else rule.goals(self._own_arrays(goals))
         )

@@ -33,7 +33,7 @@ from farstep.core.types import BatchPolicy, Spaces
 from farstep.envs.catalog import environment as find_environment
 from farstep.envs.pool import EnvironmentPool
 from farstep.envs.specs import EnvironmentSpec
-from farstep.evaluation.frames import SeenBy
+from farstep.evaluation.frames import AdaptedPolicy
 from farstep.evaluation.results import Episode, Evaluation
 
 SLOTS = 50
@@ -43,7 +43,7 @@ Progress = Callable[[int, int, int], None]
 """Called with (episodes finished, episodes in all, successes so far) as episodes finish."""
 
 Render = Callable[[], np.ndarray]
-"""Draws a picture of a simulator as it stands, (height, width, 3) uint8."""
+"""Draws a picture of a simulator's state, (height, width, 3) uint8."""
 
 
 class Recorder(Protocol):
@@ -132,8 +132,8 @@ def evaluate(
         if spaces is not None:
             _check_spaces(spec, simulators, spaces)
         began = time.perf_counter()
-        seen = policy if spaces is None else SeenBy(policy, spaces, _whole(simulators))
-        rollout = _Rollout(seen, simulators, spec, slots, seed, record)
+        adapted = policy if spaces is None else AdaptedPolicy(policy, spaces, _whole(simulators))
+        rollout = _Rollout(adapted, simulators, spec, slots, seed, record)
         episodes = rollout.run(waiting, start_every, progress)
         seconds = time.perf_counter() - began
     return Evaluation(
@@ -176,8 +176,8 @@ class _Running:
 class _Rollout:
     """The episodes in flight: row `i` of the arrays is slot `i` of the simulators.
 
-    Rows beyond the simulators' slots, and rows whose episode is over when none waits, keep what
-    they last held: the policy computes them and nobody reads the answer.
+    Rows beyond the simulators' slots, and rows whose episode is over when none waits, keep their
+    last values; the policy's answer for them is not read.
     """
 
     policy: BatchPolicy
@@ -207,7 +207,7 @@ class _Rollout:
         step = 0
         while len(finished) < len(waiting):
             if not active.size:
-                step = 0  # Nobody to wait for.
+                step = 0  # No episode is running.
             if step % start_every == 0:
                 starting, free = np.split(free, [len(queue)])
                 if starting.size:
@@ -334,11 +334,11 @@ def _check_spaces(spec: EnvironmentSpec, simulators: EnvironmentPool, spaces: Sp
     observations = np.dtype((simulators.observation_dtype, simulators.observation_shape))
     fields: Any = observations.fields or {}
     if frame.keys and fields:
-        # More than the policy looks at may be there.
+        # The environment may offer more arrays than the policy uses.
         there = [(name, fields[name][0]) for name in frame.keys if name in fields]
         observations = np.dtype(there)
     goals = np.dtype((simulators.goal_dtype, simulators.goal_shape))
-    # Where goals are whole observations, the policy takes what it needs of them.
+    # Where goals are whole observations, the policy takes its own part of them.
     if whole and spaces.rule.key is not None and spaces.rule.key not in frame.keys:
         raise FarstepError(
             f"{spec.name} gives goals as observations, and this policy's are '{spaces.rule.key}' of"

@@ -1,4 +1,4 @@
-"""Where the body went: routes of chosen episodes in a maze."""
+"""Routes of the body in chosen episodes in a maze."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrastive losses: which goal of the batch belongs to which row."""
+"""Contrastive losses, which match the goals of a batch to its rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Action invariance of MQE: acting costs nothing that the quasimetric does not know."""
+"""Action invariance of MQE: d(ψ(s), φ(s, a)) = 0."""
 
 from __future__ import annotations
 

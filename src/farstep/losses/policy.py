@@ -49,7 +49,7 @@ def ddpg_bc(
 
 
 def other_rows(arrays: Rows) -> Rows:
-    """Each row's neighbour's: rows are independent draws, so it is any other row's."""
+    """The goals of each row's neighbour, an independent draw."""
     return jax.tree.map(lambda array: jnp.roll(array, 1, axis=0), arrays)
 
 
@@ -82,7 +82,7 @@ Value = Callable[[Array, Any], Float[Array, " batch"]]
 
 
 class Extraction(abc.ABC):
-    """How a policy is made of a critic."""
+    """A way to extract a policy from a critic."""
 
     @abc.abstractmethod
     def loss(

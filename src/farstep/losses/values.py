@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from farstep.core.types import Loss
 
 SMALLEST = 1e-6
-"""Least 1 + (1 − γ)·V that is told from 0: farther goals are 13.8 nats away."""
+"""Lower bound on 1 + (1 − γ)·V under its logarithm: farther goals are 13.8 nats away."""
 
 
 def goal_backup(

@@ -35,10 +35,10 @@ Done = Bool[Array, "batch chunk"] | None
 A behaviour loss counts these alone (Q-chunking, Li et al. 2025, arXiv 2507.07969)."""
 
 
-def apart(
+def split_chunks(
     chunks: Float[Array, "batch size"], done: Bool[Array, "batch chunk"]
 ) -> Float[Array, "batch chunk actions"]:
-    """The actions of chunks, which policies hold end to end."""
+    """The actions of chunks, which policies hold flattened."""
     return chunks.reshape(*done.shape, -1)
 
 
@@ -46,7 +46,7 @@ def over_actions(losses: Float[Array, "batch size"], done: Done) -> Float[Array,
     """By row, the sum over an action's dimensions; of chunks, the mean over the actions done."""
     if done is None:
         return jnp.sum(losses, axis=-1)
-    return jnp.mean(done * jnp.sum(apart(losses, done), axis=-1), axis=-1)
+    return jnp.mean(done * jnp.sum(split_chunks(losses, done), axis=-1), axis=-1)
 
 
 class Gaussian(eqx.Module):
@@ -212,7 +212,7 @@ class Actor(eqx.Module):
         if done is None:
             return -policy.log_prob(actions)
         assert isinstance(policy, Gaussian)
-        each = Gaussian(apart(policy.mean, done)).log_prob(apart(actions, done))
+        each = Gaussian(split_chunks(policy.mean, done)).log_prob(split_chunks(actions, done))
         return -jnp.mean(done * each, axis=-1)
 
     def climb(self, observations: Observations, goals: Goals, key: PRNGKey) -> Array:
@@ -268,7 +268,7 @@ class TanhGaussianActor(eqx.Module):
         return over_actions(jnp.square(drawn - actions), done)
 
     def climb(self, observations: Observations, goals: Goals, key: PRNGKey) -> Array:
-        """A draw, which a critic's gradient passes."""
+        """A differentiable draw."""
         return self.sample(observations, goals, key)
 
     def sample(

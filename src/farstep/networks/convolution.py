@@ -1,4 +1,4 @@
-"""Convolutions over images whose channels come last, and what goes between them."""
+"""Convolutions over images whose channels come last, with normalisation and pooling."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class GroupNorm(eqx.Module):
 
 
 class FrozenBatchNorm(eqx.Module):
-    """Batch normalisation by statistics that came with the weights; nothing of it is trained."""
+    """Batch normalisation by statistics of pretrained weights; nothing is trained."""
 
     scale: Float[Array, " channels"]
     offset: Float[Array, " channels"]

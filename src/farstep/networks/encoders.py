@@ -32,7 +32,7 @@ Observations = Real[Array, "batch *obs"] | dict[str, Real[Array, "batch ..."]]
 """(B, D) floats or (B, H, W, C) bytes, or several such arrays by name."""
 
 Goals = Real[Array, "batch *goal"] | dict[str, Real[Array, "batch ..."]]
-"""The same of goals; (B, *obs) where goals are observations."""
+"""The same for goals; (B, *obs) where goals are observations."""
 
 STATE, GOAL = "_state", "_goal"
 """Names of a state and a goal side by side. No array of data has these names."""
@@ -142,7 +142,7 @@ def encoded_by(spaces: Spaces, names: Sequence[str]) -> Spaces:
 
 
 def make_encoder(space: Space, key: PRNGKey) -> Encoder:
-    """The encoder of what lies in `space`: the one that it names, or the default of its kind."""
+    """The encoder of a space: the one that it names, or the default of its kind."""
     if space.keys:
         made = {
             name: make_encoder(each, stream_key(key, name, 0)) for name, each in space.keys.items()

@@ -17,7 +17,7 @@ from farstep.networks.flow import FlowPolicy
 
 @runtime_checkable
 class Policy(Protocol):
-    """π(a | s, g), whichever form it has; a pytree of networks. Its actions lie in [−1, 1]."""
+    """π(a | s, g) of any form, a pytree of networks; actions lie in [−1, 1]."""
 
     def behaviour_loss(
         self,

@@ -69,7 +69,7 @@ class Normed(eqx.Module):
 
 
 class Block(eqx.Module):
-    """Two convolutions beside a shortcut, which has one where the size changes."""
+    """Two convolutions and a shortcut, which is a convolution where the size changes."""
 
     first: Normed
     second: Normed

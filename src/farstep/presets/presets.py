@@ -105,7 +105,7 @@ class Preset:
         return found
 
     def applied(self, agent: str, dataset: str) -> list[str]:
-        """In lines, the entries that apply and what stands where none does."""
+        """Lines on the entries that apply, and on the defaults elsewhere."""
         fallback = self.fallback(agent, dataset)
         lines = [] if fallback is None else [fallback]
         for entry in self.matching(agent, dataset):
@@ -113,7 +113,7 @@ class Preset:
         return lines
 
     def fallback(self, agent: str, dataset: str) -> str | None:
-        """A note where no entry is for just this combination; None where one is."""
+        """A note if no entry is for exactly this combination, else None."""
         matching = self.matching(agent, dataset)
         if not matching:
             return (

@@ -1,4 +1,4 @@
-"""Distances that hold the triangle inequality without being symmetric."""
+"""Distances that satisfy the triangle inequality and need not be symmetric."""
 
 from farstep.quasimetrics.iqe import iqe
 from farstep.quasimetrics.mrn import mrn

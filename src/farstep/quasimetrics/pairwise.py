@@ -3,8 +3,8 @@
 The plain formulation writes all rows × columns × latent differences to memory, several times
 over. Here the coordinates of a group are the outer loop, unrolled, so that the compiler keeps a
 tile of pairs in registers while it runs through them; groups, members of an ensemble and blocks
-of rows are mapped one after another, so that what they touch stays in cache. What remains in
-memory is one number per pair and group, and that only where a gradient is asked for.
+of rows are mapped one after another, so that their data stay in cache. Memory holds one
+number per pair and group, and only where a gradient is asked for.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pairwise_mrn(
     total = _total_for_platform
     mesh = devices_of_batch(x.shape[-2])
     if mesh is not None:
-        # Every device measures from its own rows to all columns, and speaks to none meanwhile.
+        # Every device measures from its own rows to all columns without communication.
         rows, columns = jax.sharding.PartitionSpec(BATCH), jax.sharding.PartitionSpec()
         total = jax.shard_map(
             total, mesh=mesh, in_specs=(rows, columns), out_specs=rows, check_vma=False
@@ -293,10 +293,10 @@ def _over_coordinates(
 
 
 def _scan(step: Callable, start, slices, uses: int):
-    """`jax.lax.scan` over slices that a step uses that many times.
+    """`jax.lax.scan` over slices, each used `uses` times in a step.
 
     XLA moves the taking of a slice with few uses into the loops that use it, which are then not
-    vectorised. So each step hands the next its slice: what was carried is in memory already.
+    vectorised. So each step hands the next its slice, as carried values are in memory already.
     """
     if uses >= FEW_USES:
         return jax.lax.scan(step, start, slices)

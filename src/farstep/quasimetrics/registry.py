@@ -16,7 +16,7 @@ from farstep.quasimetrics.mrn import mrn
 
 
 class Quasimetric(eqx.Module):
-    """d(x, y) of latents, with what it learns of its own: no triangle is cut short by a detour."""
+    """d(x, y) of latents, with its own parameters; satisfies the triangle inequality."""
 
     @abc.abstractmethod
     def __call__(

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from farstep.quasimetrics.mrn import check_broadcast, check_groups, distance_dtype, safe_sqrt
 
 UNROLLED = 16
-"""Most numbers that are reduced by an operation each: of short rows that is far quicker."""
+"""Longest row that is reduced by one operation a number, which is quicker for short rows."""
 
 
 def in_lanes(

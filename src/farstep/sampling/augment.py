@@ -32,7 +32,7 @@ SCALES, RATIOS = (0.8, 1.0), (0.9, 1.1)
 """Share of an image that a view shows, and its width to its height."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.2, (0.8, 1.2), (0.8, 1.2), 0.1
-"""Added to values in [0, 1]; factors; and, of the whole circle, the angle of hues."""
+"""Ranges: ± added to values in [0, 1]; factors; factors; ± share of the circle of hues."""
 
 
 def check_augmentation(augmentation: Augmentation, spaces: Spaces) -> None:
@@ -72,20 +72,20 @@ def random_crops(
     # A crop at (PADDING, PADDING) is the image itself, which costs less than a branch on device.
     corners = jnp.where(chance < spec.crops, corners, PADDING)
 
-    return _of_images(lambda images: crop(images, corners), columns)
+    return _map_images(lambda images: crop(images, corners), columns)
 
 
 def random_views(
     spec: BatchSpec, columns: Mapping[str, Mapping[str, Arrays]], key: PRNGKey
 ) -> Mapping[str, Mapping[str, Arrays]]:
-    """What was read of a batch, its images seen otherwise if `spec` asks for it."""
+    """The arrays of a batch, with its images augmented as `spec` asks."""
     if spec.augmentation == "none":
         return columns
     view = View.draw(key, spec.size)
-    return _of_images(view.of, columns)
+    return _map_images(view.apply, columns)
 
 
-def _of_images(
+def _map_images(
     change: Callable[[Images], Images], columns: Mapping[str, Mapping[str, Arrays]]
 ) -> Mapping[str, Mapping[str, Arrays]]:
     """A change of the images of each row; windows of several are changed one by one."""
@@ -146,11 +146,11 @@ class View(eqx.Module):
             uniform("hue", -HUE, HUE),
         )
 
-    def of(self, images: Images) -> Images:
-        """The images, which may be several beside each other in the channels, seen so."""
-        return jax.vmap(View._of_one)(self, images)
+    def apply(self, images: Images) -> Images:
+        """The augmented images, which may be several stacked in the channels."""
+        return jax.vmap(View._apply_to_one)(self, images)
 
-    def _of_one(self, image: UInt8[Array, "h w c"]) -> UInt8[Array, "h w c"]:
+    def _apply_to_one(self, image: UInt8[Array, "h w c"]) -> UInt8[Array, "h w c"]:
         x = image.reshape(*image.shape[:2], -1, 3).astype(jnp.float32) / 255
         for change in (
             self._cropped,

@@ -24,7 +24,7 @@ from farstep.sampling.augment import random_crops, random_views
 from farstep.sampling.episodes import Episodes
 
 Columns = Mapping[str, Mapping[str, Arrays]]
-"""What was read of each sample, by its name and the column's."""
+"""The arrays read for each sample, by its name and the column's."""
 
 
 def draw(spec: BatchSpec, episodes: Episodes, key: PRNGKey) -> dict[str, Drawn]:
@@ -48,7 +48,7 @@ def draw(spec: BatchSpec, episodes: Episodes, key: PRNGKey) -> dict[str, Drawn]:
 
 
 def assemble(spec: BatchSpec, drawn: Mapping[str, Drawn], columns: Columns, key: PRNGKey) -> Batch:
-    """The batch of what was read at the steps `drawn`, its images augmented as `spec` asks."""
+    """The batch of the arrays read at the steps `drawn`, its images augmented as `spec` asks."""
     columns = random_views(spec, random_crops(spec, columns, key), key)
     return Batch({name: Sampled(one.offsets, dict(columns[name])) for name, one in drawn.items()})
 

@@ -1,4 +1,4 @@
-"""Where a table's rows lie while batches are drawn from them: in device memory, or on disk."""
+"""The choice whether a table's rows lie in device memory or on disk during training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOST_SHARE = 0.25
 copies exist, and the rest of the machine lives there too."""
 
 INDEX_BYTES = 8
-"""Of an episode in `Episodes`, which lie in device memory either way."""
+"""Bytes of an episode in `Episodes`, which lie in device memory either way."""
 
 DEVICE_ROWS = 2**31 - 1
 """Most rows that a program on the device can number."""
@@ -57,7 +57,7 @@ def place(
             f"{tables[0].path.parent} takes {format_bytes(needed)} of device memory, and"
             f" {format_bytes(free)} are free: use --data-location stream."
         )
-    # Where it is not known how much is free, nothing is taken unasked.
+    # If free memory is unknown, data stay on disk unless `device` is asked for.
     budget = (free or 0) * share()
     placed: list[DeviceTable | HostTable] = []
     for table in tables:

@@ -1,4 +1,4 @@
-"""Where a table's episodes end, in device memory: all that drawing a batch needs to know."""
+"""The ends of a table's episodes in device memory, from which batches are drawn."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BLOCK = 2**16
 """Transitions of one block of a long table: a power of two, which `randint` draws without bias."""
 
 LONG = 2**26
-"""From so many transitions on, blocks are drawn. Without, `randint` takes 32 bits modulo their
-number, which would make some 2⁻⁶ likelier than others, or more."""
+"""Least number of transitions for which blocks are drawn. Without blocks, `randint` takes 32 bits
+modulo their number, which would make some 2⁻⁶ likelier than others, or more."""
 
 
 class Episodes(eqx.Module):

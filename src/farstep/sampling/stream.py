@@ -35,13 +35,13 @@ from farstep.sampling.batches import assemble, draw
 from farstep.sampling.episodes import Episodes
 
 CHUNK_BYTES = 1 << 26
-"""Read about so much at once: a chunk costs one call of the reader and one transfer."""
+"""Size of a chunk, which costs one call of the reader and one transfer."""
 
 CHUNK_UPDATES = 1024
 """Most updates of one chunk, where rows are so small that `CHUNK_BYTES` would hold more."""
 
 ALIGNMENT = 64
-"""Of XLA's arrays in main memory, in bytes."""
+"""Alignment of XLA's arrays in main memory, in bytes."""
 
 READERS = 2
 """Threads that read, each a chunk of its own: one waits for the disk while the other copies. Their

@@ -13,7 +13,7 @@ from farstep.core.types import Params
 from farstep.training.program import TrainState
 
 Measure = Callable[[int, Sequence[Params | None]], list[Mapping[str, float]]]
-"""At a step, the networks of each seed to what their evaluation found; None is left out."""
+"""A function of the step and each seed's networks to their metrics; None is left out."""
 
 
 class Evaluation(NamedTuple):
@@ -55,7 +55,7 @@ class Evaluations:
     def start(self, step: int, state: TrainState, params: Sequence[Params | None]) -> Evaluation:
         """Evaluate the networks `params` of each seed, as `state` holds them at `step`."""
         if self._concurrent:
-            kept = jax.tree.map(jnp.copy, state)  # Training takes the original's memory over.
+            kept = jax.tree.map(jnp.copy, state)  # Training reuses the original's memory.
             copies = [on_cpu(one) for one in params]
             return Evaluation(step, kept, self._thread.submit(self._measure, step, copies))
         now: Future[list[Mapping[str, float]]] = Future()

@@ -22,7 +22,7 @@ from farstep.core.mesh import BATCH, SEEDS
 
 @dataclass(frozen=True)
 class Layout:
-    """Where arrays lie; `mesh` is None on one device."""
+    """The placement of arrays; `mesh` is None on one device."""
 
     mesh: Mesh | None = None
 

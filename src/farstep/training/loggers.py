@@ -1,4 +1,4 @@
-"""Where a run's numbers go besides its own `metrics.jsonl`."""
+"""Loggers that receive a run's numbers besides its `metrics.jsonl`."""
 
 from __future__ import annotations
 

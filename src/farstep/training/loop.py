@@ -46,7 +46,7 @@ class Evaluator(Protocol):
 
 
 class Reporter:
-    """Hears how training goes. This one prints nothing."""
+    """Receives the progress of training; this one prints nothing."""
 
     def message(self, line: str) -> None:
         """A sentence about the data or the run directory."""
@@ -126,7 +126,7 @@ class Trainer:
             stop = resources.enter_context(StopRequest())
             session = _Session(self, resources, resume=resume, from_step=from_step)
             if session.step and schedule.due(session.step, finished=session.finished).evaluate:
-                session.evaluate_if_owed()
+                session.evaluate_if_due_before()
             while not session.finished:
                 session.update(schedule.next(session.step))
                 due = schedule.due(session.step, finished=session.finished)
@@ -213,7 +213,7 @@ class _Session:
         with self._trainer.profiler.phase("checkpoints"):
             self._save(self.step, self._state, None)
 
-    def evaluate_if_owed(self) -> None:
+    def evaluate_if_due_before(self) -> None:
         """Do an evaluation that was due when training was stopped."""
         if not all(_evaluated(run, self.step) for run in self._runs):
             self.evaluate()

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 TRACED_DISPATCH = 3
-"""The first compiles and the second tells the rate; the third is as long as all that follow."""
+"""The first dispatch compiles, the second measures the rate; the third has its final length."""
 
 
 class Profiler:

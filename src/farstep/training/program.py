@@ -34,7 +34,7 @@ VALIDATION = "validation"
 
 
 Source = DeviceTable | Chunk
-"""Where batches come from: a table in device memory, or batches read from one on disk."""
+"""The source of batches: a table in device memory, or batches read from one on disk."""
 
 
 class TrainState(eqx.Module):
@@ -69,7 +69,7 @@ class TrainState(eqx.Module):
 
     @classmethod
     def from_items(cls, items: Mapping[str, Any]) -> TrainState:
-        """`items` back to where training stood."""
+        """The state of training from the items of a checkpoint."""
         learner, acting = items["learner"], items[PARAMS]
         average = acting if "params" in learner else None
         params = learner.get("params", acting)

@@ -1,4 +1,4 @@
-"""Where training begins: at update 0, or at a checkpoint that all its runs have."""
+"""The start of training: update 0, or a checkpoint that all its runs have."""
 
 from __future__ import annotations
 

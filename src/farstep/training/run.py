@@ -39,7 +39,7 @@ CONFIG = "config.json"
 FROZEN = "frozen.json"
 
 EVALUATION = "evaluation.json"
-"""The result of `farstep.evaluate` that a sweep keeps with its runs."""
+"""The file of a sweep's result of `farstep.evaluate` in a run."""
 
 EXPORTED = ("policy.json", "policy.safetensors")
 """Files of an exported policy."""
@@ -142,7 +142,7 @@ class Run:
         _remove(self.path / FROZEN)
 
     def freeze(self, reason: str) -> None:
-        """Note that this run goes no further while others of its group do."""
+        """Mark this run as stopped while others of its group go on."""
         write_text(self.path / FROZEN, json.dumps({"reason": reason}) + "\n")
 
     @property
@@ -244,7 +244,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, if it is one."""
+    """The commit of the checkout that this package runs from, if there is one."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],

@@ -106,7 +106,7 @@ def _environment(body: BodyName) -> Any:
     ant = importlib.import_module("ogbench.online_locomotion.ant").AntEnv
     if body == "ant":
         return ant()
-    from farstep.envs.locomaze import around
+    from farstep.envs.locomaze import body_with_model
 
     root = ET.parse(ant.xml_file).getroot()
     world = root.find("worldbody")
@@ -124,7 +124,7 @@ def _environment(body: BodyName) -> Any:
         conaffinity="1",
     )
     text = ET.tostring(root, encoding="unicode")
-    return around(ant, importlib.import_module("mujoco").MjModel.from_xml_string(text))
+    return body_with_model(ant, importlib.import_module("mujoco").MjModel.from_xml_string(text))
 
 
 def _poise(head: float, upwards: float) -> float:

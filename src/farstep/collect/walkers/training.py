@@ -59,7 +59,7 @@ def train(
         test_every: simulator steps between fitness tests.
         test_steps: simulator steps of such a test, rounded down to whole episodes.
         reporter: told of every line.
-        stop_after: save and return after so many simulator steps.
+        stop_after: simulator steps after which to save and return.
 
     Raises:
         FarstepError: `path` holds a run and `resume` is off, or there is nothing to resume.

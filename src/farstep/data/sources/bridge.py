@@ -1,4 +1,4 @@
-"""What is peculiar to BridgeData V2: motions that were reached, and grippers half open."""
+"""Conventions of BridgeData V2: actions as reached motions, and half-open grippers."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class FlatFiles:
     open: Callable[[Path], ArrayFile]
 
     def find(self, directory: Path) -> list[Path]:
-        """The directory's files by name, without hidden ones: macOS writes `._*` beside."""
+        """The directory's files by name, without hidden ones such as macOS's `._*`."""
         return sorted(
             path
             for path in directory.iterdir()
@@ -353,7 +353,7 @@ def _read_flags(file: ArrayFile, key: str, steps: int) -> Bool[np.ndarray, " ste
 def _compact_ends(
     file: ArrayFile, steps: int, terminals: Bool[np.ndarray, " steps"]
 ) -> Bool[np.ndarray, " steps"] | None:
-    """The ends by `valids`, if this is OGBench's compact form; somebody's own `valids` is not."""
+    """The ends by `valids`, if this is OGBench's compact form."""
     if file.headers["valids"].shape != (steps,):
         return None
     ends = _whole(file, "valids") == 0

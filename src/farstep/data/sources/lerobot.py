@@ -294,7 +294,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _tasks(path: Path) -> list[str]:
-    """What the episodes were told to do, where the metadata say."""
+    """The episodes' tasks in words, if the metadata hold them."""
     if (path / "meta" / "tasks.jsonl").is_file():
         return [str(row.get("task")) for row in _lines(path / "meta" / "tasks.jsonl")]
     parquet = path / "meta" / "tasks.parquet"

@@ -64,7 +64,7 @@ def _open(path: Path, options: ImportOptions) -> Source:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """What is said about the dataset; nothing where it is older than such files."""
+    """The dataset's metadata; empty for datasets older than the metadata file."""
     if not path.is_file():
         return {}
     try:

@@ -117,7 +117,7 @@ def arrays_in(content: bytes) -> Any:
 
 
 def _finished(value: Any) -> Any:
-    """Arrays in place of what stands for them."""
+    """Arrays in place of their stand-ins."""
     if isinstance(value, _Array):
         return value.array
     if isinstance(value, dict):
@@ -250,7 +250,7 @@ def _late(path: Path) -> bool:
 
 
 def _instruction(path: Path) -> str:
-    """What was done, in words; empty where that is not told."""
+    """The task in words; empty if unknown."""
     try:
         lines = (path / "lang.txt").read_text(errors="replace").splitlines()
     except OSError:

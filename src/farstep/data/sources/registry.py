@@ -18,7 +18,7 @@ from farstep.core.files import check_free_space
 from farstep.core.registry import registered
 from farstep.data.conversion import Conversion
 from farstep.data.episodes import Episode, Split, import_episodes
-from farstep.data.records import Records, kept, unfinished
+from farstep.data.records import Records, recorded, unfinished
 from farstep.data.sources.base import Format, ImportOptions, Source
 from farstep.data.sources.d4rl import D4RL
 from farstep.data.sources.hdf5 import HDF5
@@ -35,7 +35,7 @@ FORMATS: dict[str, Format] = {
     format.name: format
     for format in (RLDS, LEROBOT, MINARI, RAW_BRIDGE, NPZ, ROBOMIMIC, D4RL, HDF5)
 }
-"""In the order in which they are asked whether they recognise a path."""
+"""Formats by name, in the order in which they are tried on a path."""
 
 ENDINGS = (".npz", *SUFFIXES)
 """Suffixes of files that are left out of a dataset's name."""
@@ -46,7 +46,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Imported:
-    """A finished import: the dataset's directory, and what the reader should know about it."""
+    """A finished import: the dataset's directory, and notes for the user."""
 
     path: Path
     notes: tuple[str, ...]
@@ -132,7 +132,7 @@ def import_source(
         for part, split in splits.items():
             if split.resume is not None:
                 records = Records(unfinished_part / part, plan, overwrite=overwrite)
-                splits[part] = kept(stack.enter_context(records), split)
+                splits[part] = recorded(stack.enter_context(records), split)
         try:
             notes = _write(
                 target,
@@ -164,7 +164,7 @@ def _write(
     provenance: Mapping[str, Any],
     progress: Progress | None,
 ) -> tuple[str, ...]:
-    """Convert the splits and write them; returns what the reader should know."""
+    """Convert the splits and write them; returns notes for the user."""
     train = _without(splits["train"], frozenset(options.leave_out))
     conversion, splits["train"] = Conversion.from_split(train, options)
     total = sum(split.steps or 0 for split in splits.values())
@@ -228,7 +228,7 @@ def default_name(path: Path) -> str:
 
 
 def describe(path: Path) -> str:
-    """A message for a path that no format reads: what it is, and what to do."""
+    """A message for a path that no format reads, with what to do."""
     if path.is_dir():
         return f"{path} holds no .npz file to train on."
     with path.open("rb") as file:
