@@ -86,7 +86,7 @@ def make_agent(name: str, dataset: str = "", preset: str = PRESET, **values: Any
     """The agent called `name`, with the preset's hyperparameters but for `values`.
 
     Args:
-        name: as `register_agent` knows it, or `module:Class`.
+        name: name given to `register_agent`, or `module:Class`.
         dataset: name of the data that it is for; presets may set other values for some.
         preset: a preset's name.
         values: hyperparameters by name.
@@ -119,12 +119,12 @@ def train(
         dataset: its name, its directory, or the dataset itself.
         agent: with its hyperparameters, or the name of one whose hyperparameters the preset sets.
         training: for how long, and how often to look.
-        preset: of an agent that is given by name.
-        goal: what a goal is, as `GoalRule.parse` reads it: the observation, columns of it such as
+        preset: preset of an agent that is given by name.
+        goal: form of goals, as `GoalRule.parse` reads it: the observation, columns of it such as
             `0,1`, `key:NAME` of one of its arrays or of another, or `function:MODULE:NAME` of
             observations.
         frames: an episode's last observations that are seen as one, this many.
-        seeds: how many to train in one program, from `training.seed` on.
+        seeds: number of seeds to train in one program, from `training.seed` on.
         out: the run directory; runs/DATASET-AGENT-sSEED by default. With several seeds, one
             directory for each lies inside it.
         overwrite: replace existing runs.
@@ -201,8 +201,8 @@ def resume(
 
     Args:
         paths: run directories, or directories that hold some.
-        dataset: where the data lie now; where they lay by default.
-        agent: what the runs are expected to train; any by default.
+        dataset: path of the data, if it has changed.
+        agent: agent that the runs are expected to train; any by default.
         training: theirs by default. The number of steps may change, and how often to look.
         from_step: continue from the checkpoint of this step and forget later ones; 0 begins anew.
         execution: how training is carried out.
@@ -410,14 +410,14 @@ def evaluate(
     Args:
         policy: a policy or where it lies, one that `plan` steers, or one of your own.
         environment: its name or its specification; that of the policy's data by default.
-        episodes: of each task.
+        episodes: number of episodes of each task.
         tasks: their numbers, from 1; all by default.
         seed: root of all episodes' seeds.
         max_steps: steps after which an episode is cut; the environment's own number by default.
         temperature: scale of the policy's own noise; the protocol's by default. A policy of your
             own has none.
-        execute: how many actions of the policy's chunks are carried out before it looks again; all
-            by default. Of a planned policy, `plan` says.
+        execute: number of actions of the policy's chunks carried out before the next observation;
+            all by default. Of a planned policy, `plan` says.
         slots: rows of each policy call. The last bits of actions depend on it; keep it to compare.
         workers: simulator processes, 0 for none. Results do not depend on it.
         options: for the environment, such as the size of its pictures.
@@ -492,11 +492,11 @@ def plan(
 
     Args:
         policy: a policy that has a distance, or where it lies.
-        dataset: where states come from; the policy's own data by default.
-        options: how the graph is made. A policy that was exported with landmarks keeps them unless
+        dataset: dataset of the states; the policy's own data by default.
+        options: options of the graph. A policy that was exported with landmarks keeps them unless
             data or options are given.
         observer: called for every choice of a subgoal.
-        execute: how many actions of the policy's chunks are carried out; all by default.
+        execute: number of actions of the policy's chunks carried out; all by default.
 
     Raises:
         FarstepError: the method has no distance, there are no data, or an option is out of range.

@@ -68,7 +68,7 @@ class Agent(abc.ABC):
 
     Attributes:
         batch_size: rows B of one update.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
         precision: in which the networks' products are computed while training; weights, moments,
             distances and losses stay float32, and so does the trained policy. A GPU from Ampere on
             computes float32 products in TF32 unless JAX_DEFAULT_MATMUL_PRECISION=highest.
@@ -230,7 +230,7 @@ class Agent(abc.ABC):
         """`networks` with the agent's encoders, for actions that are whole chunks.
 
         Args:
-            spaces: of the data.
+            spaces: spaces of the data.
 
         Raises:
             FarstepError: an encoder is unknown or not for these spaces, chunks are not for their

@@ -61,7 +61,7 @@ class CMD(ExtractingAgent):
     Attributes:
         discount: γ of the value goals' geometric law, and of the distance's unit.
         ensemble_size: embeddings in the ensemble.
-        groups: of the quasimetric.
+        groups: number of groups of the quasimetric.
         latent: D, width of the embeddings.
     """
 

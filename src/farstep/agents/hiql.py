@@ -72,11 +72,11 @@ class HIQL(Agent):
     Attributes:
         discount: γ, of the value and of the value goals' geometric law.
         expectile: κ of the value's regression.
-        policy: of both levels: `gaussian`, and for the low one a categorical if actions are
+        policy: form of both levels: `gaussian`, and for the low one a categorical if actions are
             discrete; or `flow`.
         subgoal_steps: k, how far ahead subgoals lie: 25, or 10 for pixels.
-        high_inverse_temperature: of the high policy's advantage-weighted cloning.
-        low_inverse_temperature: of the low policy's.
+        high_inverse_temperature: coefficient of the advantage in the high policy's cloning.
+        low_inverse_temperature: the same of the low policy.
         representation: width of φ.
         low_representation_gradient: whether the low policy's loss shapes φ too, as is usual for
             pixels.

@@ -53,7 +53,7 @@ class Formula(NamedTuple):
     They are `steps` times the mean over an ensemble of MRN or IQE.
 
     Attributes:
-        quasimetric: of embeddings (members, latent).
+        quasimetric: distance of embeddings (members, latent).
         groups: that the latent axis is cut into.
         steps: environment steps in one unit of the quasimetric.
         alpha: IQE's weight of the mean over groups against the largest.
@@ -175,7 +175,7 @@ class MRNMetric(Metric):
     Attributes:
         critic: φ and ψ.
         discount: γ: a step costs −log γ nats.
-        groups: of the quasimetric.
+        groups: number of groups of the quasimetric.
         scale: nats in one unit of MRN.
     """
 

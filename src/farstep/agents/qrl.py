@@ -120,7 +120,7 @@ class QRL(ExtractingAgent):
             `register_quasimetric` named.
         margin: ε, the mean squared excess of a step's cost over 1 that is tolerated.
         ensemble_size: embeddings in the ensemble; the paper has one.
-        groups: of IQE.
+        groups: number of groups of IQE.
         latent: width of the embeddings.
     """
 

@@ -46,7 +46,7 @@ class TMD(ExtractingAgent):
         clip: t, residual in nats after which the backup's cost is linear.
         diagonal_weight: w, share of each row's own goal in the backup, against all pairs.
         ensemble_size: critics in the ensemble.
-        groups: of the quasimetric.
+        groups: number of groups of the quasimetric.
         latent: D, width of the embeddings.
     """
 

@@ -94,13 +94,13 @@ class Aggregate:
     """Figures of one method over one or several datasets; intervals are 95 %.
 
     Attributes:
-        runs: how many runs they are of.
-        mean: over datasets of the mean over runs.
-        standard_error: of the mean over runs; None for one run, and over several datasets.
+        runs: number of runs.
+        mean: mean over datasets of the mean over runs.
+        standard_error: standard error of the mean over runs; None for one run or several datasets.
         interquartile_mean: the mean of the middle half of the runs.
         mean_interval: t interval of the mean; None where a dataset has a single run, or all runs
             are equal and so tell nothing of their spread.
-        interquartile_interval: of the interquartile mean, bootstrapped; None over few datasets.
+        interquartile_interval: its bootstrapped interval; None over few datasets.
     """
 
     runs: int
@@ -136,11 +136,11 @@ class Comparison:
     """All groups of runs, and notes about them.
 
     Attributes:
-        cells: in order of dataset, then of the methods' first appearance.
+        cells: cells in order of dataset, then of the methods' first appearance.
         notes: runs that were kept apart and how they differ, missing seeds, runs that ended
             early; a sentence each.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        seed: seed of the bootstrap.
+        resamples: number of samples of the bootstrap.
     """
 
     cells: tuple[Cell, ...]
@@ -278,8 +278,8 @@ def compare(
 
     Args:
         notes: earlier notes, such as runs that were left out.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        seed: seed of the bootstrap.
+        resamples: number of samples of the bootstrap.
 
     Raises:
         FarstepError: there is no score, or one seed stands twice in a group.

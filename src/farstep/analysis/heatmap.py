@@ -48,7 +48,7 @@ class DistanceField:
     Attributes:
         maze: the map.
         goal_xy: position of the goal in metres.
-        positions: where the distances were taken, in metres.
+        positions: positions of the distances, in metres.
         learned: the learned distance in environment steps.
         true: length in metres of the shortest way for a point that may not touch walls.
         squares: squares along a cell's side of the pictures.
@@ -108,7 +108,7 @@ def distance_field(
         distance: from observations to one goal, in environment steps.
         goal: the goal's observation.
         goal_xy: its position in metres.
-        positions: of `observations`, in metres.
+        positions: positions of `observations`, in metres.
         squares: squares along a cell's side of the pictures.
 
     Raises:
@@ -151,7 +151,7 @@ def draw_distance_field(
 
     Args:
         routes: positions of episodes in metres, drawn from their starts.
-        reached: how many of `routes` end at the goal, if known.
+        reached: number of `routes` that end at the goal, if known.
     """
     height, width = field.maze.shape
     panel = 4.6 * max(1.0, min(1.6, width / height))

@@ -58,7 +58,7 @@ def horizon_curve(
 
     Args:
         runs: for each seed, the success rate by task.
-        distances: of the tasks; without them tasks stand in order of number.
+        distances: distances of the tasks; without them tasks stand in order of number.
     """
     tasks = sorted(runs[0])
     where = np.array([task if distances is None else distances[task] for task in tasks], float)

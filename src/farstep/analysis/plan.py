@@ -38,7 +38,7 @@ class PlanPicture:
         edges: pairs of landmarks that an edge joins.
         path: the start, the subgoals as planned there, and the goal.
         subgoals: the landmarks aimed at on the way, in order.
-        route: where the body went.
+        route: positions of the body.
         goal: position of the goal.
     """
 

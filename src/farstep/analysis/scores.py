@@ -46,16 +46,16 @@ class Score:
 
     Attributes:
         source: the run directory or result file.
-        name: what the user calls the method; its agent's name, and whether it plans, otherwise.
+        name: the user's name of the method; by default its agent's name, and whether it plans.
         agent: name of the agent.
         dataset: name of the data.
-        seed: of the training; None where the file does not tell.
+        seed: seed of the training; None if unknown.
         success: mean over tasks (and evaluations) of the success rate, in [0, 1].
         tasks: the same for each task.
-        protocol: how it was trained and measured, apart from hyperparameters, as JSON values.
-        hyperparameters: of the agent; None where the file does not tell.
+        protocol: settings of training and evaluation besides hyperparameters, as JSON values.
+        hyperparameters: hyperparameters of the agent; None if unknown.
         curve: success by updates, at every evaluation while training.
-        remark: what a reader should know of this one run, such as that it ended early.
+        remark: note on this one run, such as that it ended early.
     """
 
     source: Path
@@ -103,8 +103,8 @@ def read_scores(
     Below a directory, what is no run of ours or was never evaluated is left out.
 
     Args:
-        name: what to call the method.
-        evaluations: how many of a run's last evaluations to average.
+        name: name of the method.
+        evaluations: number of a run's last evaluations to average.
 
     Raises:
         FarstepError: there is none of them, or the run at `path` itself was never evaluated.

@@ -30,7 +30,7 @@ class Variant:
 
     Attributes:
         name: its row in the table.
-        directory: of its runs, below the study's.
+        directory: directory of its runs, below the study's.
         agent: the agent that is trained.
         options: hyperparameters that make the setting, by field name.
     """
@@ -47,13 +47,13 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A design.
+    """The design of a study.
 
     Attributes:
-        name: as the command line calls it.
-        title: above its table.
+        name: name on the command line.
+        title: title of its table.
         variants: the settings that it compares.
-        published: what is published for settings, by name, and on which dataset.
+        published: published results of settings by name, with their dataset.
         published_dataset: that dataset; empty if nothing is published.
     """
 

@@ -29,7 +29,7 @@ def progress_bar(*columns: ProgressColumn | str, **options: Any) -> Progress:
 
     Args:
         columns: further columns of a task, such as `{task.fields[rate]:,.0f} steps/s`.
-        options: of `rich.progress.Progress`; it is drawn on standard error by default.
+        options: options of `rich.progress.Progress`, which is drawn on standard error by default.
     """
     options.setdefault("console", plain_console(stderr=True))
     return Progress(

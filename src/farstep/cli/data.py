@@ -49,7 +49,7 @@ class DataImport:
         format: the kind of files; recognised from the files by default.
         name: the dataset's name; by default that of the file.
         environment: the environment to evaluate in; known for published names.
-        reading: what the data do not say themselves.
+        reading: facts that the data do not hold.
         check: write nothing, and name the episodes that look wrong.
         overwrite: replace a dataset of this name.
     """

@@ -40,10 +40,10 @@ class Finding:
     """One line of the diagnosis.
 
     Attributes:
-        subject: what was looked at.
-        found: what was seen.
+        subject: the part that was checked.
+        found: the finding.
         level: `advice` where something optional is missing, `broken` where farstep cannot learn.
-        remedy: what to do about it; a command can be copied as it is.
+        remedy: advice; a command can be copied as it is.
     """
 
     subject: str
@@ -119,7 +119,7 @@ def rendering(seconds: float = 60) -> Finding:
     """Whether MuJoCo draws a frame: by the backend that is chosen, or else the first that works.
 
     Args:
-        seconds: how long a backend may take before it counts as hanging.
+        seconds: time after which a backend counts as hanging.
     """
     from farstep.envs.opengl import failure, opengl_command, start_probe
 

@@ -56,9 +56,9 @@ class Planning:
         """The policy steered over its own landmarks if it keeps them, or over others.
 
         Args:
-            seed: of the choice of landmarks.
+            seed: seed of the choice of landmarks.
             observer: called at every choice of a subgoal.
-            execute: how many actions of the policy's chunks are carried out; all by default.
+            execute: number of actions of the policy's chunks carried out; all by default.
 
         Raises:
             FarstepError: no distance, no data, or an option out of range.

@@ -17,7 +17,7 @@ def record(arrays: Mapping[str, np.ndarray], axes: int = 1) -> np.ndarray:
     """The arrays, of L rows each, as one structured array (L,).
 
     Args:
-        axes: how many axes the arrays have in common, if not one.
+        axes: number of axes that the arrays have in common.
 
     Raises:
         FarstepError: there are none, or they differ in length.

@@ -27,7 +27,7 @@ class LastFrames:
     """The last frames of every slot, which a policy needs to act: a row of a batch each.
 
     Args:
-        frames: how many, the present one among them.
+        frames: number of frames, the present one among them.
     """
 
     def __init__(self, frames: int) -> None:

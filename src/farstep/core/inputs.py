@@ -23,7 +23,7 @@ def checked_array(
     are refused.
 
     Args:
-        name: what to call the array in messages, such as `observations` or `the goal`.
+        name: name of the array in messages, such as `observations` or `the goal`.
 
     Raises:
         FarstepError: no array of numbers, another shape, a number that is not finite, or one that

@@ -36,7 +36,7 @@ class Steps(eqx.Module):
     """Steps of a table, by their place in their episodes.
 
     Attributes:
-        episode: which episode, from 0.
+        episode: number of the episode, from 0.
         step: steps since its first.
         left: steps until its last.
     """
@@ -71,10 +71,10 @@ class Law(abc.ABC):
         """Steps for `rows`.
 
         Args:
-            key: of these draws. A law takes the first of its two halves, a mixture's choice the
+            key: key of these draws. A law takes the first of its two halves, a mixture's choice the
                 second, so that a law draws the same alone and as a part.
-            rows: where each row stands.
-            left: how far ahead a law may reach: to the episode's last step, or to a cap.
+            rows: step of each row.
+            left: farthest step ahead: to the episode's last step, or to a cap.
             anywhere: draws steps uniformly from the whole table.
         """
 

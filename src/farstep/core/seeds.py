@@ -18,7 +18,7 @@ def check_seed(seed: SupportsIndex, name: str = "seed") -> int:
     """`seed` as a Python integer.
 
     Args:
-        name: what to call it in the message.
+        name: name of the seed in the message.
 
     Raises:
         FarstepError: it is not in [0, 2³²).

@@ -55,8 +55,8 @@ class Sample:
     """A named part of a batch.
 
     Attributes:
-        law: which step.
-        reads: what is read there.
+        law: law of the step.
+        reads: columns that are read there.
         cap: name of a sample that this one must not lie beyond. A cap that is not known to lie in
             the row's future caps nothing.
         around: name of the sample that the law starts from, by default the row itself.
@@ -81,7 +81,7 @@ class BatchSpec:
         samples: what it holds beside the rows themselves, by name. A name also chooses the random
             stream of its law. A sample's cap, and what it lies around, must come before it.
         crops: probability that all images of a batch are randomly cropped; 0 for vectors.
-        augmentation: what else is done to its images.
+        augmentation: further changes of its images.
     """
 
     size: int
@@ -297,8 +297,8 @@ class Spaces:
     """The spaces that an agent's networks are built for.
 
     Attributes:
-        observation: of stacked frames, if there are several.
-        rule: how a goal is made.
+        observation: space of observations; of stacked frames, if there are several.
+        rule: rule by which a goal is made.
         frames: an episode's last observations that are seen as one, this many.
     """
 

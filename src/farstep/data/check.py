@@ -56,8 +56,8 @@ class Finding:
         episode: its number in the split, from 0.
         step: the first step that broke the rule, from 0; `None` if it is the whole episode.
         rule: a key of `RULES`.
-        what: what was seen.
-        where: where the episode lies in the log, if known.
+        what: the finding in words.
+        where: place of the episode in the log, if known.
     """
 
     split: str
@@ -94,8 +94,8 @@ def check_splits(
     """Findings in the episodes of some splits, in their order.
 
     Args:
-        splits: what gives a split's episodes from the first one on, by name; called twice, for what
-            is unusual shows only beside all others.
+        splits: a function for each split's name that yields its episodes from the first; called
+            twice, first to learn what is usual.
         in_range: actions are used as they are, and so must lie in [-1, 1].
     """
     usual = _Usual()

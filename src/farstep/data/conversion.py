@@ -19,7 +19,7 @@ class Conversion:
     """Turns a source's episodes into a table's. Build one with `from_split`.
 
     Attributes:
-        spaces: what the table holds.
+        spaces: spaces of the table.
         row_bytes: bytes of a step in the table.
         logged_bytes: bytes of a step as it was logged.
     """
@@ -161,11 +161,11 @@ class _Rows:
     Args:
         first: the first rows, whose shape all others have.
         declared: the layout that the user declares, or `auto`.
-        name: what to call the array.
+        name: name of the array in messages.
 
     Attributes:
-        space: what comes out.
-        notes: what the reader should know.
+        space: space of the result.
+        notes: notes for the user.
     """
 
     def __init__(self, first: np.ndarray, declared: str, name: str) -> None:

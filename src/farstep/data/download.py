@@ -104,13 +104,13 @@ def get(
     `~/.ogbench/data`, are used where they lie.
 
     Args:
-        name: as OGBench names it; `-v0` may be left out.
+        name: name in OGBench; `-v0` may be left out.
         mirrors: addresses to try in order; `mirror_list()` if left out.
         offline: use only files that are already there.
         sha256: checksum of the training file; that of the mirror's `.sha256` sidecar by default.
         val_sha256: the same of the validation file.
         environment: name of the environment, stored in the tables.
-        num_actions: how many discrete actions there are; None where actions are continuous.
+        num_actions: number of discrete actions; None where actions are continuous.
         overwrite: import again where the dataset exists already.
         keep_files: keep the downloaded files after the import.
 

@@ -29,8 +29,8 @@ class Episode:
         actions: (L, A), or (L,) integers; the action of an episode's last step leads nowhere.
         extras: further arrays of L rows by name, the same names in every episode.
         ends: whether the last row ends the episode. An episode in pieces ends with its last one.
-        where: where the steps come from, for messages.
-        task: what was to be done, in words; `None` where the source tells no tasks at all.
+        where: origin of the steps, for messages.
+        task: task in words; `None` where the source has no tasks at all.
     """
 
     observations: np.ndarray
@@ -54,7 +54,7 @@ class Split:
         episodes: consumed once, in order.
         steps: how many rows they have in all, if known or to be guessed: an import that cannot fit
             on the disk is then not begun.
-        provenance: where they come from; JSON values.
+        provenance: origin of the episodes; JSON values.
         resume: the same episodes from the one of that number on, without the work of those before.
             It makes an import go on where it was cut off.
     """

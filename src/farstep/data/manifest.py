@@ -65,20 +65,20 @@ class Manifest:
     Attributes:
         name: the dataset's, as published or by its recipe; it stays when the directory is renamed.
         environment: name of the environment that the episodes come from, if known.
-        provenance: where the data come from, as the writer told; JSON values.
+        provenance: origin of the data, as given to the writer; JSON values.
         num_steps: N.
         num_episodes: M.
         action_size: dimensions of an action, or how many discrete actions there are.
         discrete: whether actions are integers.
-        actions_out_of_range: how many actions have a coordinate outside [-1, 1]
+        actions_out_of_range: number of actions with a coordinate outside [-1, 1]
             (0 for discrete actions, which are refused instead).
         action_bounds: what −1 and 1 stand for in each dimension, low and high; `None` where actions
             are used as they are.
         arrays: the files, by name without `.npy`.
-        observation: of a step.
-        statistics: of `observations` and `actions`; of an observation of several arrays, of each,
-            as `observations/NAME`.
-        tasks: what the numbers in the array `language` mean, if there is one.
+        observation: space of a step's observation.
+        statistics: statistics of `observations` and `actions`; where observations are several
+            arrays, of each as `observations/NAME`.
+        tasks: texts that the numbers in the array `language` stand for, if there is one.
     """
 
     name: str | None

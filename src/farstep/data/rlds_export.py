@@ -97,7 +97,7 @@ class _Fields:
     """The names and descriptions of a step's arrays.
 
     Attributes:
-        names: of each of the table's arrays in the dataset.
+        names: name of each of the table's arrays in the dataset.
         keys: the field map by which farstep reads them back.
         described: the content of `features.json`.
     """

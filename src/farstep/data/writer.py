@@ -46,13 +46,13 @@ class TableWriter:
 
     Args:
         path: the table's directory, which must not exist yet.
-        observation_shape: of one observation, (D,) or (H, W, C); or its space, where it has
+        observation_shape: shape of one observation, (D,) or (H, W, C); or its space, where it has
             several arrays.
         observation_dtype: `float32`, or `uint8` for pixels; of no matter beside a space.
         action_size: dimensions of an action, or how many discrete actions there are.
         discrete: whether actions are integers in [0, action_size).
         environment: name of the environment that the episodes come from.
-        provenance: where the data come from; JSON values, stored as they are.
+        provenance: origin of the data; JSON values, stored as they are.
         name: the dataset's name, as published or by its recipe; presets are looked up by it.
         scale_actions: where actions leave [-1, 1], or some dimension of them varies over less than
             `NARROW` of it, store their bounds, from which they are scaled in training and to which
@@ -61,7 +61,7 @@ class TableWriter:
         expected_steps: refuse to begin where this many steps will not fit on the disk.
 
     Attributes:
-        tasks: what the numbers in an array `language` mean; stored in the manifest.
+        tasks: texts that the numbers in an array `language` stand for; stored in the manifest.
     """
 
     def __init__(

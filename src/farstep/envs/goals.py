@@ -15,7 +15,7 @@ class GoalEnv(gymnasium.Wrapper):
     """`env` with its goal as `info["goal"]`, its success as `info["success"]`, tasks by number.
 
     Attributes:
-        goal_space: of the goal, which need not be that of an observation.
+        goal_space: space of the goal, which may differ from an observation's.
 
     Raises:
         FarstepError: the observation or `info` has no key that the specification names.

@@ -72,9 +72,9 @@ def make_isolated(name: str, *, steps_draw: bool = False, **kwargs: Any) -> gymn
     """OGBench's environment `name`, isolated from the moment it is built; its episodes have no end.
 
     Arguments:
-        name: as OGBench registers it.
+        name: name in OGBench's registry.
         steps_draw: as for `IsolatedEnv`.
-        kwargs: of the environment.
+        kwargs: keyword arguments of the environment.
     """
     state = _state(np.random.default_rng())
     with _global_state(state):

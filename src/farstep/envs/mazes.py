@@ -59,7 +59,7 @@ class MazeMap:
     """A maze of square cells with its evaluation tasks.
 
     Attributes:
-        name: what environments and data sets are called after.
+        name: name, also within the names of environments and data sets.
         rows: one string a row, of `#`, `.`, `I` and `O`.
         tasks: start and goal cells; task k of an environment (counted from 1) is `tasks[k - 1]`.
 

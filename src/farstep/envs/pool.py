@@ -51,13 +51,13 @@ class EnvironmentPool:
         env_kwargs: for `make`; JSON values.
 
     Attributes:
-        num_slots: as given.
+        num_slots: number of slots.
         observation_shape, observation_dtype: of one observation; states are float32. Of several
             arrays the type is that of a structured array, and the shape ().
         goal_shape, goal_dtype: the same of one goal.
-        action_shape: of one action; () where actions are integers.
+        action_shape: shape of one action; () where actions are integers.
         action_low, action_high: bounds of continuous actions; empty where actions are integers.
-        num_actions: how many integers there are to choose from, or `None`.
+        num_actions: number of discrete actions, or `None`.
         extras: the latest values of the entries asked for, one row a slot.
 
     Raises:

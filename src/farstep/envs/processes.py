@@ -64,7 +64,7 @@ class Worker:
         service: `module:function`; the function takes the configuration and returns a handler of
             requests, from bytes to bytes.
         config: JSON values for it.
-        name: what the process is for, in messages.
+        name: purpose of the process, for messages.
 
     Use as a context manager, or call `close`.
     """

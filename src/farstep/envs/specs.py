@@ -32,12 +32,12 @@ class EnvironmentSpec:
     it is reached. Gymnasium's goal environments, whose observation is a dict, name their keys.
 
     Attributes:
-        name: what data and results call it.
+        name: name in data and results.
         max_episode_steps: steps after which an episode is cut.
         entry_point: `module:function` that makes it, from keyword arguments; empty for a world of
             which there are only data.
         kwargs: those arguments, as JSON values.
-        tasks: how many tasks it has, or the `options` of `reset` for each of them. Data can be made
+        tasks: number of tasks, or the `options` of `reset` for each of them. Data can be made
             in a world without any.
         observation_key: the observation in a dict of several, or the names of its arrays; None
             where it is one array, or the whole of a dict.
@@ -51,10 +51,10 @@ class EnvironmentSpec:
         sized: whether the entry point takes `width` and `height` of what `render` draws.
         family: of the collectors that can make data in it; empty if there are none.
         maze: name of the map, for mazes and antsoccer.
-        body: what moves in the maze; None outside mazes.
+        body: the body in the maze; None outside mazes.
         ball: whether the goal is for a ball (antsoccer), not for the body.
         pixels: whether observations are pictures.
-        num_actions: how many discrete actions there are; None where actions are continuous.
+        num_actions: number of discrete actions; None where actions are continuous.
         states: name of the environment of which this one shows pictures, if it does.
     """
 

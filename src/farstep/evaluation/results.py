@@ -22,8 +22,8 @@ class Episode:
 
     Attributes:
         task: number of the task, from 1.
-        index: which of the task's episodes it is, from 0.
-        seed: what the environment was reset with.
+        index: number of the episode in its task, from 0.
+        seed: seed of the environment's reset.
         success: the environment's own flag at the last step.
         steps: environment steps taken.
         final_distance: metres from the body to the goal at the end, where the body has a place

@@ -96,7 +96,7 @@ def evaluate(
         workers: processes that step the simulators, 0 for this one; by default one per core, and
             none where there is one core.
         options: for `farstep.envs.catalog.make`, such as the size of its pictures.
-        spaces: what the policy was trained on, to be checked against the environment.
+        spaces: spaces of the policy, to be checked against the environment.
         start_every: an episode starts a multiple of this many steps after the others, a free slot
             waiting so long: a policy that plans every n steps is quickest if all plan together. The
             result does not depend on it, unless the policy draws from the number of the call.

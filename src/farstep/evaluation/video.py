@@ -29,7 +29,7 @@ class Videos:
     left, and are removed instead if an error leaves it.
 
     Args:
-        directory: where the files go; made if it does not exist.
+        directory: directory of the files; made if it does not exist.
         per_task: episodes of each task.
         every: steps between frames; 1 draws every step.
         kind: `mp4`, which ffmpeg encodes, or `gif`.

@@ -96,8 +96,8 @@ class Extraction(abc.ABC):
         """L_π.
 
         Args:
-            q: of the batch's rows.
-            advantages: of the logged actions towards given goals, with no gradient wanted.
+            q: q of the batch's rows.
+            advantages: advantages of the logged actions towards given goals, without gradient.
         """
 
     def act(
@@ -121,7 +121,7 @@ class DDPGBC(Extraction):
 
     Attributes:
         alpha: α, weight of cloning against a q term of unit scale.
-        goals: what the q term aims at.
+        goals: goals of the q term.
     """
 
     alpha: float

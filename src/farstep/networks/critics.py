@@ -46,7 +46,7 @@ class Embedding(eqx.Module):
     ):
         """
         Args:
-            space: of the observation.
+            space: space of observations.
             extra_size: total width of the vectors that are joined to its features.
         """
         encoder = make_encoder(space, stream_key(key, "encoder", 0))

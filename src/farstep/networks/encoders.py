@@ -76,7 +76,7 @@ class Registered:
     """A named encoder.
 
     Attributes:
-        kind: of the arrays that it takes.
+        kind: kind of the arrays that it takes.
         make: makes it, from the shape of one array and a keyword `key`.
     """
 
@@ -104,7 +104,7 @@ def register_encoder(name: str, kind: Kind, make: Callable[..., Encoder]) -> Non
 
     Args:
         name: lower-case letters, digits, `_` and `-`.
-        kind: of the arrays that it takes, `vector` or `image`.
+        kind: kind of the arrays that it takes, `vector` or `image`.
         make: `make(shape, key=key)` gives an `Encoder` of arrays of that shape.
 
     Raises:

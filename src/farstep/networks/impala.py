@@ -62,7 +62,7 @@ class Impala(Encoder):
         """
         Args:
             shape: (H, W, C) of an image.
-            channels: of each stack.
+            channels: number of channels of each stack.
             blocks: residual blocks of each stack.
             features: outputs of the layer.
         """

@@ -26,7 +26,7 @@ class Entry:
         agent: the agent's name.
         datasets: shell pattern over dataset names.
         values: hyperparameters by field name.
-        source: where the values come from.
+        source: source of the values.
     """
 
     agent: str
@@ -60,10 +60,10 @@ class Preset:
     """A named set of entries.
 
     Attributes:
-        name: as `--preset` takes it.
-        summary: what it is for, in a line.
+        name: value of `--preset`.
+        summary: its purpose in a line.
         entries: in order of precedence, the last winning.
-        remarks: what it cannot set.
+        remarks: published settings that it cannot set.
     """
 
     name: str

@@ -73,7 +73,7 @@ def mrn_both_ways(
     """`rowwise_mrn` from `x` to `y` and from `y` to `x`, in little more time than one of them.
 
     The symmetric half is the same both ways, and the asymmetric one is that of the same
-    differences: where one takes their largest, the other takes their smallest.
+    differences: their largest makes one direction, their smallest the other.
     """
     _check_lanes(x, y, groups)
     dtype = distance_dtype(x, y)

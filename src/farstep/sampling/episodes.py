@@ -26,10 +26,10 @@ class Episodes(eqx.Module):
     A long table's counts are kept as a block and a place in it, and may pass an int32.
 
     Attributes:
-        block: of the number of transitions up to each episode's end, the full blocks.
+        block: number of full blocks of transitions up to each episode's end.
         place: the rest of that number.
         size: transitions of one block.
-        blocks: how many there are.
+        blocks: number of blocks.
     """
 
     block: Int[Array, " episodes"]

@@ -55,10 +55,10 @@ class HostTable:
     Attributes:
         observations: (N, *observation shape), memory-mapped, as they stand in the data.
         actions: (N, A) or (N,), memory-mapped.
-        episodes: where episodes end.
+        episodes: ends of the episodes.
         normalization: applied to what was read.
         goals: (N, …) where goals are not observations.
-        rule: how goals are made.
+        rule: rule by which goals are made.
         frames: observations seen as one.
     """
 
@@ -147,7 +147,7 @@ class Chunk(eqx.Module):
 
     Attributes:
         drawn: their steps, (*seeds, updates, B).
-        columns: what was read there, (*seeds, updates, B, …), by sample and column.
+        columns: arrays read there, (*seeds, updates, B, …), by sample and column.
     """
 
     drawn: dict[str, Drawn]
@@ -163,8 +163,8 @@ class Reader:
     """Reads the batches of any updates of a run, or of several seeds' runs.
 
     Args:
-        table: where the rows lie.
-        spec: what a batch holds.
+        table: table of the rows.
+        spec: contents of a batch.
         roots: root key of the run, or of each seed.
         stream: the random stream that batches are drawn from.
     """

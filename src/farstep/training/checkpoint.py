@@ -35,7 +35,7 @@ class Checkpoints:
 
     Args:
         path: their directory.
-        keep: how many of the latest `save` leaves besides the best.
+        keep: number of latest checkpoints that `save` leaves besides the best.
         writable: create `path` and clear away what an interrupted save left. Without it nothing
             is created or removed, so a run can be read while it trains.
     """
@@ -148,7 +148,7 @@ class Checkpoints:
         """The trees saved at `step` under these names.
 
         Args:
-            skeletons: by name, a tree of arrays or `ShapeDtypeStruct`s like the saved one.
+            skeletons: for each name, a tree of arrays or `ShapeDtypeStruct`s like the saved one.
 
         Raises:
             FarstepError: the checkpoint is damaged or belongs to other networks.

@@ -36,7 +36,7 @@ class TrainConfig:
         seed: root of every random draw of the run, in [0, 2³²).
         log_every: updates between lines of `metrics.jsonl`, each a mean over them.
         checkpoint_every: updates between checkpoints.
-        keep_checkpoints: how many of the latest to keep, besides the best.
+        keep_checkpoints: number of latest checkpoints to keep, besides the best.
         evaluate_every: updates between evaluations in the environment; 0 evaluates at the end only.
         evaluation_episodes: episodes a task in each of those evaluations; 0 turns them off.
         validation_batches: batches of held-out data behind each validation metric.
@@ -64,8 +64,8 @@ class DatasetReference:
 
     Attributes:
         name: the dataset's name.
-        path: where it lay.
-        digest: of the training table's content.
+        path: its path at the time.
+        digest: digest of the training table's content.
         environment: the environment it comes from, if known.
     """
 

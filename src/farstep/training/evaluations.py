@@ -21,8 +21,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
         step: updates done when it began.
-        state: of the training then; a copy, if training went on.
-        result: what was found for each seed.
+        state: state of training at that step; a copy, if training went on.
+        result: metrics of each seed.
     """
 
     step: int

@@ -21,7 +21,7 @@ class Profiler:
 
     Attributes:
         seconds: the time of each phase, without the phases inside it.
-        traced: how many updates the trace holds; 0 before there is one.
+        traced: number of updates in the trace; 0 before there is one.
     """
 
     def __init__(self, path: Path | None = None):

@@ -24,8 +24,8 @@ def begin(
     What the runs hold of later steps is removed.
 
     Args:
-        runs: of one configuration but for the seed; the state has a seed axis in their order.
-        checkpoints: of each run.
+        runs: runs that differ in their seed alone; the state has a seed axis in their order.
+        checkpoints: checkpoints of each run.
         resume: from the last checkpoint that all runs have; else from the beginning.
         from_step: resume from this checkpoint; 0 is the beginning.
 

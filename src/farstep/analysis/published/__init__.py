@@ -31,7 +31,7 @@ class PublishedResult:
 
     Attributes:
         success: mean over seeds of the overall success rate.
-        standard_error: of that mean; None where the paper gives none.
+        standard_error: standard error of that mean; None where the paper gives none.
         source: the table or paper.
         method: the name that its paper gives it.
     """

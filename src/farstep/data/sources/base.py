@@ -26,7 +26,7 @@ class ImportOptions:
             first (chw); auto tells them by their shape.
         out_of_range: actions outside [-1, 1] are scaled from their bounds in training, kept as
             they are, clipped, or refused; by default scaled, but kept in published files.
-        one_step_episodes: what to do with episodes of a single observation.
+        one_step_episodes: treatment of episodes of a single observation.
         ends: a key that is 1 on the last observation of each episode, in place of terminals and
             its kin; repeatable.
         close_last_episode: the end of each file ends its last episode, where no key marks it.
@@ -38,7 +38,7 @@ class ImportOptions:
             one holds images.
         action_key: the array that becomes the actions.
         image_size: scale pictures to squares of this many pixels, by Lanczos' filter.
-        missing_files: what to do with episodes whose files are not there.
+        missing_files: treatment of episodes whose files are missing.
         relabel: take as Bridge's actions the motions that the arm made.
         only: import the episodes whose task or name contains this text; * stands for anything.
         leave_out: number of an episode of the training table to leave out, from 0, as --check tells
@@ -86,7 +86,7 @@ class ImportOptions:
             observations: the format's usual keys of the observations.
             actions: the same of the actions.
             known: the arrays that a step has.
-            where: what has them, for messages.
+            where: name of the place in messages.
             extras: further arrays that the format keeps unasked.
 
         Raises:
@@ -157,10 +157,10 @@ class Source:
     """The episodes at one path, inspected but not yet read.
 
     Attributes:
-        splits: what becomes the `train` table and, if there is more, the `val` table. Rows come
+        splits: contents of the `train` table and, if there is more, the `val` table. Rows come
             as they lie there: the import makes pixels, vectors and indices of them.
-        notes: what the reader should know.
-        num_actions: how many discrete actions there are, where the files say so.
+        notes: notes for the user.
+        num_actions: number of discrete actions, if the files hold it.
     """
 
     splits: Mapping[str, Split]

@@ -126,10 +126,10 @@ class _Shard:
     """One file, inspected but not yet read.
 
     Attributes:
-        fields: which arrays become what.
+        fields: map from a table's arrays to the file's.
         rows: shape and dtype of one row of each array that is read.
         ends: rows that end an episode.
-        marks: how often each key of ends is 1.
+        marks: number of ones of each key of ends.
         unused: the other keys.
     """
 

@@ -42,7 +42,7 @@ class GroupLayout:
     """How the arrays of an episode are read.
 
     Attributes:
-        fields: which of them become what.
+        fields: map from a table's arrays to these.
         following: for an array, the one whose last row comes after its own last.
         time_last: whether steps run along the last axis.
     """

@@ -45,8 +45,8 @@ class Recorded:
         number: the episode's.
         table: the Parquet file.
         length: steps.
-        clips: by camera.
-        task: what was to be done, if the metadata say.
+        clips: clips by camera.
+        task: task in words, if the metadata hold it.
     """
 
     number: int

@@ -101,10 +101,10 @@ def import_source(
         name: the dataset's name; that of the file or directory if left out.
         format: the format's name; by default the one that recognises the path.
         environment: name of the environment, stored for evaluation.
-        options: what to do with data that do not speak for themselves.
+        options: options for reading the data.
         overwrite: replace a dataset of this name.
         provenance: stored in the manifest beside what the source tells.
-        progress: told of every block.
+        progress: called after every block.
 
     Raises:
         FarstepError: files missing, damaged or of the wrong shape, numbers that are not finite,

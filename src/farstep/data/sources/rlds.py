@@ -45,7 +45,7 @@ class Feature:
     """One array of a step.
 
     Attributes:
-        shape: of a step.
+        shape: shape of a step.
         dtype: NumPy's name of it; of an image `uint8`, and `str` of a text.
         image: whether each step is an encoded picture.
     """
