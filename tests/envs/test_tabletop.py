@@ -18,6 +18,7 @@ from farstep.collect.tabletop import _carry as carry_legs  # noqa: E402
 from farstep.collect.tabletop import _drawer as drawer_legs  # noqa: E402
 from farstep.core.goals import GoalRule  # noqa: E402
 from farstep.data.table import open_dataset  # noqa: E402
+from farstep.envs import opengl  # noqa: E402
 from farstep.envs.catalog import make  # noqa: E402
 from farstep.envs.tabletop import (  # noqa: E402
     DRAWER,
@@ -110,7 +111,9 @@ def test_tasks_ask_for_their_points(env: TabletopEnv) -> None:
     assert env.state()[DRAWER] > 0.09
 
 
-def test_no_episode_of_the_data_holds_two_primitives(tmp_path: Path) -> None:
+def test_no_episode_of_the_data_holds_two_primitives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "play"
     words = ["--episodes", "4", "--processes", "1", "--out", str(out)]
     main(["data", "make", "widowx-tabletop-play", *words])
@@ -134,6 +137,15 @@ def test_no_episode_of_the_data_holds_two_primitives(tmp_path: Path) -> None:
         assert sum(moved) == 1
         # The hand goes back, so that an episode's end is a goal as the tasks show them.
         assert np.linalg.norm(table.observations[end, :3] - REST) < 0.06
+    # Where nothing can be drawn that is said before anything is begun.
+    opengl.require_drawing.cache_clear()
+    monkeypatch.setattr(opengl, "start_probe", lambda backend: None)
+    monkeypatch.setattr(opengl, "failure", lambda probe, seconds: "no driver")
+    with pytest.raises(SystemExit):
+        main(["data", "render", str(out), "--out", str(tmp_path / "pictures")])
+    opengl.require_drawing.cache_clear()
+    assert "MuJoCo cannot draw pictures" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["play"]
 
 
 def test_a_tables_actions_replay(env: TabletopEnv) -> None:

@@ -25,6 +25,7 @@ from farstep.data.episodes import Episode, Split, import_episodes
 from farstep.data.records import Records, unfinished
 from farstep.data.table import Dataset, Table, dataset_files
 from farstep.envs.catalog import environment
+from farstep.envs.opengl import require_drawing
 from farstep.envs.processes import in_order
 from farstep.envs.specs import EnvironmentSpec
 
@@ -119,7 +120,8 @@ def render(
         progress: told of rows drawn, and rows in all.
 
     Raises:
-        FarstepError: the source has no simulator states, `path` exists, or there is not the space.
+        FarstepError: the source has no simulator states, `path` exists, there is not the space, or
+            MuJoCo cannot draw.
     """
     path = path.resolve()
     tables = {"train": source.train} | ({} if source.val is None else {"val": source.val})
@@ -133,6 +135,8 @@ def render(
         if not overwrite:
             raise FarstepError(f"{path} already exists. Choose another name, or --overwrite it.")
         check_replaceable(path, dataset_files(path))
+    if spec.drawn:
+        require_drawing()  # It chooses the OpenGL of the drawing processes too.
     shape = (64, 64, 3)
     size = BLOCK * int(np.prod(shape))
     blocks = [(split, n) for split, t in tables.items() for n in range(0, t.num_steps, BLOCK)]
