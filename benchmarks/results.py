@@ -1,7 +1,8 @@
 """The tables of the documentation, from the data in `docs/results`.
 
     python benchmarks/results.py                        # print every table
-    python benchmarks/results.py --write                # and put each in its place in the pages
+    python benchmarks/results.py --write                # and put each in its place in the pages,
+                                                        # and draw the tabletop's figure
     python benchmarks/results.py --add EXPERIMENT FILES # files of `farstep eval`, or RUN/eval.jsonl
 
 A page marks the place of a table by a comment, `<!-- table: NAME -->`, on the line before it. A
@@ -34,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from farstep.analysis.comparison_tables import published_text
+from farstep.analysis.figures import begin_figure, save_figure
 from farstep.analysis.published import published_ablation, published_result
 from farstep.core.files import write_text
 from farstep.evaluation.intervals import stratified_wilson
@@ -402,22 +404,73 @@ def reproduction() -> Cells:
     return cells
 
 
+PRIMITIVES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 6: 2}
+"""Primitives of each task of the tabletop, and so its points."""
+
+
+TABLETOP = "tabletop", "tabletop-bold"
+"""Experiments; the second with α = 0.1."""
+
+
+def tabletop_name(row: Row) -> str:
+    """The method of a row, with its α where it has one."""
+    settings = json.loads((DATA / "configs.json").read_text())
+    agent = settings[f"{row['experiment']}/{row['dataset']}/{row['agent']}"]["agent"]
+    acting = "" if row["acting"] == "flat" else f" {row['acting']}"
+    climbs = agent.get("extraction") == "ddpg-bc"
+    return row["agent"] + acting + (f", α = {agent['alpha']:g}" if climbs else "")
+
+
+def tabletop_points(trials: Iterable[Row], task: int) -> list[float]:
+    """The points at each trial's end."""
+    return [float(row["progress"]) for row in trials if row["task"] == str(task)]
+
+
 def tabletop() -> Cells:
     """Points and strict success on each task of the tabletop; trials are those of one policy."""
     names = ("one", "two", "three", "four", "drawer", "drawer, object")
     cells = [["points of", "updates", *names, "strict success"]]
-    for found in where("evaluations.csv", experiment="tabletop"):
+    every = [row for name in TABLETOP for row in where("evaluations.csv", experiment=name)]
+    for found in every:
         key = {name: found[name] for name in KEY}
         trials = where("episodes.csv.gz", **key)
-        texts = []
-        for task in range(1, 7):
-            points = [float(row["progress"]) for row in trials if row["task"] == str(task)]
-            texts.append(f"{over_seeds(points, 2)} of {(1, 2, 3, 4, 1, 2)[task - 1]}")
+        texts = [
+            f"{over_seeds(tabletop_points(trials, task), 2)} of {most}"
+            for task, most in PRIMITIVES.items()
+        ]
         strict = sum(row["success"] == "1" for row in trials)
-        name = f"{found['agent']}, seed {found['seed']}"
+        name = f"{tabletop_name(found)}, seed {found['seed']}"
         updates = f"{int(found['updates']):,}"
         cells.append([name, updates, *texts, f"{strict} of {len(trials)}"])
     return cells
+
+
+def draw_tabletop(path: Path) -> None:
+    """Share of the points by primitives, over all trials and seeds of each method."""
+    figure, axes = begin_figure(8, 3.2, columns=2, sharey=True)
+    methods = defaultdict(list)
+    for evaluation in (
+        row for name in TABLETOP for row in where("evaluations.csv", experiment=name)
+    ):
+        key = {name: evaluation[name] for name in KEY}
+        methods[tabletop_name(evaluation)] += where("episodes.csv.gz", **key)
+    titles = {"Objects to bring to their places": (1, 2, 3, 4), "Drawer, and an object": (5, 6)}
+    for axis, (title, tasks) in zip(axes, titles.items(), strict=True):
+        for name, trials in methods.items():
+            shares = [np.array(tabletop_points(trials, task)) / PRIMITIVES[task] for task in tasks]
+            axis.errorbar(
+                [PRIMITIVES[task] for task in tasks],
+                [share.mean() for share in shares],
+                [share.std(ddof=1) / len(share) ** 0.5 for share in shares],
+                marker="o",
+                capsize=3,
+                label=name,
+            )
+        axis.set(title=title, xlabel="primitives in the task", ylim=(-0.05, 1.05))
+        axis.set_xticks([PRIMITIVES[task] for task in tasks])
+    axes[0].set_ylabel("share of the points")
+    axes[0].legend()
+    save_figure(figure, path)
 
 
 TABLES: dict[str, Callable[[], Cells]] = {
@@ -523,6 +576,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.add:
         add(arguments.add, arguments.files)
+    if arguments.write:
+        draw_tabletop(ROOT / "docs" / "images" / "tabletop.png")
     for page in PAGES if arguments.write else ():
         content = page.read_text(encoding="utf-8")
         filled = MARK.sub(lambda m: f"<!-- table: {m[1]} -->\n{markdown(m[1])}", content)
