@@ -1,5 +1,6 @@
 """Runs that are stopped, killed and continued, as a user would do it."""
 
+import itertools
 import json
 import os
 import signal
@@ -78,6 +79,18 @@ def test_a_killed_run_continues_bit_for_bit(toy, whole, tmp_path):
     reached = load_policy(out).step
     if reached >= 200:
         pytest.fail(f"the machine outran the test: {reached} updates before the kill")
+    main(resume(out, 200))
+    assert_same_run(out, whole)
+
+
+def test_a_clock_that_goes_backwards_is_in_nobodys_way(toy, whole, tmp_path, monkeypatch):
+    """As when a machine's clock is set, here a minute earlier at each look."""
+    now = itertools.count(time.time(), -60.0)
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    monkeypatch.setattr(time, "time_ns", lambda: int(next(now) * 1e9))
+    out = tmp_path / "run"
+    main(words(toy, out, 120, "--tensorboard", "--keep-checkpoints", "1"))
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["120"]
     main(resume(out, 200))
     assert_same_run(out, whole)
 

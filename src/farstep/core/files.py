@@ -6,9 +6,11 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
+from typing import IO, Any
 
 from farstep.core.errors import FarstepError
 
@@ -154,6 +156,24 @@ def _swap_in(staging: Path, target: Path, aside: Path) -> None:
         ) from error
     if replaces:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def taken(file: IO[Any]) -> bool:
+    """Lock an open file for this process until it is closed; False where another process has it.
+
+    Some network file systems have no locks, and what needs one must be possible there.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def format_bytes(count: int | float) -> str:

@@ -7,7 +7,6 @@ own directory agree. A later call resumes it; a finished file is never requested
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -24,7 +23,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import NO_SPACE, check_free_space, format_bytes, write_text
+from farstep.core.files import NO_SPACE, check_free_space, format_bytes, taken, write_text
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.flat import file_sha256
 from farstep.data.sources.npz import DamagedFileError
@@ -252,12 +251,10 @@ def _locked(target: Path) -> Iterator[None]:
     """Keep a second process from fetching the same file; a dead process holds no lock."""
     lock = target.with_name(f"{target.name}.lock")
     with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not taken(file):
             raise FarstepError(
                 f"Another process is fetching {target.name} into {target.parent}. Wait for it."
-            ) from error
+            )
         try:
             yield
         finally:

@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import taken, write_text
 from farstep.data.episodes import Episode, Split
 
 _HEAD = struct.Struct("<IQ")
@@ -37,31 +38,41 @@ class Records:
         overwrite: throw records of another plan away.
 
     Raises:
-        FarstepError: `path` holds records of another plan.
+        FarstepError: `path` holds records of another plan, or another process adds to them.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any], *, overwrite: bool = False):
         self._path, self._file = path, path / "episodes"
         text = json.dumps(plan, sort_keys=True, default=str)
-        described = path / "plan.json"
-        if described.is_file() and described.read_text(encoding="utf-8") != text:
-            if not overwrite:
+        path.mkdir(parents=True, exist_ok=True)
+        self._stream = self._file.open("a+b")
+        try:
+            # Another process may have ended, and removed it, just now.
+            if not taken(self._stream) or not self._file.exists():
                 raise FarstepError(
-                    f"{path} holds a part of a data set that was asked for with other options or "
-                    "versions. Ask for it as before, or start over with --overwrite."
+                    f"Another process makes the data set whose episodes {path} holds. Wait for it."
                 )
-            shutil.rmtree(path)
-        if not described.is_file():
-            path.mkdir(parents=True, exist_ok=True)
-            self._file.write_bytes(b"")
-            described.write_text(text, encoding="utf-8")
+            self._take_up(text, overwrite)
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def _take_up(self, text: str, overwrite: bool) -> None:
+        described = self._path / "plan.json"
+        before = described.read_text(encoding="utf-8") if described.is_file() else None
+        if before not in (None, text) and not overwrite:
+            raise FarstepError(
+                f"{self._path} holds a part of a data set that was asked for with other options or "
+                "versions. Ask for it as before, or start over with --overwrite."
+            )
+        if before != text:
+            self._stream.truncate(0)
+            write_text(described, text)
         self.count = whole = 0
         for content in self:
             self.count += 1
             whole += _HEAD.size + len(content)
-        self._stream = self._file.open("r+b")
-        self._stream.seek(whole)
-        self._stream.truncate()
+        self._stream.truncate(whole)
 
     def __enter__(self) -> Self:
         return self

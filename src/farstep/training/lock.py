@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from farstep.core.errors import FarstepError
+from farstep.core.files import taken
 
 LOCK = ".lock"
 """The locked file. It stays in the directory; the lock itself ends with its process."""
@@ -30,12 +31,8 @@ def locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise FarstepError(f"Cannot write to the run {directory}: {error.strerror}.") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FarstepError(f"{directory} is being trained by {_holder(file)}.") from None
-        except OSError:
-            pass  # Some network file systems have no locks, and training there must be possible.
+        if not taken(file):
+            raise FarstepError(f"{directory} is being trained by {_holder(file)}.")
         began = datetime.now().astimezone().isoformat(" ", "seconds")
         file.truncate(0)
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": began}, file)
