@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from farstep.core.arrays import by_name
 from farstep.core.errors import FarstepError, nearest
@@ -151,46 +151,64 @@ class Table:
         return self.manifest.spaces
 
 
-def goals_of(table: Table, rule: GoalRule) -> np.ndarray:
-    """(N, …) the goal that each step is.
+def keyed(table: Table, rule: GoalRule) -> np.ndarray:
+    """(N, …) the array that holds the goals of a rule with a key, as it lies on disk.
+
+    Raises:
+        FarstepError: the table has no such array.
+    """
+    assert rule.key is not None
+    own = table.spaces.observation.keys
+    if rule.key in own:
+        return table.observations[rule.key]
+    if rule.key not in table.extras:
+        raise FarstepError(
+            f"--goal {rule}: {table.path} has no array '{rule.key}'."
+            f"{nearest(rule.key, [*own, *table.extras])}"
+        )
+    return table.extras[rule.key]
+
+
+def goals_at(
+    table: Table, rule: GoalRule, rows: slice | Int[np.ndarray, " some"]
+) -> Shaped[np.ndarray, "some *goal"]:
+    """The goals that the steps at `rows` are; reads no other steps.
 
     Raises:
         FarstepError: the table has no such column or array, or the function gives no goals.
     """
+    if rule.key is None:
+        return rule.goals(np.asarray(table.observations[rows]))
+    goals = keyed(table, rule)[rows]
+    return goals if goals.dtype == np.uint8 else np.asarray(goals, np.float32)
+
+
+def goals_of(table: Table, rule: GoalRule) -> np.ndarray:
+    """(N, …) the goal that each step is; computes all of them, unless they lie on disk.
+
+    Raises:
+        FarstepError: as `goals_at`.
+    """
     if rule.whole:
         return table.observations
     if rule.key is not None:
-        own = table.spaces.observation.keys
-        if rule.key in own:
-            return table.observations[rule.key]
-        if rule.key not in table.extras:
-            raise FarstepError(
-                f"--goal {rule}: {table.path} has no array '{rule.key}'."
-                f"{nearest(rule.key, [*own, *table.extras])}"
-            )
-        goals = table.extras[rule.key]
-        return goals if goals.dtype == np.uint8 else np.asarray(goals, np.float32)
+        return goals_at(table, rule, slice(None))
     blocks = range(0, table.num_steps, _GOAL_ROWS)
-    return np.concatenate(
-        [rule.goals(np.asarray(table.observations[row : row + _GOAL_ROWS])) for row in blocks]
-    )
+    return np.concatenate([goals_at(table, rule, slice(row, row + _GOAL_ROWS)) for row in blocks])
 
 
 def spaces_of(table: Table, rule: GoalRule, frames: int = 1) -> Spaces:
     """The table's spaces where goals are made by `rule` and `frames` are stacked; reads two steps.
 
     Raises:
-        FarstepError: as `goals_of`, or no frame.
+        FarstepError: as `goals_at`, or no frame.
     """
     if rule.whole:
         return table.spaces.stacked(frames)
     own = table.spaces.observation.keys
     if rule.key is not None and rule.key in own:
         return replace(table.spaces, goal=own[rule.key], rule=rule).stacked(frames)
-    if rule.key is not None:
-        goals = goals_of(table, rule)
-    else:
-        goals = rule.goals(np.asarray(table.observations[:2]))
+    goals = goals_at(table, rule, slice(2))
     kind = "image" if goals.dtype == np.uint8 and goals.ndim == 4 else "vector"
     goal = Space(goals.shape[1:], goals.dtype.name, kind)
     return replace(table.spaces, goal=goal, rule=rule).stacked(frames)

@@ -25,7 +25,7 @@ from farstep.agents.metric import Metric
 from farstep.core.errors import FarstepError
 from farstep.core.rng import stream_generator
 from farstep.core.trees import FlatTree
-from farstep.data.table import Dataset, Table, goals_of
+from farstep.data.table import Dataset, Table, goals_at
 from farstep.planning.graph import LandmarkGraph, Landmarks, States
 from farstep.planning.metric import LearnedMetric
 
@@ -40,6 +40,9 @@ COVERED = 0.5
 
 STATES_EACH = 64
 """Logged states looked at for each landmark."""
+
+LONG = 2**26
+"""Steps of a table from which on rows are drawn one by one: a permutation of 10⁹ takes 8 GB."""
 
 MOST_BYTES = 2**28
 """Of logged states looked at: fewer of them where they are images."""
@@ -112,8 +115,7 @@ def prepare_graph(metric: LearnedMetric, dataset: Dataset, options: GraphOptions
         replan_every = replanning_period(cover, int(np.median(held_out.episode_lengths)) - 1)
     step_length = options.step_length or cover(replan_every)
     at = rows_of(metric, table)
-    rows = stream_generator(seed, "landmarks").permutation(table.num_steps)
-    rows = np.sort(rows[: POOL * options.landmarks])
+    rows = drawn(stream_generator(seed, "landmarks"), table.num_steps, POOL * options.landmarks)
     states = States.of(metric, *at(rows))
     chosen, count, apart = spread(metric.flat, states, options.landmarks, COVERED * step_length)
     if not np.isfinite(apart).all():
@@ -131,13 +133,20 @@ def prepare_graph(metric: LearnedMetric, dataset: Dataset, options: GraphOptions
     return graph.along(logged_moves(graph, table, at, seed))
 
 
+def drawn(generator: np.random.Generator, steps: int, most: int) -> Int[np.ndarray, " n"]:
+    """At most so many rows of a table, in order; of a long table without a list of all."""
+    if steps < LONG:
+        return np.sort(generator.permutation(steps)[:most])
+    return np.sort(generator.choice(steps, most, replace=False, shuffle=False))
+
+
 def rows_of(metric: LearnedMetric, table: Table) -> Rows:
     """What tells raw states at rows of a table, and the goals that they are."""
-    goals = None if metric.rule.whole else goals_of(table, metric.rule)
+    rule = metric.rule
 
     def at(rows: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
         observations = table.frames(rows, metric.spaces.frames)
-        return observations, observations if goals is None else np.asarray(goals[rows])
+        return observations, observations if rule.whole else goals_at(table, rule, rows)
 
     return at
 

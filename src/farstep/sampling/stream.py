@@ -22,7 +22,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, Shaped
 
 from farstep.core.frames import stacked
 from farstep.core.goals import WHOLE, GoalRule
@@ -30,7 +30,7 @@ from farstep.core.laws import Drawn
 from farstep.core.rng import PRNGKey, stream_key
 from farstep.core.types import Arrays, Batch, BatchSpec, Column
 from farstep.data.normalize import Normalization
-from farstep.data.table import Table, goals_of
+from farstep.data.table import Table, keyed
 from farstep.sampling.batches import assemble, draw
 from farstep.sampling.episodes import Episodes
 
@@ -57,7 +57,7 @@ class HostTable:
         actions: (N, A) or (N,), memory-mapped.
         episodes: ends of the episodes.
         normalization: applied to what was read.
-        goals: (N, …) where goals are not observations.
+        goals: (N, …) where goals are not observations and not made of them, memory-mapped.
         rule: rule by which goals are made.
         frames: observations seen as one.
     """
@@ -78,11 +78,11 @@ class HostTable:
         rule: GoalRule = WHOLE,
         frames: int = 1,
     ) -> HostTable:
-        """The table as it lies on disk; reads no step, unless goals are made of observations."""
+        """The table as it lies on disk; reads no step."""
         # A mapping of its own, since `expect` tells the kernel how this one is read.
         observations = np.load(table.path / "observations.npy", mmap_mode="r", allow_pickle=False)
         episodes = Episodes.from_ends(table.episode_ends)
-        goals = None if rule.whole else goals_of(table, rule)
+        goals = None if rule.key is None else keyed(table, rule)
         return cls(observations, table.actions, episodes, normalization, goals, rule, frames)
 
     def read(
@@ -95,13 +95,20 @@ class HostTable:
         """
         if column == "actions":
             return self.normalization.scale_actions(rows_at(self.actions, rows))
-        if column == "goals" and self.goals is not None:
-            return self.normalization.apply_goals(rows_at(self.goals, rows), self.rule)
+        if column == "goals" and not self.rule.whole:
+            return self.normalization.apply_goals(self._goals(rows), self.rule)
         if self.frames == 1:
             return self.normalization.apply(rows_at(self.observations, rows))
         backs = (np.minimum(back, steps) for back in reversed(range(self.frames)))
         frames = [rows_at(self.observations, rows - back) for back in backs]
         return self.normalization.apply(stacked(frames))
+
+    def _goals(self, rows: Int[np.ndarray, "*stack"]) -> Shaped[np.ndarray, "*stack *goal"]:
+        if self.goals is not None:
+            found = rows_at(self.goals, rows)
+            return found if found.dtype == np.uint8 else np.asarray(found, np.float32)
+        goals = self.rule.goals(rows_at(self.observations, rows.ravel()))
+        return goals.reshape(*rows.shape, *goals.shape[1:])
 
     def expect(self, steps: Int[np.ndarray, " n"]) -> None:
         """Have the observations at `steps` read from the disk, without waiting for them.
@@ -174,7 +181,7 @@ class Reader:
     ) -> None:
         self._table = table
         self._roots = roots
-        self._reads = spec.reads(whole=table.goals is None)
+        self._reads = spec.reads(whole=table.rule.whole)
         self._starts = table.episodes.starts()
 
         def draws(
