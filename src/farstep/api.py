@@ -13,6 +13,7 @@ import jax
 
 from farstep.agents.base import Agent
 from farstep.agents.registry import agent_class, agent_name
+from farstep.core import hosts
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.core.files import format_bytes
@@ -139,7 +140,7 @@ def train(
         Interrupted: SIGINT, SIGTERM or SIGHUP came; everything is saved.
     """
     jax.devices()  # Fails where there is none, before anything is made.
-    execution, reporter = execution or Execution(), reporter or Reporter()
+    execution, reporter = execution or Execution(), _heard(reporter)
     execution.check()
     if seeds < 1:
         raise FarstepError(f"--seeds must be at least 1, not {seeds}.")
@@ -174,16 +175,22 @@ def train(
     layout = Layout.on_devices(execution.devices, seeds=seeds, batch_size=agent.batch_size)
     program.check(agent, spaces)
     evaluator = environment_evaluator(config, reporter)
-    for path in paths:
-        Run.check_free(path, overwrite=overwrite)
-    tables = _placed(data, config, execution, reporter)
+    _check_alike(config, execution)
+    runs = [Run(path, one) for path, one in zip(paths, configs, strict=True)]
     with ExitStack() as resources:
-        runs = [
-            Run.create(path, one, overwrite=overwrite)
-            for path, one in zip(paths, configs, strict=True)
-        ]
-        for run in runs:
-            resources.enter_context(locked(run.path))
+
+        def check() -> None:
+            for path in paths:
+                Run.check_free(path, overwrite=overwrite)
+
+        def create() -> None:
+            for run in runs:
+                Run.create(run.path, run.config, overwrite=overwrite)
+                resources.enter_context(locked(run.path))
+
+        hosts.by_first(check)
+        tables = _placed(data, config, execution, reporter)
+        hosts.by_first(create)
         _train(runs, tables, evaluator, execution, layout, reporter)
     return runs
 
@@ -213,7 +220,7 @@ def resume(
         Interrupted: as `train`.
     """
     jax.devices()
-    execution, reporter = execution or Execution(), reporter or Reporter()
+    execution, reporter = execution or Execution(), _heard(reporter)
     execution.check()
     if from_step is not None and from_step < 0:
         raise FarstepError(f"--from-step must be at least 0, not {from_step}.")
@@ -236,10 +243,16 @@ def resume(
     layout = Layout.on_devices(execution.devices, seeds=len(runs), batch_size=batch_size)
     program.check(shared.agent, shared.spaces, resumed=True)
     evaluator = environment_evaluator(shared, reporter)
+    _check_alike(shared, execution)
     with ExitStack() as resources:
+
+        def lock() -> None:
+            for run in runs:
+                resources.enter_context(locked(run.path))
+
+        hosts.by_first(lock)
         going = []
         for run in runs:
-            resources.enter_context(locked(run.path))
             seed = run.config.training.seed + shift
             config = replace(shared, training=replace(training, seed=seed))
             differences = run.config.differences(config)
@@ -253,6 +266,18 @@ def resume(
         how: dict[str, Any] = {"resume": True, "from_step": from_step}
         _train(going, tables, evaluator, execution, layout, reporter, **how)
     return going
+
+
+def _heard(reporter: Reporter | None) -> Reporter:
+    """The reporter, but for silence where another process speaks."""
+    return reporter if reporter is not None and hosts.is_first() else Reporter()
+
+
+def _check_alike(config: RunConfig, execution: Execution) -> None:
+    """Raises FarstepError where processes that train together were asked for different things."""
+    # The data may lie elsewhere on each.
+    placeless = replace(config, dataset=replace(config.dataset, path=""))
+    hosts.check_alike(f"{placeless.to_json()}{execution}")
 
 
 def _going_on(paths: Sequence[Path], reporter: Reporter) -> list[Run]:
@@ -313,12 +338,14 @@ def _train(
     """Train the runs, which the caller has locked."""
     trace = runs[0].path / "profile"
     concurrent = execution.evaluation == "concurrent"
-    if execution.evaluation == "auto":
+    if jax.process_count() > 1:
+        concurrent = False  # The others wait for the process that evaluates.
+    elif execution.evaluation == "auto":
         concurrent = jax.default_backend() != "cpu"
     for run in runs:
         reporter.message(f"Run directory: {run.path}")
     with ExitStack() as resources:
-        loggers = [_loggers(run, execution) for run in runs]
+        loggers = [_loggers(run, execution) for run in runs] if hosts.is_first() else []
         for logger in (logger for each in loggers for logger in each):
             resources.callback(logger.close)
         trainer = Trainer(
@@ -327,7 +354,7 @@ def _train(
             validation=tables[1] if len(tables) > 1 else None,
             evaluator=evaluator,
             concurrent_evaluation=concurrent,
-            profiler=Profiler(trace if execution.profile else None),
+            profiler=Profiler(trace if execution.profile and hosts.is_first() else None),
             reporter=reporter,
             loggers=loggers,
             layout=layout,

@@ -17,6 +17,7 @@ from farstep.agents.registry import agent_class, agent_name
 from farstep.api import PRESET, Execution, resume, train
 from farstep.cli.console import plain_console
 from farstep.cli.reporting import TrainingReporter
+from farstep.core import hosts
 from farstep.core.errors import FarstepError
 from farstep.core.fields import dataclass_from_dict
 from farstep.data.table import open_dataset
@@ -68,6 +69,15 @@ class Train(Generic[Kind]):
     overwrite: bool = False
     """Replace an existing run."""
     execution: tyro.conf.OmitArgPrefixes[Execution] = field(default_factory=Execution)
+    distributed: bool = False
+    """Train with other processes, each started by this same command, on the devices of all of them.
+    SLURM, Open MPI and Cloud TPUs say how many there are; or else the next three options."""
+    coordinator: str | None = None
+    """Address of process 0 as HOST:PORT, with a free port."""
+    processes: int | None = None
+    """How many processes train together."""
+    process: int | None = None
+    """Number of this one, from 0."""
 
     @classmethod
     def parse(cls, program: str, words: Sequence[str]) -> Train[Agent]:
@@ -103,6 +113,10 @@ class Train(Generic[Kind]):
         console = plain_console()
         if self.from_step is not None and not self.resume:
             raise FarstepError("--from-step needs --resume RUN.")
+        joined = (self.coordinator, self.processes, self.process)
+        if self.distributed or joined != (None, None, None):
+            hosts.join(*joined)
+            console.quiet = not hosts.is_first()
         with TrainingReporter(console, self.training.steps) as reporter:
             try:
                 if self.resume:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax
+import numpy as np
 
+from farstep.core import hosts
 from farstep.core.errors import FarstepError
 from farstep.core.files import format_bytes
 from farstep.core.goals import WHOLE, GoalRule
@@ -84,8 +86,10 @@ def share() -> float:
 def free_memory() -> int | None:
     """Bytes of device memory that are free now, where the device tells."""
     if jax.default_backend() == "cpu":
-        return available_memory()
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" not in statistics:
-        return None
-    return statistics["bytes_limit"] - statistics["bytes_in_use"]
+        free = available_memory()
+    else:
+        statistics = jax.local_devices()[0].memory_stats() or {"bytes_limit": -1}
+        free = statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
+    # Several processes must all choose alike.
+    free = int(hosts.broadcast(np.asarray(free)))
+    return None if free < 0 else free

@@ -50,13 +50,20 @@ class Checkpoints:
         self._keep = keep
         self._resources = ExitStack()
         place = path.resolve()
+        if writable:
+            place.mkdir(parents=True, exist_ok=True)
         if any(character in str(place) for character in "[]\\"):
             # TensorStore does not read back what it writes there, so it is given a link.
-            place = self._resources.enter_context(_link(place, writable))
+            place = self._resources.enter_context(_link(place))
+        # Of several processes, none waits for another here.
+        alone = {jax.process_index()} if jax.process_count() > 1 else None
         self._manager = ocp.CheckpointManager(
             place,
             options=ocp.CheckpointManagerOptions(
-                create=writable,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=jax.process_index(), active_processes=alone
+                ),
+                create=False,
                 read_only=not writable,
                 cleanup_tmp_directories=writable,
                 enable_async_checkpointing=False,
@@ -154,7 +161,7 @@ class Checkpoints:
             FarstepError: the checkpoint is damaged or belongs to other networks.
         """
         where = self._path / str(step)
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {
             name: self._ocp.args.StandardRestore(
                 {
@@ -196,10 +203,8 @@ class Checkpoints:
 
 
 @contextmanager
-def _link(directory: Path, create: bool) -> Iterator[Path]:
+def _link(directory: Path) -> Iterator[Path]:
     """Another path of the same directory, with nothing but letters in its name."""
-    if create:
-        directory.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="farstep-") as place:
         link = Path(place) / "checkpoints"
         link.symlink_to(directory, target_is_directory=True)

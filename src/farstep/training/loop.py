@@ -13,7 +13,9 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from farstep.core import hosts
 from farstep.core.errors import FarstepError
 from farstep.core.rng import root_key
 from farstep.core.types import Metrics, Params
@@ -133,7 +135,7 @@ class Trainer:
                 if due.log:
                     session.log()
                 session.record(wait=due.evaluate)
-                stopped = stop.signal_number
+                stopped = hosts.greatest(stop.signal_number or 0) or None
                 if due.evaluate and stopped is None:
                     session.evaluate()
                 elif due.save or stopped is not None:
@@ -165,6 +167,7 @@ class _Session:
         self._checkpoints = [
             resources.enter_context(Checkpoints(run.path / "checkpoints", keep=keep, writable=True))
             for run in self._runs
+            if hosts.is_first()
         ]
         self._evaluations = resources.enter_context(
             Evaluations(self._measure, concurrent=trainer.concurrent_evaluation)
@@ -197,35 +200,48 @@ class _Session:
     def log(self) -> None:
         """Write the means since the last line, and start new sums."""
         with self._trainer.profiler.phase("logging and validation"):
-            for index, run, one in self._sound(self.step, self._state):
-                metrics = {name: float(mean) for name, mean in one.means().items()}
-                if self._held_out is not None:
-                    terms = self._held_out(one.state.acting)
-                    metrics |= {f"validation/{name}": float(term) for name, term in terms.items()}
-                timing = {"updates_per_second": self._clock.rate, "seconds": self._clock.seconds}
-                run.append("metrics", {"step": self.step} | timing | metrics)
-                self._trainer.reporter.logged(run, self.step, metrics)
-                self._tell_loggers(index, self.step, timing | metrics)
+            sound = self._sound(self.step, self._gathered())
+            hosts.by_first(lambda: self._log(sound))
             self._state = self._trainer.layout.spread(self._state.cleared())
 
     def save(self) -> None:
         """Save a checkpoint of every seed."""
         with self._trainer.profiler.phase("checkpoints"):
-            self._save(self.step, self._state, None)
+            state = self._gathered()
+            hosts.by_first(lambda: self._save(self.step, state, None))
 
     def evaluate_if_due_before(self) -> None:
         """Do an evaluation that was due when training was stopped."""
-        if not all(_evaluated(run, self.step) for run in self._runs):
+        done = hosts.by_first(lambda: all(_evaluated(run, self.step) for run in self._runs))
+        if not hosts.greatest(bool(done)):
             self.evaluate()
 
     def evaluate(self) -> None:
         """Begin an evaluation, and record it if it is over or training is finished."""
         with self._trainer.profiler.phase("evaluation"):
+            state = self._gathered()
             params: list[Params | None] = [None] * len(self._runs)
-            for index, _, one in self._sound(self.step, self._state):
+            for index, _, one in self._sound(self.step, state):
                 params[index] = one.state.acting
-            self._evaluation = self._evaluations.start(self.step, self._state, params)
-            self.record(wait=self.finished)
+            hosts.by_first(lambda: self._evaluate(state, params))
+
+    def _gathered(self) -> TrainState:
+        return self._trainer.layout.gathered(self._state)
+
+    def _log(self, sound: Sequence[tuple[int, Run, TrainState]]) -> None:
+        for index, run, one in sound:
+            metrics = {name: float(mean) for name, mean in one.means().items()}
+            if self._held_out is not None:
+                terms = self._held_out(one.state.acting)
+                metrics |= {f"validation/{name}": float(term) for name, term in terms.items()}
+            timing = {"updates_per_second": self._clock.rate, "seconds": self._clock.seconds}
+            run.append("metrics", {"step": self.step} | timing | metrics)
+            self._trainer.reporter.logged(run, self.step, metrics)
+            self._tell_loggers(index, self.step, timing | metrics)
+
+    def _evaluate(self, state: TrainState, params: Sequence[Params | None]) -> None:
+        self._evaluation = self._evaluations.start(self.step, state, params)
+        self.record(wait=self.finished)
 
     def record(self, *, wait: bool) -> None:
         """Log the evaluation under way if it is over or `wait`, and save its checkpoint."""
@@ -325,7 +341,6 @@ class _Session:
         Raises:
             FarstepError: none is left.
         """
-        state = self._trainer.layout.gathered(state)
         seeds = [(index, run, program.member(state, index)) for index, run in enumerate(self._runs)]
         for index, run, one in seeds:
             broken = [name for name, total in one.sums.items() if not math.isfinite(total)]
@@ -336,7 +351,7 @@ class _Session:
                     "with 'farstep data info'."
                 )
                 self._frozen[index] = reason
-                if len(seeds) > 1:
+                if len(seeds) > 1 and hosts.is_first():
                     run.freeze(reason)
                     self._trainer.reporter.frozen(run, reason)
         if len(self._frozen) == len(seeds):
@@ -370,7 +385,8 @@ class _Clock:
         """Time one dispatch of `updates`."""
         began = time.perf_counter()
         yield
-        elapsed = time.perf_counter() - began
+        # Several processes must all go on alike, by one clock.
+        elapsed = float(hosts.broadcast(np.asarray(time.perf_counter() - began)))
         self.seconds += elapsed
         if not self._compiled:
             self._compiled = True  # The first dispatch spends its time compiling.

@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
@@ -77,8 +78,9 @@ class TrainState(eqx.Module):
         return cls(state, learner["sums"], learner["count"])
 
     def cleared(self) -> TrainState:
-        """The same state with empty sums."""
-        return TrainState(self.state, *jax.tree.map(jnp.zeros_like, (self.sums, self.count)))
+        """The same state with empty sums, on the host."""
+        empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (self.sums, self.count))
+        return TrainState(self.state, *empty)
 
 
 def start(agent: Agent, spaces: Spaces, seed: int) -> TrainState:

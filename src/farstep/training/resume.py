@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import jax
 import numpy as np
 
+from farstep.agents.base import Agent
+from farstep.core import hosts
 from farstep.core.errors import FarstepError
+from farstep.core.types import Spaces
 from farstep.training import program
 from farstep.training.checkpoint import Checkpoints
 from farstep.training.program import TrainState
@@ -21,7 +24,7 @@ def begin(
 ) -> tuple[int, TrainState, float]:
     """The step to go on from, the state there, and the seconds of updates behind it.
 
-    What the runs hold of later steps is removed.
+    What the runs hold of later steps is removed. Of several processes, the first reads.
 
     Args:
         runs: runs that differ in their seed alone; the state has a seed axis in their order.
@@ -32,6 +35,17 @@ def begin(
     Raises:
         FarstepError: there is no such checkpoint, it is damaged, or it lies beyond the last step.
     """
+    found = hosts.by_first(lambda: _begin(runs, checkpoints, resume=resume, from_step=from_step))
+    if found is None:
+        shapes = jax.eval_shape(lambda: program.stack(_fresh(runs, program.start)))
+        found = 0, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), 0.0
+    step, state, seconds = hosts.broadcast(found)
+    return int(step), state, float(seconds)
+
+
+def _begin(
+    runs: Sequence[Run], checkpoints: Sequence[Checkpoints], *, resume: bool, from_step: int | None
+) -> tuple[int, TrainState, float]:
     config = runs[0].config
     step = _last_common(runs, checkpoints, from_step) if resume else 0
     if step > config.training.steps:
@@ -45,14 +59,18 @@ def begin(
         seconds = float(restored[0]["clock"]["seconds"])
         states = [TrainState.from_items(items) for items in restored]
     else:
-        states = [
-            program.fresh(config.agent, config.spaces, run.config.training.seed) for run in runs
-        ]
+        states = _fresh(runs, program.fresh)
     if resume:
         for run, saved in zip(runs, checkpoints, strict=True):
             run.proceed(step)
             saved.forget(later for later in saved.steps if later > step)
     return step, program.stack(states), seconds
+
+
+def _fresh(
+    runs: Sequence[Run], start: Callable[[Agent, Spaces, int], TrainState]
+) -> list[TrainState]:
+    return [start(run.config.agent, run.config.spaces, run.config.training.seed) for run in runs]
 
 
 def items_of(state: TrainState, seconds: float) -> dict[str, Any]:
