@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 MOST = 800 * 10**6
-"""Bytes of a core install. JAX with NumPy and SciPy takes 513 of the 726 MB that were measured."""
+"""Bytes of a core install. JAX with NumPy and SciPy takes 513 of the 740 MB that were measured."""
 
 # A user's first minutes, without a simulator: import, train, continue, export, act.
 SMOKE = """

@@ -62,13 +62,13 @@ class Case:
         words: its words, to make `place`.
         again: its words after it was cut off.
         digest: of what it made, without times.
-        bytes: of a disk on which it cannot end, in KiB.
+        kibibytes: of a disk on which it cannot end; None where only kills are tried.
     """
 
     words: Callable[[Path], list[str]]
     digest: Callable[[Path], str]
     again: Callable[[Path], list[str]]
-    kibibytes: int
+    kibibytes: int | None
 
 
 def main(options: Options) -> int:
@@ -80,7 +80,7 @@ def main(options: Options) -> int:
         chosen = {name: made[name] for name in options.commands or made}
         if options.what == "kills":
             return kills(Path(place), chosen, options)
-        return disks(Path(place), chosen)
+        return disks(Path(place), {name: one for name, one in chosen.items() if one.kibibytes})
 
 
 def cases(place: Path) -> dict[str, Case]:
@@ -110,6 +110,17 @@ def cases(place: Path) -> dict[str, Case]:
             return ["train", "--resume", str(to)]
         return [*train, "--out", str(to)]
 
+    def sweep(to: Path) -> list[str]:
+        to.mkdir(exist_ok=True)
+        file = place / f"{to.name}.toml"
+        file.write_text(
+            f'out = "{to}"\ndatasets = "{data}"\nagents = "gcbc"\npresets = "small"\nseeds = 2\n'
+            "[hyperparameters]\nhidden = [8, 8]\nbatch_size = 8\n"
+            "[training]\nsteps = 60\nlog_every = 20\ncheckpoint_every = 20\n"
+            "evaluation_episodes = 0\n[evaluation]\nepisodes = 1\nmax_steps = 20\nworkers = 0\n"
+        )
+        return ["sweep", str(file)]
+
     evaluation = ["eval", str(run), "--episodes", "1", "--workers", "0", "--max-steps", "200"]
     return {
         "make": Case(**same(lambda to: [*make, "--out", str(to)]), digest=arrays, kibibytes=40),
@@ -125,6 +136,7 @@ def cases(place: Path) -> dict[str, Case]:
             digest=files,
             kibibytes=8,
         ),
+        "sweep": Case(**same(sweep), digest=swept, kibibytes=None),
     }
 
 
@@ -149,7 +161,10 @@ def kills(place: Path, chosen: dict[str, Case], options: Options) -> int:
             same += ours == expected
             if ours != expected:
                 failed += 1
-                print(f"{name}, trial {trial}: {done.stderr.strip()[-500:]}", file=sys.stderr)
+                print(
+                    f"{name}, trial {trial}: {(done.stdout + done.stderr).strip()[-500:]}",
+                    file=sys.stderr,
+                )
                 continue
             shutil.rmtree(to)
         print(
@@ -165,7 +180,7 @@ def disks(place: Path, chosen: dict[str, Case]) -> int:
     for name, case in chosen.items():
         for kind in ("full", "read-only"):
             disk = place / f"{name}-{kind}"
-            size = case.kibibytes if kind == "full" else 10**6
+            size = case.kibibytes if kind == "full" and case.kibibytes else 10**6
             with mounted(disk, size):
                 to = disk / "made"
                 if kind == "read-only":
@@ -259,14 +274,21 @@ def trained(place: Path) -> str:
     return json.dumps([sums, metrics])
 
 
+def swept(place: Path) -> str:
+    """Of every run of a sweep, and of its evaluation."""
+    runs = sorted(found.parent for found in place.rglob("config.json"))
+    return "\n".join(part for run in runs for part in (trained(run), result(run)))
+
+
 def result(place: Path) -> str:
-    """Of every episode; how long they took is not the policy's doing."""
+    """Of every episode; how long they took, and where the policy lay, is not the policy's doing."""
+    name = "evaluation.json" if (place / "config.json").exists() else "result.json"
     try:
-        document = json.loads((place / "result.json").read_text())
+        document = json.loads((place / name).read_text())
     except FileNotFoundError:
         return "nothing"
-    timing = ("seconds", "steps_per_second")
-    return json.dumps({key: value for key, value in document.items() if key not in timing})
+    other = ("seconds", "steps_per_second", "protocol")
+    return json.dumps({key: value for key, value in document.items() if key not in other})
 
 
 if __name__ == "__main__":
