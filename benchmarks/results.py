@@ -16,6 +16,7 @@ test holds every marked table to the data.
     distances.csv     success by distance, for the studies over distance
     direction.csv     what `direction.py` measures
     planners.csv      what `ablation.py` measures
+    former_planners.csv  the same for the planner up to commit e0a32ec, on other networks
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ from farstep.evaluation.results import Evaluation
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "docs" / "results"
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("results", "planning")))
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{page}.md" for page in ("results", "planning", "log")),
+)
 
 KEY = ("experiment", "dataset", "agent", "acting", "seed")
 """What tells one evaluation from another; `acting` is flat, planned or distilled."""
@@ -157,8 +161,8 @@ def quickstart() -> Cells:
     )
 
 
-def giant_curve() -> Cells:
-    curve = where("curves.csv", study="giant-stitch")
+def success_curve(study: str) -> Cells:
+    curve = where("curves.csv", study=study)
     return [
         ["updates", *(f"{int(row['updates']):,}" for row in curve)],
         ["flat policy", *(f"{100 * float(row['success']):.0f}" for row in curve)],
@@ -168,6 +172,13 @@ def giant_curve() -> Cells:
 def giant_tasks() -> Cells:
     key = ("giant-stitch", "pointmaze-giant-stitch", "mqe", "flat", "0")
     return by_task("", {("flat",): key})
+
+
+def long_tasks() -> Cells:
+    ways = ("flat", "planned")
+    return by_task(
+        "", {(way,): ("long", "pointmaze-giant-navigate", "mqe", way, "0") for way in ways}
+    )
 
 
 MAZES = ("medium", "large", "giant", "colossal", "teleport")
@@ -202,44 +213,43 @@ HELD_OUT = "heldout"
 """How the names of the mazes begin on which no length was set."""
 
 
-def planners() -> Cells:
-    """A row per planner: its networks, success, and what it has more than farstep's on the same."""
-    measured: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows("planners.csv"):
-        measured[row["planner"]][row["network"]].append(row)
+def planners(file: str = "planners.csv") -> Cells:
+    """A row per planner: success, and its difference from farstep's planner.
 
-    def mean(planner: str, network: str, column: str) -> float:
-        found = measured[planner][network]
-        return float(np.mean([int(row[column]) / int(row["episodes"]) for row in found]))
+    A planner is compared on the networks and draws of landmarks that both planners were run on,
+    averaged by maze. Errors are over mazes.
+    """
+    measured: dict[str, dict[tuple[str, str], Row]] = defaultdict(dict)
+    for row in rows(file):
+        measured[row["planner"]][row["network"], row["draw"]] = row
 
-    cells = [
-        [
-            "planner",
-            "held-out mazes",
-            "success %",
-            "− farstep",
-            "steps",
-            "all networks",
-            "− farstep",
-        ]
-    ]
+    def by_maze(planner: str, column: str, keys: Iterable[tuple[str, str]]) -> np.ndarray:
+        found: dict[str, list[float]] = defaultdict(list)
+        for network, draw in sorted(keys):
+            row = measured[planner][network, draw]
+            found[network.rpartition("-s")[0]].append(int(row[column]) / int(row["episodes"]))
+        return np.array([np.mean(values) for values in found.values()])
+
+    kinds = {"held-out": True, "benchmark": False}
+    cells = [["planner"]]
+    for kind in kinds:
+        cells[0] += [f"{kind} mazes", "success %", "− farstep", "steps"]
     for planner, networks in measured.items():
-        every = sorted(networks.keys() & measured["farstep"].keys())
-        held_out = [network for network in every if network.startswith(HELD_OUT)]
-        more = {
-            n: 100 * (mean(planner, n, "success") - mean("farstep", n, "success")) for n in every
-        }
-        cells.append(
-            [
-                planner,
-                str(len(held_out)),
-                over_seeds([100 * mean(planner, network, "success") for network in held_out]),
-                over_seeds([more[network] for network in held_out]),
-                f"{np.mean([mean(planner, network, 'steps') for network in held_out]):.0f}",
-                str(len(every)),
-                over_seeds(list(more.values())),
+        cells.append([planner])
+        for held_out in kinds.values():
+            keys = [
+                key
+                for key in networks.keys() & measured["farstep"].keys()
+                if key[0].startswith(HELD_OUT) == held_out
             ]
-        )
+            success = 100 * by_maze(planner, "success", keys)
+            if not len(success):
+                cells[-1] += ["0", "", "", ""]
+                continue
+            more = np.round(success - 100 * by_maze("farstep", "success", keys), 9)
+            steps = by_maze(planner, "steps", keys)
+            texts = [over_seeds(list(success)), over_seeds(list(more)), f"{np.mean(steps):.0f}"]
+            cells[-1] += [str(len(success)), *texts]
     return cells
 
 
@@ -385,7 +395,9 @@ def policy_goals() -> Cells:
 
 def reproduction() -> Cells:
     """The longest flat runs of MQE beside Table 4 of the paper."""
-    cells = [["dataset", "networks", "updates", "success", "published, 512 × 3, 1,000,000 updates"]]
+    published_head = "published, 512 × 3, 1,000,000 updates"
+    head = ["dataset", "networks", "updates", "success", "last three evaluations", published_head]
+    cells = [head]
     every = (*where("evaluations.csv", agent="mqe", acting="flat"),)
     for dataset in sorted({row["dataset"] for row in every}):
         published = published_result("mqe", dataset)
@@ -396,11 +408,13 @@ def reproduction() -> Cells:
             config = json.loads((DATA / "configs.json").read_text())
             settings = config[f"{longest[0]['experiment']}/{dataset}/mqe"]["agent"]
             printed = published_text(published)
-            values = [float(row["success"]) for row in longest]
-            hidden = settings["hidden"]
-            cells.append(
-                [dataset, f"{hidden[0]} × {len(hidden)}", f"{most:,}", over_seeds(values), printed]
-            )
+            values = over_seeds([float(row["success"]) for row in longest])
+            experiment, hidden = longest[0]["experiment"], settings["hidden"]
+            curve = where("curves.csv", study=experiment, dataset=dataset, method="mqe")[-3:]
+            last = [100 * float(row["success"]) for row in curve]
+            mean = f"**{np.mean(last):.1f}** ({each(last, 0)})" if last else "–"
+            size = f"{hidden[0]} × {len(hidden)}"
+            cells.append([dataset, size, f"{most:,}", values, mean, printed])
     return cells
 
 
@@ -408,8 +422,8 @@ PRIMITIVES = {1: 1, 2: 2, 3: 3, 4: 4, 5: 1, 6: 2}
 """Primitives of each task of the tabletop, and so its points."""
 
 
-TABLETOP = "tabletop", "tabletop-bold"
-"""Experiments; the second with α = 0.1."""
+TABLETOP = "tabletop", "tabletop-bold", "tabletop-flow"
+"""Experiments: the second with α = 0.1, the third with the best of 32 samples of a flow."""
 
 
 def tabletop_name(row: Row) -> str:
@@ -417,8 +431,11 @@ def tabletop_name(row: Row) -> str:
     settings = json.loads((DATA / "configs.json").read_text())
     agent = settings[f"{row['experiment']}/{row['dataset']}/{row['agent']}"]["agent"]
     acting = "" if row["acting"] == "flat" else f" {row['acting']}"
-    climbs = agent.get("extraction") == "ddpg-bc"
-    return row["agent"] + acting + (f", α = {agent['alpha']:g}" if climbs else "")
+    ways = {
+        "ddpg-bc": f", α = {agent.get('alpha', 0):g}",
+        "best-of-n": f", best of {agent.get('candidates')}",
+    }
+    return row["agent"] + acting + ways.get(agent.get("extraction"), "")
 
 
 def tabletop_points(trials: Iterable[Row], task: int) -> list[float]:
@@ -477,11 +494,14 @@ TABLES: dict[str, Callable[[], Cells]] = {
     "quickstart-short": quickstart_short,
     "quickstart": quickstart,
     "reproduction": reproduction,
-    "giant-curve": giant_curve,
+    "giant-curve": lambda: success_curve("giant-stitch"),
     "giant-tasks": giant_tasks,
+    "long-curve": lambda: success_curve("long"),
+    "long-tasks": long_tasks,
     "planned": lambda: evaluations("planned"),
     "retrained": lambda: evaluations("retrained"),
     "planners": planners,
+    "former-planners": lambda: planners("former_planners.csv"),
     "methods": methods,
     "direction": direction,
     "far-waypoints": far_waypoints,
