@@ -76,7 +76,9 @@ def test_runs_are_told_with_their_spread_and_what_is_published(tmp_path):
     assert low < cell["success"] < high
     assert cell["curve"]["updates"] == [1000, 2000, 3000]
     assert cell["curve"]["success"] == pytest.approx([0.1, 0.25, 0.35])
-    assert cell["published"]["source"].startswith("MQE")
+    # The runs are far smaller than the paper's.
+    assert cell["published"] is None
+    assert cell["best_published"]["method"] == "OTA"
     assert set(document["differences"]["settings"]) == {"alpha", "seed"}
     curves = metric_document([(name, tmp_path / name) for name in names], "backup/loss")["curves"]
     assert [curve["name"] for curve in curves] == ["s0", "s1", "other"]

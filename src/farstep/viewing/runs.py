@@ -101,7 +101,8 @@ def _summary(name: str, run: Run, records: Sequence[dict[str, Any]]) -> dict[str
 
 def _cell(cell: Cell) -> dict[str, Any]:
     curve = learning_curve(cell)
-    interval, published = _interval(cell.values), cell.published
+    interval = _interval(cell.values)
+    numbers = {"published": cell.published, "best_published": cell.best_published}
     return {
         "method": cell.method,
         "dataset": cell.dataset,
@@ -109,7 +110,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "success": float(cell.values.mean()),
         "interval": interval,
         "tasks": _by_task(cell.scores),
-        "published": None if published is None else asdict(published),
+        **{name: None if one is None else asdict(one) for name, one in numbers.items()},
         "curve": {
             "updates": curve.x.tolist(),
             "success": curve.success.tolist(),

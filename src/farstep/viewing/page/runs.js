@@ -130,7 +130,7 @@ function table(head, rows) {
 function cells(cells) {
   const tasks = [...new Set(cells.flatMap((cell) => Object.keys(cell.tasks)))].sort((a, b) => a - b);
   return table(
-    heads("Method", "Data", "Seeds", "Success", "95 % interval", "Published", ...tasks.map((task) => `Task ${task}`)),
+    heads("Method", "Data", "Seeds", "Success", "95 % interval", "Published", "Best published", ...tasks.map((task) => `Task ${task}`)),
     cells.map((cell) => [
       cell.method,
       cell.dataset,
@@ -138,6 +138,7 @@ function cells(cells) {
       percent(cell.success),
       cell.interval ? cell.interval.map((end) => Math.round(100 * end)).join("–") : "—",
       cell.published ? `${percent(cell.published.success)} (${cell.published.source})` : "—",
+      cell.best_published ? `${percent(cell.best_published.success)} (${cell.best_published.method})` : "—",
       ...tasks.map((task) => (task in cell.tasks ? percent(cell.tasks[task]) : "—")),
     ]),
   );
