@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from farstep.cli.main import main
 from farstep.core.errors import FarstepError
 from farstep.training.layout import Layout
 
@@ -25,6 +26,15 @@ def test_what_does_not_divide_is_refused():
     with pytest.raises(FarstepError, match="not 0"):
         Layout.on_devices(0, seeds=1, batch_size=4)
     assert Layout.on_devices(1, seeds=3, batch_size=5).mesh is None
+
+
+def test_an_address_without_a_port_is_refused(toy, tmp_path, capsys):
+    joined = ["--coordinator", "node0", "--processes", "2", "--process", "0"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", str(toy), "--out", str(tmp_path / "run"), *joined])
+    assert stopped.value.code == 2
+    assert "needs HOST:PORT of process 0, not 'node0'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

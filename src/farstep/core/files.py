@@ -158,7 +158,7 @@ def _swap_in(staging: Path, target: Path, aside: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def taken(file: IO[Any]) -> bool:
+def try_lock(file: IO[Any]) -> bool:
     """Lock an open file for this process until it is closed; False where another process has it.
 
     Some network file systems have no locks, and what needs one must be possible there.

@@ -9,6 +9,7 @@ does anything.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,8 +38,10 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         process: the number of this one, from 0.
 
     Raises:
-        FarstepError: nothing tells, or the others do not come.
+        FarstepError: nothing tells, the address has no port, or the others do not come.
     """
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise FarstepError(f"--coordinator needs HOST:PORT of process 0, not '{coordinator}'.")
     # It would take SIGTERM from the training, which saves and stops.
     jax.config.update("jax_enable_preemption_service", False)
     try:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import NO_SPACE, check_free_space, format_bytes, taken, write_text
+from farstep.core.files import NO_SPACE, check_free_space, format_bytes, try_lock, write_text
 from farstep.data.sources.base import ImportOptions
 from farstep.data.sources.flat import file_sha256
 from farstep.data.sources.npz import DamagedFileError
@@ -251,7 +251,7 @@ def _locked(target: Path) -> Iterator[None]:
     """Keep a second process from fetching the same file; a dead process holds no lock."""
     lock = target.with_name(f"{target.name}.lock")
     with lock.open("w") as file:
-        if not taken(file):
+        if not try_lock(file):
             raise FarstepError(
                 f"Another process is fetching {target.name} into {target.parent}. Wait for it."
             )

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import taken, write_text
+from farstep.core.files import try_lock, write_text
 from farstep.data.episodes import Episode, Split
 
 _HEAD = struct.Struct("<IQ")
@@ -48,7 +48,7 @@ class Records:
         self._stream = self._file.open("a+b")
         try:
             # Another process may have ended, and removed it, just now.
-            if not taken(self._stream) or not self._file.exists():
+            if not try_lock(self._stream) or not self._file.exists():
                 raise FarstepError(
                     f"Another process makes the data set whose episodes {path} holds. Wait for it."
                 )

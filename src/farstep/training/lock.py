@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from farstep.core.errors import FarstepError
-from farstep.core.files import taken
+from farstep.core.files import try_lock
 
 LOCK = ".lock"
 """The locked file. It stays in the directory; the lock itself ends with its process."""
@@ -31,7 +31,7 @@ def locked(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise FarstepError(f"Cannot write to the run {directory}: {error.strerror}.") from error
     with file:
-        if not taken(file):
+        if not try_lock(file):
             raise FarstepError(f"{directory} is being trained by {_holder(file)}.")
         began = datetime.now().astimezone().isoformat(" ", "seconds")
         file.truncate(0)
